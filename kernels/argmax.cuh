@@ -1,0 +1,222 @@
+// argmax.cuh: the first largest element of a map, on integer keys.
+//
+// Every element becomes an unsigned key that orders as numpy.argmax does: -inf < ... < -0 == +0 < ... < +inf < NaN, all
+// NaN equal. Integers know no flush to zero, so denormals stay apart although CuPy compiles with -ftz=true. Key and
+// position are packed as key << 32 | ~position: one 64-bit maximum then gives the largest value, the first position that
+// holds it, and the NaN rule, in any order of reduction. A key is never 0, so 0 means "nothing seen yet".
+//
+// Inline assembly stands only in one-line primitives; the C++ twin beside each is what older GPUs and the CPU run.
+
+typedef unsigned char u8_t;
+typedef unsigned short u16_t;
+typedef unsigned int u32;
+typedef int i32;
+typedef unsigned long long u64;
+typedef long long i64;
+
+#ifndef SHARED
+#define SHARED(Type, name) __shared__ Type name
+#endif
+#define INLINE __device__ __forceinline__
+
+INLINE u64 larger(u64 a, u64 b) { return a > b ? a : b; }
+INLINE u64 pack(u32 key, u32 position) { return (u64)key << 32 | (u32)~position; }
+INLINE u32 key_of(u64 packed) { return (u32)(packed >> 32); }
+INLINE u32 position_of(u64 packed) { return ~(u32)packed; }
+
+// ---- element types: Raw (bits in memory), PER_VECTOR (elements of 16 bytes), key, value, and get / exceeds on a vector
+
+INLINE u32 word(const uint4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+INLINE u32 max_f32(u32 a, u32 b) { u32 m; asm("max.NaN.f32 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b)); return m; }
+INLINE u32 max_f16x2(u32 a, u32 b) { u32 m; asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b)); return m; }
+INLINE u32 max_bf16x2(u32 a, u32 b) { u32 m; asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b)); return m; }
+#define HAS_VECTOR_MAX 1
+#else
+#define HAS_VECTOR_MAX 0
+#endif
+
+// Sixteen-bit floats share one key; `infinity` tells where NaN begins.
+INLINE u32 key16(u32 bits, u32 infinity) {
+    u32 magnitude = bits & 0x7fff;
+    u32 key = bits & 0x8000 ? 0x8000 - magnitude : 0x8000 + magnitude;
+    return magnitude > infinity ? 0xffff : key;
+}
+INLINE u32 bits16(u32 key) { return key >= 0x8000 ? key - 0x8000 : 0x8000 | (0x8000 - key); }
+INLINE float quiet_nan() { return __uint_as_float(0x7fc00000); }
+
+INLINE float half_to_float(u32 bits) {
+    u32 sign = (bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 0x3ff;
+    if (exponent == 31) return __uint_as_float(sign | 0x7f800000 | fraction << 13);
+    if (exponent) return __uint_as_float(sign | (exponent + 112) << 23 | fraction << 13);
+    float subnormal = (float)fraction * 5.9604644775390625e-8f;  // fraction * 2^-24: a normal float32
+    return sign ? -subnormal : subnormal;
+}
+
+struct f32 {
+    typedef u32 Raw;
+    static constexpr int PER_VECTOR = 4;
+    static constexpr bool INTEGER = false;
+    static INLINE u32 key(u32 bits) {
+        u32 key = (i32)bits < 0 ? 0u - bits : bits + 0x80000000u;
+        return (bits & 0x7fffffffu) > 0x7f800000u ? 0xffffffffu : key;
+    }
+    static INLINE float value(u32 key) {
+        u32 bits = key >= 0x80000000u ? key - 0x80000000u : 0u - key;
+        return key == 0xffffffffu ? quiet_nan() : __uint_as_float(bits);
+    }
+    static INLINE float widen(u32 bits) { return __uint_as_float(bits); }
+    static INLINE u32 get(const uint4& v, int i) { return word(v, i); }
+    static INLINE bool exceeds(const uint4& v, u32 best) {
+#if HAS_VECTOR_MAX
+        return key(max_f32(max_f32(v.x, v.y), max_f32(v.z, v.w))) > best;
+#else
+        return max(max(key(v.x), key(v.y)), max(key(v.z), key(v.w))) > best;
+#endif
+    }
+};
+
+struct f16 {
+    typedef u16_t Raw;
+    static constexpr int PER_VECTOR = 8;
+    static constexpr bool INTEGER = false;
+    static INLINE u32 key(u32 bits) { return key16(bits, 0x7c00); }
+    static INLINE float value(u32 key) { return key == 0xffff ? quiet_nan() : half_to_float(bits16(key)); }
+    static INLINE float widen(u32 bits) { return half_to_float(bits); }
+    static INLINE u32 get(const uint4& v, int i) { return word(v, i / 2) >> (i % 2 * 16) & 0xffff; }
+    static INLINE bool exceeds(const uint4& v, u32 best) {
+#if HAS_VECTOR_MAX
+        u32 m = max_f16x2(max_f16x2(v.x, v.y), max_f16x2(v.z, v.w));
+        return max(key(m & 0xffff), key(m >> 16)) > best;
+#else
+        bool any = false;
+#pragma unroll
+        for (int i = 0; i < PER_VECTOR; ++i) any |= key(get(v, i)) > best;
+        return any;
+#endif
+    }
+};
+
+struct bf16 {
+    typedef u16_t Raw;
+    static constexpr int PER_VECTOR = 8;
+    static constexpr bool INTEGER = false;
+    static INLINE u32 key(u32 bits) { return key16(bits, 0x7f80); }
+    static INLINE float value(u32 key) { return key == 0xffff ? quiet_nan() : __uint_as_float(bits16(key) << 16); }
+    static INLINE float widen(u32 bits) { return __uint_as_float(bits << 16); }
+    static INLINE u32 get(const uint4& v, int i) { return f16::get(v, i); }
+    static INLINE bool exceeds(const uint4& v, u32 best) {
+#if HAS_VECTOR_MAX
+        u32 m = max_bf16x2(max_bf16x2(v.x, v.y), max_bf16x2(v.z, v.w));
+        return max(key(m & 0xffff), key(m >> 16)) > best;
+#else
+        bool any = false;
+#pragma unroll
+        for (int i = 0; i < PER_VECTOR; ++i) any |= key(get(v, i)) > best;
+        return any;
+#endif
+    }
+};
+
+// Bytes: key = unsigned order + 1. Four bytes are compared at once: spread over two words of 16-bit lanes, a byte plus
+// 256 - best carries into bit 8 exactly where its key is above best.
+INLINE bool bytes_exceed(const uint4& v, u32 flip, u32 best) {
+    u32 carry = 0, add = (256 - best) * 0x00010001u;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        u32 w = word(v, i) ^ flip;
+        carry |= ((w & 0x00ff00ff) + add) | ((w >> 8 & 0x00ff00ff) + add);
+    }
+    return carry & 0x01000100;
+}
+
+struct u8 {
+    typedef u8_t Raw;
+    static constexpr int PER_VECTOR = 16;
+    static constexpr bool INTEGER = true;
+    static INLINE u32 key(u32 bits) { return bits + 1; }
+    static INLINE float value(u32 key) { return (float)(key - 1); }
+    static INLINE float widen(u32 bits) { return (float)bits; }
+    static INLINE u32 get(const uint4& v, int i) { return word(v, i / 4) >> (i % 4 * 8) & 0xff; }
+    static INLINE bool exceeds(const uint4& v, u32 best) { return bytes_exceed(v, 0, best); }
+};
+
+struct i8 {
+    typedef u8_t Raw;
+    static constexpr int PER_VECTOR = 16;
+    static constexpr bool INTEGER = true;
+    static INLINE u32 key(u32 bits) { return (bits ^ 0x80) + 1; }
+    static INLINE float value(u32 key) { return (float)((i32)key - 129); }
+    static INLINE float widen(u32 bits) { return (float)((i32)(bits ^ 0x80) - 128); }
+    static INLINE u32 get(const uint4& v, int i) { return u8::get(v, i); }
+    static INLINE bool exceeds(const uint4& v, u32 best) { return bytes_exceed(v, 0x80808080u, best); }
+};
+
+// ---- one thread's running maximum; positions must arrive in ascending order, so that > keeps the first
+
+struct Best {
+    u32 key = 0, position = 0;
+    INLINE void take(u32 k, u32 p) {
+        if (k > key) {
+            key = k;
+            position = p;
+        }
+    }
+    template <class E>
+    INLINE void take_vector(const uint4& v, u32 p) {  // elements p, p + 1, ...: one test for all, rarely more
+        if (E::exceeds(v, key)) {
+#pragma unroll
+            for (int i = 0; i < E::PER_VECTOR; ++i) take(E::key(E::get(v, i)), p + i);
+        }
+    }
+    INLINE u64 packed() const { return key ? pack(key, position) : 0; }
+};
+
+// ---- reductions
+
+INLINE u64 warp_max(u64 v) {  // all 32 lanes call; all get the maximum
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    u32 high = __reduce_max_sync(0xffffffffu, (u32)(v >> 32));
+    u32 low = __reduce_max_sync(0xffffffffu, (u32)(v >> 32) == high ? (u32)v : 0u);
+    return (u64)high << 32 | low;
+#else
+#pragma unroll
+    for (int lane = 16; lane; lane /= 2) v = larger(v, __shfl_xor_sync(0xffffffffu, v, lane));
+    return v;
+#endif
+}
+
+// ---- 16-byte scan
+
+// The elements of a run before its first 16-byte boundary.
+template <class E>
+INLINE u32 elements_before_vectors(const typename E::Raw* run, u32 length) {
+    return min(length, (u32)((0u - (u32)(u64)run) % 16 / sizeof(typename E::Raw)));
+}
+
+// Scan `length` elements at consecutive addresses with a team of at least 32 threads, this one being `rank` of `team`.
+// Element i of the run is element first + i of its map. Four 16-byte loads are in flight; each element is read once.
+template <class E>
+INLINE void scan_run(const typename E::Raw* run, u32 first, u32 length, u32 rank, u32 team, Best& best) {
+    const u32 head = elements_before_vectors<E>(run, length);
+    const u32 vectors = (length - head) / E::PER_VECTOR;
+    const u32 tail = length - head - vectors * E::PER_VECTOR;
+    const u32 tail_start = length - tail;
+    const uint4* vector = (const uint4*)(run + head);
+    u32 head_bits = 0, tail_bits = 0;
+    if (rank < head) head_bits = __ldg(run + rank);
+    if (rank < tail) tail_bits = __ldg(run + tail_start + rank);
+
+    if (rank < head) best.take(E::key(head_bits), first + rank);
+    for (u32 v = rank; v < vectors; v += 4 * team) {  // v + 3 team stays below 2^32: maps have at most 2^32 - 1 cells
+        uint4 loaded[4];
+#pragma unroll
+        for (u32 i = 0; i < 4; ++i)
+            if (v + i * team < vectors) loaded[i] = __ldg(vector + v + i * team);
+#pragma unroll
+        for (u32 i = 0; i < 4; ++i)
+            if (v + i * team < vectors) best.take_vector<E>(loaded[i], first + head + (v + i * team) * E::PER_VECTOR);
+    }
+    if (rank < tail) best.take(E::key(tail_bits), first + tail_start + rank);
+}

@@ -1,0 +1,11 @@
+"""posepost decodes the outputs of pose networks where they lie: on the GPU, by CUDA kernels launched through CuPy.
+
+Only the keypoints, 12 bytes each, cross the bus. The same call on host arrays runs the NumPy twin in `posepost.ref`.
+"""
+
+from .posenet import decode_posenet
+from .types import Keypoints
+
+__version__ = "0.1.0"
+
+__all__ = ["Keypoints", "decode_posenet"]

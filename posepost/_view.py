@@ -1,0 +1,288 @@
+"""Arrays of every library as pointers and strides. The only file that knows who made an array; it never copies one.
+
+Read directly: NumPy, CuPy, PyTorch, onnxruntime.OrtValue. Through DLPack: JAX and whatever else speaks it. Through
+`__cuda_array_interface__` (version 2 and 3): what speaks nothing better, such as Numba.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _kernels
+
+Array = Any
+"""An array of any of the libraries above."""
+
+BFLOAT16 = np.dtype([("bfloat16", "<u2")])
+"""bfloat16 for a NumPy without ml_dtypes: the bits, under a field name that says what they are."""
+
+ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2, "uint8": 1, "int8": 1}
+
+
+class Form(NamedTuple):
+    """All that a choice of kernel may depend on: equal forms run the same plan."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]  # in elements
+    dtype: str
+    device: int | None  # CUDA ordinal; None: host memory
+
+
+class View(NamedTuple):
+    """What a launch needs to know of an array, and what keeps it alive."""
+
+    pointer: int
+    form: Form
+    library: str
+    owner: Any  # the array, or the DLPack capsule that holds it
+    readonly: bool = False
+
+
+def view(array: Array, name: str, stream: int | None = None) -> View:
+    """The array as a `View`. `stream`, where given, is the pointer of the stream that will read it: the producer's work
+    is ordered before it on the device. `name` is the argument's name in errors."""
+    kind: Any = type(array)
+    reader = _reader(kind)
+    if reader is None:
+        raise TypeError(
+            f"{name} must be a NumPy, CuPy, PyTorch or JAX array, an onnxruntime.OrtValue, or have __dlpack__ or "
+            f"__cuda_array_interface__, got {kind.__name__}"
+        )
+    return reader(array, name, stream)
+
+
+def device(array: Array, name: str) -> int | None:
+    """The device of an array, without touching its data or a stream."""
+    kind: Any = type(array)
+    if _reader(kind) is _from_dlpack:
+        return _dlpack_device(array, name)
+    return view(array, name).form.device
+
+
+@functools.cache
+def _reader(kind: Any) -> Callable[[Array, str, int | None], View] | None:
+    if issubclass(kind, np.ndarray):
+        return _from_numpy
+    for library, class_name, reader in (
+        ("cupy", "ndarray", _from_cupy),
+        ("torch", "Tensor", _from_torch),
+        ("onnxruntime", "OrtValue", _from_ort),
+    ):
+        module = sys.modules.get(library)  # asking never imports the library
+        if module is not None and issubclass(kind, getattr(module, class_name, ())):
+            return reader
+    if hasattr(kind, "__dlpack__"):
+        return _from_dlpack
+    if hasattr(kind, "__cuda_array_interface__"):
+        return _from_cuda_array_interface
+    return None
+
+
+def _element_strides(strides: tuple[int, ...], itemsize: int, name: str) -> tuple[int, ...]:
+    if any(stride % itemsize for stride in strides):
+        raise ValueError(
+            f"{name} must have strides that are multiples of its {itemsize}-byte elements, got {strides} bytes"
+        )
+    return tuple(stride // itemsize for stride in strides)
+
+
+def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def _from_numpy(array: Any, name: str, stream: int | None) -> View:
+    dtype = "bfloat16" if array.dtype == BFLOAT16 else array.dtype.name if array.dtype.isnative else str(array.dtype)
+    strides = _element_strides(array.strides, array.itemsize or 1, name)
+    form = Form(array.shape, strides, dtype, None)
+    return View(array.ctypes.data, form, "numpy", array, not array.flags.writeable)
+
+
+def _from_cupy(array: Any, name: str, stream: int | None) -> View:
+    strides = _element_strides(array.strides, array.itemsize, name)
+    return View(array.data.ptr, Form(array.shape, strides, array.dtype.name, array.data.device_id), "cupy", array)
+
+
+def _from_torch(tensor: Any, name: str, stream: int | None) -> View:
+    torch = sys.modules["torch"]
+    if tensor.layout is not torch.strided:
+        raise TypeError(f"{name} must be a dense (strided) tensor, got layout {tensor.layout}")
+    kind, dtype = tensor.device.type, str(tensor.dtype).removeprefix("torch.")
+    if kind == "cpu":
+        ordinal = None
+    elif kind == "cuda":
+        ordinal = tensor.device.index
+        if stream is not None:
+            producer = torch.cuda.current_stream(ordinal).cuda_stream
+            if producer != stream:
+                _kernels.cuda.wait(ordinal, stream, producer)
+                tensor.record_stream(torch.cuda.ExternalStream(stream, device=ordinal))
+    else:
+        raise TypeError(f"{name} must be on the CPU or a CUDA device, got {tensor.device}")
+    return View(tensor.data_ptr(), Form(tuple(tensor.shape), tensor.stride(), dtype, ordinal), "torch", tensor)
+
+
+_ORT_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(bfloat16)": "bfloat16",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+}
+
+
+def _from_ort(value: Any, name: str, stream: int | None) -> View:
+    if not value.is_tensor():
+        raise TypeError(f"{name} must be a tensor, got an OrtValue of {value.data_type()}")
+    shape = tuple(value.shape())
+    kind = value.device_name().lower()
+    if kind not in ("cpu", "cuda"):
+        raise TypeError(f"{name} must be on the CPU or a CUDA device, got an OrtValue on {kind}")
+    ordinal = _ort_device_id(value) if kind == "cuda" else None
+    dtype = _ORT_TYPES.get(value.data_type(), value.data_type())
+    return View(value.data_ptr(), Form(shape, contiguous_strides(shape), dtype, ordinal), "onnxruntime", value)
+
+
+def _ort_device_id(value: Any) -> int:
+    exporter = value if hasattr(value, "__dlpack_device__") else value._ortvalue
+    return int(exporter.__dlpack_device__()[1])
+
+
+# ---- DLPack: https://dmlc.github.io/dlpack/latest/c_api.html
+
+_DLPACK_CPU, _DLPACK_CUDA, _DLPACK_CUDA_HOST, _DLPACK_CUDA_MANAGED = 1, 2, 3, 13
+_DLPACK_TYPES = {(2, 32): "float32", (2, 16): "float16", (4, 16): "bfloat16", (1, 8): "uint8", (0, 8): "int8"}
+_DLPACK_CODES = ("int", "uint", "float", "opaque", "bfloat", "complex", "bool")
+
+
+class _DLTensor(ctypes.Structure):
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    ]
+
+
+_capsule_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_capsule_pointer.restype = ctypes.c_void_p
+_capsule_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+
+
+def _dlpack_device(array: Array, name: str) -> int | None:
+    kind, ordinal = array.__dlpack_device__()
+    if kind in (_DLPACK_CPU, _DLPACK_CUDA_HOST):
+        return None
+    if kind in (_DLPACK_CUDA, _DLPACK_CUDA_MANAGED):
+        return int(ordinal)
+    raise TypeError(f"{name} must be on the CPU or a CUDA device, got DLPack device type {int(kind)}")
+
+
+def _from_dlpack(array: Array, name: str, stream: int | None) -> View:
+    ordinal = _dlpack_device(array, name)
+    order = {} if ordinal is None or stream is None else {"stream": stream or 1}  # DLPack calls stream 0 1
+    capsule = array.__dlpack__(**order)
+    # Never renamed to "used_dltensor": the capsule stays the owner and frees the tensor when it goes.
+    tensor = _DLTensor.from_address(_capsule_pointer(capsule, b"dltensor"))
+    shape = tuple(tensor.shape[: tensor.ndim])
+    strides = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else contiguous_strides(shape)
+    dtype = _DLPACK_TYPES.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None
+    if dtype is None:
+        code = _DLPACK_CODES[tensor.code] if tensor.code < len(_DLPACK_CODES) else f"code {tensor.code} "
+        dtype = f"{code}{tensor.bits}" + (f"x{tensor.lanes}" if tensor.lanes != 1 else "")
+    library = type(array).__module__.partition(".")[0]
+    if library.startswith("jax"):
+        library = "jax"
+    pointer = (tensor.data or 0) + tensor.byte_offset
+    return View(pointer, Form(shape, strides, dtype, ordinal), library, capsule, readonly=True)
+
+
+def _from_cuda_array_interface(array: Array, name: str, stream: int | None) -> View:
+    interface = array.__cuda_array_interface__
+    pointer, readonly = interface["data"]
+    dtype = np.dtype(interface["typestr"])
+    shape = tuple(interface["shape"])
+    strides = interface.get("strides")
+    elements = contiguous_strides(shape) if strides is None else _element_strides(tuple(strides), dtype.itemsize, name)
+    ordinal = _kernels.cuda.device_of(pointer)
+    producer = interface.get("stream")
+    if stream is not None and producer is not None and producer != stream:
+        _kernels.cuda.wait(ordinal, stream, 0 if producer == 1 else producer)
+    return View(pointer, Form(shape, elements, dtype.name, ordinal), "cuda_array_interface", array, readonly)
+
+
+# ---- the way back
+
+
+def as_numpy(seen: View) -> np.ndarray[Any, Any]:
+    """A host view as a NumPy array over the same memory; bfloat16 comes as BFLOAT16."""
+    if seen.library == "numpy":
+        array: np.ndarray[Any, Any] = seen.owner
+        return array
+    shape, strides, name, _ = seen.form
+    dtype = BFLOAT16 if name == "bfloat16" else np.dtype(name)
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    span = sum((size - 1) * stride for size, stride in zip(shape, strides)) + 1
+    memory: Any = (ctypes.c_char * (span * dtype.itemsize)).from_address(seen.pointer)
+    memory.owner = seen.owner  # the NumPy array holds `memory`, which holds the owner
+    return np.ndarray(shape, dtype, memory, strides=[stride * dtype.itemsize for stride in strides])
+
+
+def from_numpy(array: np.ndarray[Any, Any], library: str) -> Array:
+    """A host result in the library of the input."""
+    if library == "torch":
+        return sys.modules["torch"].from_numpy(array)
+    if library == "jax":
+        return sys.modules["jax"].numpy.asarray(array)
+    return array
+
+
+def empty(floats: int, ordinal: int, stream: int, library: str) -> tuple[Array, int]:
+    """float32 device memory for a result and its pointer: a torch tensor for torch, else a CuPy array."""
+    if library == "torch":
+        torch = sys.modules["torch"]
+        tensor = torch.empty(floats, dtype=torch.float32, device=torch.device("cuda", ordinal))
+        return tensor, tensor.data_ptr()
+    array = _kernels.cuda.empty(floats, ordinal, stream)
+    return array, array.data.ptr
+
+
+def hand_over(array: Array, ordinal: int, stream: int, library: str) -> Array:
+    """A result that `stream` is still to write, in the input's library, ordered before that library's next work."""
+    if library == "torch":
+        torch = sys.modules["torch"]
+        consumer = torch.cuda.current_stream(ordinal).cuda_stream
+        if consumer != stream:
+            _kernels.cuda.wait(ordinal, consumer, stream)
+    if library == "jax":
+        with _kernels.cuda.on(ordinal, stream):
+            return sys.modules["jax"].dlpack.from_dlpack(array)
+    return array
+
+
+def download(array: Array, stream: int | None) -> np.ndarray[Any, Any]:
+    """Any array as NumPy; device memory is copied, after `stream` has done its work."""
+    seen = view(array, "array", stream)
+    if seen.form.device is None:
+        return as_numpy(seen)
+    host: np.ndarray[Any, Any]
+    if seen.library == "torch":
+        host = array.cpu().numpy()  # synchronizes
+    elif seen.library == "jax":
+        host = np.asarray(array)  # synchronizes
+    else:
+        host = _kernels.cuda.download(array, seen.form.device, stream or 0)  # synchronizes
+    return host

@@ -1,0 +1,229 @@
+"""PoseNet single-pose decoding: per-channel argmax, offset gather, sigmoid of the winner, affine, in one launch."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _check, _kernels, _view, ref
+from .types import Keypoints, on_device
+
+
+def decode_posenet(
+    heatmaps: _view.Array,
+    offsets: _view.Array,
+    *,
+    output_stride: float,
+    layout: str | None = None,
+    activation: str | None = "sigmoid",
+    quantization: dict[str, tuple[float, int]] | None = None,
+    transform: Any = None,
+    out: tuple[_view.Array, _view.Array] | None = None,
+    stream: Any = None,
+) -> Keypoints:
+    """Decode PoseNet heatmaps and offsets into one person an image, where the tensors lie.
+
+    B images, K keypoints (17 for COCO), maps of H rows and W columns. Axes in the order of `layout`.
+
+    Parameters
+    ----------
+    heatmaps : (B, K, H, W) or (B, H, W, K), float32, float16, bfloat16, uint8 or int8
+        Confidence maps. Any strides but negative ones, no copy. Without B it is a batch of one.
+    offsets : (B, 2K, H, W) or (B, H, W, 2K), any of the same types
+        Pixels of the network's input to add to a cell's place: all y channels, then all x channels.
+    output_stride : float
+        Pixels of the network's input from one cell to the next: 8, 16, 32.
+    layout : "NCHW", "NHWC" or None
+        None finds it: only along the channels have the offsets twice the size.
+    activation : "sigmoid" or None
+        "sigmoid": the maps are logits, and the winner's score goes through a sigmoid. The argmax is taken on what was
+        given: logits that saturate to equal scores are still told apart. None: the maps are scores already.
+    quantization : dict of argument name to (scale, zero_point)
+        For each integer tensor; value = (q - zero_point) * scale. The argmax runs on the raw integers.
+    transform : (2, 3) or (B, 2, 3), float32 on the device, or any real type on the host
+        Affine map of (x, y, 1) from pixels of the input on to the image, in the same launch. One matrix on the host
+        travels with the launch; one for each image on the host is uploaded first.
+    out : Keypoints or (keypoints, scores)
+        Where to write: float32, C-contiguous, on the device of the input. Then nothing is allocated.
+    stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
+        Where the launch goes; None: CuPy's current stream on the input's device. No meaning for host arrays.
+
+    Returns
+    -------
+    Keypoints
+        keypoints (B, K, 2) float32 as (x, y) and scores (B, K) float32, in the library and on the device of
+        `heatmaps` (for an OrtValue: CuPy on a device, NumPy on the host). Enqueued, not waited for: `.numpy()` waits.
+
+    Raises
+    ------
+    TypeError for objects and dtypes, ValueError for shapes, ranges and devices. Each names the argument, the rule and
+    what it got.
+
+    Notes
+    -----
+    Ties, NaN, infinities: the first largest cell in row-major order, as numpy.argmax. NaN is larger than all: the first
+    NaN wins and is the score. -0 equals +0 and is written +0. A map of -inf gives cell 0. Offsets of inf or NaN give
+    the formula's IEEE result. Nothing is clamped to the image.
+
+    Source: decodeSinglePose, tensorflow/tfjs-models@18a7342, posenet/src/single_pose. Arithmetic in float32, x *
+    output_stride + offset, without fused multiply-add: kernel and NumPy twin (posepost.ref) give the same bits, but for
+    the exponential in a sigmoid.
+    """
+    device = _view.device(heatmaps, "heatmaps")
+    if device is None:
+        return ref.decode_posenet(
+            heatmaps,
+            offsets,
+            output_stride=output_stride,
+            layout=layout,
+            activation=activation,
+            quantization=quantization,
+            transform=transform,
+            out=out,
+            stream=stream,
+        )
+    queue = _kernels.cuda.stream(device) if stream is None else _check.stream_pointer(stream)
+    h, o = _view.view(heatmaps, "heatmaps", queue), _view.view(offsets, "offsets", queue)
+    scales = _check.quantization(quantization, {"heatmaps": h.form.dtype, "offsets": o.form.dtype})
+    plan = _plan(h.form, o.form, output_stride, layout, activation, scales)
+    _check.alignment(h, "heatmaps")
+    _check.alignment(o, "offsets")
+
+    B, K = plan.shape
+    if out is None:
+        memory, keypoints = _view.empty(3 * B * K, device, queue, h.library)
+        scores = keypoints + 8 * B * K  # bytes: two float32 for each point
+    else:
+        shapes = {"keypoints": (B, K, 2), "scores": (B, K)}
+        keypoints, scores = (seen.pointer for seen in _check.outputs(out, shapes, h.form, queue))
+    params = plan.params.copy()
+    matrices = None if transform is None else _set_transform(params, transform, h.form, B, queue)
+    if B:
+        best = _kernels.workspace(plan.workspace, device, queue) if plan.workspace else 0
+        rows = matrices.pointer if matrices else 0
+        pointers = (h.pointer, o.pointer, rows, keypoints, scores, best, best + 8 * B * K)
+        params.view(np.uint64)[: len(pointers)] = pointers
+        _kernels.cuda.launch(_kernels.kernel(plan.variant), plan.grid, plan.block, params, device, queue)
+    if out is not None:
+        return on_device(*out, None, queue)
+    points = _view.hand_over(memory[: 2 * B * K].reshape(B, K, 2), device, queue, h.library)
+    confidences = _view.hand_over(memory[2 * B * K :].reshape(B, K), device, queue, h.library)
+    return on_device(points, confidences, memory, queue)
+
+
+def _set_transform(params: Any, transform: Any, reference: _view.Form, rows: int, queue: int) -> _view.View | None:
+    """Put one host matrix into the parameter block, or return the rows on the device, to be held until the launch."""
+    found = _check.transform(transform, reference, rows, queue)
+    if isinstance(found, np.ndarray):
+        if found.ndim == 2:
+            params["affine"], params["matrix"] = BY_VALUE, found.ravel()
+            return None
+        assert reference.device is not None
+        found = _view.view(_kernels.cuda.upload(found, reference.device, queue), "transform")
+    params["affine"] = BY_POINTER
+    params["transform_stride"] = found.form.strides[0] if len(found.form.shape) == 3 else 0
+    return found
+
+
+BY_VALUE, BY_POINTER = 1, 2  # Params.affine
+
+
+class Launch(NamedTuple):
+    """Which kernel runs a pair of maps, and on how many blocks: a function of their forms alone."""
+
+    layout: str
+    runs: int
+    channel_lanes: int
+    tiles: int
+    splits: int
+    block: int
+
+
+class Plan(NamedTuple):
+    """All of a call that does not change from frame to frame."""
+
+    shape: tuple[int, int]  # B, K
+    variant: _kernels.Variant
+    grid: tuple[int, int]
+    block: int
+    workspace: int  # words of 8 bytes; 0: no two blocks share a tile
+    params: Any
+
+
+VECTOR_BYTES = 16
+LOADS_IN_FLIGHT = 4  # 16-byte loads that a thread issues before it looks at the first
+BUSY_BLOCKS = 256  # as many blocks as keep a large GPU busy: with fewer tiles, several blocks share one
+
+
+def choose(maps: _check.Maps, dtype: str) -> Launch:
+    """The kernel and grid for heatmaps of these strides."""
+    B, K, H, W = maps.B, maps.K, maps.H, maps.W
+    _, stride_k, stride_y, stride_x = maps.heatmap_strides
+    per_vector = VECTOR_BYTES // _view.ITEMSIZE[dtype]
+    columns_touch, rows_touch = W == 1 or stride_x == 1, H == 1 or stride_y == W
+    if columns_touch and (rows_touch or W >= 2 * per_vector):
+        runs = 1 if rows_touch else H
+        vectors = -(-H * W // per_vector)
+        block = min(_kernels.THREADS, max(32, _power_of_two(-(-vectors // LOADS_IN_FLIGHT))))
+        tiles = B * K
+        return Launch("PLANAR", runs, 1, tiles, _splits(tiles, vectors, block), block)
+
+    block = _kernels.THREADS
+    dense = (K == 1 or stride_k == 1) and (W == 1 or stride_x == K) and (H == 1 or stride_y == W * K)
+    if dense and K <= block and H * W * K < 2**32:
+        vectors = -(-H * W * K // per_vector)
+        return Launch("INTERLEAVED", 1, 1, B, _splits(B, vectors, block // K * K), block)
+
+    lanes = min(32, _power_of_two(K)) if stride_k < stride_x else 1
+    tiles = B * -(-K // lanes)
+    return Launch("STRIDED", 1, lanes, tiles, _splits(tiles, H * W, block // lanes), block)
+
+
+def _splits(tiles: int, loads: int, threads: int) -> int:
+    """Blocks that share a tile: more than one only while the GPU has room and each thread still fills its loads."""
+    wanted = -(-loads // (threads * LOADS_IN_FLIGHT))
+    return max(1, min(wanted, BUSY_BLOCKS // tiles if tiles else 1, 65535))
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(
+    heatmaps: _view.Form,
+    offsets: _view.Form,
+    output_stride: float,
+    layout: str | None,
+    activation: str | None,
+    scales: _check.Quantization,
+) -> Plan:
+    _check.same_device(heatmaps, offsets, "offsets", "heatmaps")
+    maps = _check.posenet_maps(heatmaps, offsets, layout)
+    _check.output_stride(output_stride)
+    _check.activation(activation)
+    launch = choose(maps, heatmaps.dtype)
+    if launch.tiles >= 2**31:
+        raise ValueError(f"heatmaps must have fewer than 2**31 maps, got {maps.B} x {maps.K}")
+
+    params = np.zeros((), _kernels.parameters("posenet.cu"))
+    for axis, heatmap_stride, offset_stride in zip("bkyx", maps.heatmap_strides, maps.offset_strides):
+        params[f"heatmap_stride_{axis}"], params[f"offset_stride_{axis}"] = heatmap_stride, offset_stride
+    params["K"], params["H"], params["W"] = maps.K, maps.H, maps.W
+    params["runs"], params["channel_lanes"] = launch.runs, launch.channel_lanes
+    params["offset_element"] = list(_kernels.ELEMENTS).index(offsets.dtype)
+    params["sigmoid"] = activation == "sigmoid"
+    params["output_stride"] = output_stride
+    for name, scale, zero in scales:
+        prefix = name.removesuffix("s")
+        params[f"{prefix}_scale"], params[f"{prefix}_zero"] = scale, zero
+    return Plan(
+        shape=(maps.B, maps.K),
+        variant=_kernels.posenet(_kernels.ELEMENTS[heatmaps.dtype], launch.layout),
+        grid=(launch.tiles, launch.splits),
+        block=launch.block,
+        workspace=0 if launch.splits == 1 else maps.B * maps.K + -(-launch.tiles // 2),
+        params=params,
+    )
