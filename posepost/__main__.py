@@ -1,0 +1,7 @@
+"""python -m posepost"""
+
+import sys
+
+from posepost.cli import main
+
+sys.exit(main())

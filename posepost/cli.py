@@ -1,0 +1,456 @@
+"""The command `posepost`: demo, inspect, run, doctor.
+
+`posepost run` writes two files an image: NAME.overlay.png, the picture with the keypoints on it, and NAME.json:
+
+    {
+      "image": "photo.jpg",             as given on the command line
+      "width": 640, "height": 480,      of the image, in pixels, turned upright
+      "model": "posenet.onnx",
+      "input_size": [353, 481],         height, width of the network's input
+      "device": "cpu",                  or "cuda"
+      "poses": [                        one entry a person
+        {
+          "score": 0.98,                mean of the keypoints' scores
+          "keypoints": [{"name": "nose", "x": 267.9, "y": 127.8, "score": 0.99}, ...]
+        }
+      ]
+    }
+
+x and y are pixels of the image, x to the right and y down; a number that is not finite is null. NAME is the image's
+file name without its suffix, with -2, -3, ... after it where that name is taken. Files appear whole or not at all.
+
+Exit status: 0, or 2 with a line on stderr for each thing that went wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import importlib
+import io
+import json
+import math
+import os
+import re
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from posepost.ort import PoseSession
+    from posepost.types import Keypoints
+
+ASSETS = Path(__file__).parent / "assets"
+EXPECTED = (OSError, ValueError, RuntimeError, ImportError, MemoryError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as stop:  # argparse has said why
+        return int(stop.code or 0)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: _complain(str(message))  # type: ignore[assignment,unused-ignore]
+        try:
+            status: int = arguments.command(arguments)
+        except EXPECTED as error:
+            _complain(_message(error))
+            return 2
+    return status
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """Run the bundled model on the bundled scene, print what came out, write two pictures."""
+    from posepost._image import read_image
+    from posepost.draw import heatmap_picture, overlay
+    from posepost.ort import PoseSession
+
+    folder = _folder(arguments.output)
+    session = PoseSession(ASSETS / "figures.onnx")
+    image = read_image(ASSETS / "scene.png")
+    images, transform = session.letterbox(image)
+    result = session.run(images, transform=transform).numpy()
+    heatmaps, kept, crossing = _maps(session, images)
+
+    model = session.model
+    height, width = images.shape[1:3] if model.input_layout == "NHWC" else images.shape[2:]
+    print(f"figures.onnx on scene.png ({image.width}x{image.height}, network input {width}x{height})")
+    print(_ran_on(session))
+    print(f"\n{'keypoint':<16}{'x':>8}{'y':>8}{'score':>8}")
+    for name, (x, y), score in zip(model.keypoints, result.keypoints[0], result.scores[0]):
+        print(f"{name:<16}{x:>8.1f}{y:>8.1f}{score:>8.3f}")
+    crossed = "crossed" if session.device == "cuda" else "would cross"
+    print(
+        f"\n{crossing} bytes of keypoints {crossed} the bus of a GPU, in place of {kept} bytes of heatmaps and offsets "
+        f"({kept / crossing:.0f} times as many)"
+    )
+
+    best = int(np.argmax(result.scores[0]))
+    paths = [folder / "overlay.png", folder / "heatmap.png"]
+    pictures = [overlay(image, result.keypoints, result.scores), heatmap_picture(heatmaps[best])]
+    _write({path: _png(picture) for path, picture in zip(paths, pictures)})
+    print(f"wrote {paths[0]} and {paths[1]} (the heatmap of {model.keypoints[best]})")
+    return 0
+
+
+def inspect(arguments: argparse.Namespace) -> int:
+    """Print what a model's graph tells."""
+    from posepost.ort import describe, read_model
+
+    print(describe(read_model(arguments.model, **_options(arguments))))
+    return 0
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Keypoints and overlay of every image; one bad image does not keep the others from being done."""
+    from posepost.ort import PoseSession, input_size
+
+    session = PoseSession(arguments.model, **_options(arguments))
+    input_size(session.model, arguments.size)
+    folder = _folder(arguments.output)
+    print(_ran_on(session))
+    status = 0
+    for path, name in zip(arguments.images, output_names(arguments.images, folder)):
+        try:
+            files, score = _one_image(session, path, folder / name, arguments.size)
+            _write(files)
+        except EXPECTED as error:
+            text = _message(error)
+            _complain(text if text.startswith(f"{path}:") else f"{path}: {text}")
+            status = 2
+        else:
+            print(f"{path}: score {score:.3f}, wrote {' and '.join(str(file) for file in files)}")
+    return status
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Print what this machine has and what to install for what is missing."""
+    machine = look_around()
+    print(report(machine))
+    return 0
+
+
+class Machine(NamedTuple):
+    """What `look_around` found; None where there is none, a text in `*_problem` where it is there and does not work."""
+
+    driver: str | None  # release of the NVIDIA driver
+    cuda: tuple[int, int] | None  # newest CUDA version the driver runs
+    gpus: tuple[str, ...]
+    packages: Mapping[str, str | None]  # version by import name
+    cupy_problem: str | None
+    nvrtc: str | None
+    nvrtc_problem: str | None
+    providers: tuple[str, ...]
+
+
+def look_around() -> Machine:
+    """Ask the driver and the installed packages; nothing is changed and nothing is downloaded."""
+    driver, cuda, gpus = _driver()
+    packages = {"numpy": np.__version__, **{name: _version(name) for name in ("cupy", "onnxruntime", "onnx", "PIL")}}
+    cupy_problem = nvrtc = nvrtc_problem = None
+    if packages["cupy"] is not None:
+        from posepost.ort import _cupy_problem
+
+        cupy_problem = _cupy_problem()
+        try:
+            nvrtc = ".".join(str(part) for part in importlib.import_module("cupy.cuda.nvrtc").getVersion())
+        except (ImportError, RuntimeError, OSError) as error:
+            nvrtc_problem = _message(error)
+    providers: tuple[str, ...] = ()
+    if packages["onnxruntime"] is not None:
+        providers = tuple(importlib.import_module("onnxruntime").get_available_providers())
+    return Machine(driver, cuda, gpus, packages, cupy_problem, nvrtc, nvrtc_problem, providers)
+
+
+def report(machine: Machine) -> str:
+    """What was found, a line each, then what to do about what is missing."""
+    have = machine.packages
+    cuda = "" if machine.cuda is None else f", runs CUDA up to {machine.cuda[0]}.{machine.cuda[1]}"
+    nvrtc = machine.nvrtc or (f"does not load ({machine.nvrtc_problem})" if machine.nvrtc_problem else None)
+    cupy = f"{have['cupy']} ({machine.cupy_problem})" if machine.cupy_problem else have["cupy"]
+    lines = [
+        ("GPU", ", ".join(machine.gpus) or "none"),
+        ("driver", f"{machine.driver or 'NVIDIA'}{cuda}" if machine.cuda else "none"),
+        ("CuPy", cupy),
+        ("NVRTC", nvrtc),
+        ("onnxruntime", f"{have['onnxruntime']}: {', '.join(machine.providers)}" if have["onnxruntime"] else None),
+        ("onnx", have["onnx"]),
+        ("Pillow", have["PIL"]),
+        ("NumPy", have["numpy"]),
+    ]
+    text = [f"{what:<13}{value or 'not installed'}" for what, value in lines]
+    return "\n".join([*text, "", *advice(machine)])
+
+
+def advice(machine: Machine) -> list[str]:
+    """What to install or change, most important first; never empty."""
+    have = machine.packages
+    gpu = bool(machine.gpus)
+    lines = []
+    if not gpu:
+        lines.append("No NVIDIA GPU answers: decoding runs on the CPU (NumPy), with the same results.")
+    elif machine.cuda is not None and machine.cuda < (12, 0):
+        lines.append("The NVIDIA driver is too old: install one that runs CUDA 12 or newer.")
+    elif have["cupy"] is None or machine.nvrtc is None:
+        extra = "cuda13" if machine.cuda and machine.cuda >= (13, 0) else "cuda12"
+        lines.append(f'For decoding on the GPU: pip install "posepost[{extra}]"')
+    elif machine.cupy_problem:
+        lines.append(f"CuPy is installed and cannot use the GPU: {machine.cupy_problem}")
+    if have["onnxruntime"] is None or have["onnx"] is None or have["PIL"] is None:
+        lines.append(f'For running ONNX models and drawing: pip install "posepost[{"ort-gpu" if gpu else "ort"}]"')
+    elif gpu and "CUDAExecutionProvider" not in machine.providers:
+        lines.append(
+            "This onnxruntime runs on the CPU only; for the GPU: "
+            'pip uninstall onnxruntime, then pip install "posepost[ort-gpu]"'
+        )
+    if not lines:
+        lines.append("Nothing is missing: models and decoding run on the GPU.")
+    return lines
+
+
+def output_names(images: Sequence[str], folder: Path) -> list[str]:
+    """A name for the outputs of each image: its stem, or stem-2, ... where an output would meet another file."""
+    inputs = {os.path.realpath(path) for path in images}
+    taken: set[str] = set()
+    names = []
+    for path in images:
+        stem, number = Path(path).stem, 1
+        name = stem
+        while name.casefold() in taken or inputs & {os.path.realpath(file) for file in _outputs(folder / name)}:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def _outputs(base: Path) -> tuple[Path, Path]:
+    return base.with_name(f"{base.name}.json"), base.with_name(f"{base.name}.overlay.png")
+
+
+def _one_image(
+    session: PoseSession, path: str, base: Path, size: tuple[int, int] | None
+) -> tuple[dict[Path, bytes], float]:
+    from posepost._image import read_image
+    from posepost.draw import overlay
+    from posepost.ort import input_size
+
+    image = read_image(path)
+    images, transform = session.letterbox(image, size)
+    result = session.run(images, transform=transform).numpy()
+    poses = _poses(session.model.keypoints, result)
+    document = {
+        "image": path,
+        "width": image.width,
+        "height": image.height,
+        "model": os.path.basename(session.model.name),
+        "input_size": list(input_size(session.model, size)),
+        "device": session.device,
+        "poses": poses,
+    }
+    text, picture = _outputs(base)
+    files = {
+        text: (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
+        picture: _png(overlay(image, result.keypoints, result.scores)),
+    }
+    return files, poses[0]["score"] if poses[0]["score"] is not None else math.nan
+
+
+def _poses(names: Sequence[str], result: Keypoints) -> list[dict[str, Any]]:
+    def number(value: Any) -> float | None:
+        return float(str(value)) if math.isfinite(value) else None  # the shortest decimal that is this float32
+
+    poses = []
+    for points, scores in zip(result.keypoints, result.scores):
+        labels = names or tuple(f"keypoint {k}" for k in range(len(points)))
+        poses.append(
+            {
+                "score": number(np.float64(scores.mean(dtype=np.float64))),
+                "keypoints": [
+                    {"name": label, "x": number(x), "y": number(y), "score": number(score)}
+                    for label, (x, y), score in zip(labels, points, scores)
+                ],
+            }
+        )
+    return poses
+
+
+def _maps(session: PoseSession, images: Any) -> tuple[np.ndarray[Any, Any], int, int]:
+    """For the demo's picture: heatmaps (K, H, W) on the host; bytes of heatmaps and offsets; bytes of the keypoints."""
+    heatmaps, offsets = session.forward(images)
+    if session.stream is not None:
+        session.stream.synchronize()  # synchronizes
+        heatmaps, offsets = heatmaps.numpy(), offsets.numpy()
+    maps = heatmaps[0].transpose(2, 0, 1) if session.model.layout == "NHWC" else heatmaps[0]
+    point = np.dtype((np.float32, 3)).itemsize
+    return maps, heatmaps.nbytes + offsets.nbytes, point * len(maps)
+
+
+def _ran_on(session: PoseSession) -> str:
+    device, decoder = ("GPU", "CUDA kernel") if session.device == "cuda" else ("CPU", "NumPy")
+    return f"running on the {device} ({session.device_reason}); decoder: {decoder}"
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "heads": arguments.heads,
+        "output_stride": arguments.stride,
+        "layout": arguments.layout,
+        "activation": None if arguments.activation == "none" else arguments.activation,
+        "mean": arguments.mean,
+        "std": arguments.std,
+    }
+
+
+def _folder(path: str) -> Path:
+    if not path:
+        raise ValueError("-o must name a directory, got ''")
+    try:
+        os.makedirs(path, exist_ok=True)
+    except FileExistsError:
+        raise ValueError(f"-o must name a directory, {path} is a file") from None
+    return Path(path)
+
+
+def _png(picture: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _write(files: Mapping[Path, bytes]) -> None:
+    """Write all files beside their places first, then move them in: a file is there whole or not at all."""
+    parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in files}
+    try:
+        for path, data in files.items():
+            parts[path].write_bytes(data)
+        for path, part in parts.items():
+            os.replace(part, path)
+    finally:
+        for part in parts.values():
+            with contextlib.suppress(FileNotFoundError):
+                part.unlink()
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _complain(text: str) -> None:
+    print(f"posepost: {text}", file=sys.stderr)
+
+
+def _version(package: str) -> str | None:
+    try:
+        module = importlib.import_module(package)
+    except ImportError:
+        return None
+    return str(getattr(module, "__version__", "unknown version"))
+
+
+def _driver() -> tuple[str | None, tuple[int, int] | None, tuple[str, ...]]:
+    """(driver release, newest CUDA version, GPUs), asked of the CUDA driver library."""
+    try:
+        library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return None, None, ()
+    version, count, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    library.cuDriverGetVersion(ctypes.byref(version))
+    cuda = divmod(version.value, 1000)[0], version.value % 1000 // 10
+    gpus = []
+    if library.cuInit(0) == 0 and library.cuDeviceGetCount(ctypes.byref(count)) == 0:
+        for ordinal in range(count.value):
+            name = ctypes.create_string_buffer(256)
+            library.cuDeviceGet(ctypes.byref(device), ordinal)
+            library.cuDeviceGetName(name, len(name), device)
+            gpus.append(name.value.decode(errors="replace"))
+    release = None
+    with contextlib.suppress(OSError):
+        found = re.search(r"Kernel Module.*?(\d+\.\d+[.\d]*)", Path("/proc/driver/nvidia/version").read_text())
+        release = found and found.group(1)
+    return release, cuda, tuple(gpus)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="posepost", description="Keypoints from pose networks, decoded where their outputs lie.")
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
+    parser.set_defaults(command=_no_command)
+
+    command = commands.add_parser("demo", help="run the bundled model on the bundled scene")
+    command.add_argument("-o", dest="output", metavar="DIR", default="posepost-demo", help="default: %(default)s")
+    command.set_defaults(command=demo)
+
+    command = commands.add_parser("inspect", help="print a model's inputs, outputs and recognised heads")
+    _add_model(command)
+    command.set_defaults(command=inspect)
+
+    command = commands.add_parser("run", help="keypoints (JSON) and overlay (PNG) of images")
+    _add_model(command)
+    command.add_argument("images", metavar="IMAGE", nargs="+")
+    command.add_argument("-o", dest="output", metavar="DIR", default="posepost-out", help="default: %(default)s")
+    command.add_argument(
+        "--size", type=_size, metavar="HxW", help="of the network's input, where it takes any (353x481)"
+    )
+    command.set_defaults(command=run)
+
+    command = commands.add_parser("doctor", help="what this machine has, and what to install for what is missing")
+    command.set_defaults(command=doctor)
+    return parser
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL.onnx")
+    command.add_argument("--mean", type=_numbers, metavar="M", help="of the pixels, one number or R,G,B")
+    command.add_argument("--std", type=_numbers, metavar="S", help="likewise; the input is (pixel - mean) / std")
+    command.add_argument("--heads", type=_heads, metavar="HEAD=OUTPUT,...", help="heatmaps=NAME,offsets=NAME")
+    command.add_argument("--stride", type=_positive, metavar="S", help="input pixels per heatmap cell")
+    command.add_argument("--layout", choices=("NCHW", "NHWC"), help="of the outputs")
+    choices = ("auto", "sigmoid", "none")
+    command.add_argument("--activation", choices=choices, default="auto", help="sigmoid: logits; none: scores")
+
+
+def _no_command(arguments: argparse.Namespace) -> int:
+    raise ValueError("give a command: demo, inspect, run or doctor (posepost --help tells more)")
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH in pixels, such as 353x481, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 3) or not all(math.isfinite(value) for value in values):
+        raise argparse.ArgumentTypeError(f"must be one number or three with commas, got {text!r}")
+    return values
+
+
+def _positive(text: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", text):
+        raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
+    return int(text)
+
+
+def _heads(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(head and output for head, _, output in pairs):
+        raise argparse.ArgumentTypeError(f"must be HEAD=OUTPUT,..., got {text!r}")
+    return {head: output for head, _, output in pairs}

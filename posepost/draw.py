@@ -1,0 +1,151 @@
+"""Pictures for people to look at: keypoints over a photograph, and one heatmap enlarged. Needs Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from posepost._image import as_image, pillow
+
+if TYPE_CHECKING:
+    from PIL import Image as PILImage
+
+COCO_KEYPOINTS = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+    "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip",
+    "left_knee", "right_knee", "left_ankle", "right_ankle",
+)  # fmt: skip
+COCO_LIMBS = (
+    (0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (11, 12), (5, 11), (6, 12),
+    (5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16),
+)  # fmt: skip
+
+Colour = tuple[int, int, int]
+Canvas = npt.NDArray[np.float32]
+LEFT, RIGHT, MIDDLE = (255, 140, 26), (38, 166, 255), (238, 238, 238)
+PEOPLE = (LEFT, RIGHT, (120, 220, 70), (255, 92, 160), (250, 220, 60), (170, 120, 255), (60, 220, 200))
+DARK, LIGHT = (12, 14, 22), (255, 255, 255)
+HEAT = np.array([(13, 14, 38), (44, 44, 122), (38, 118, 168), (60, 184, 150), (188, 226, 96), (255, 250, 196)], float)
+
+
+def overlay(image: Any, keypoints: Any, scores: Any, *, min_score: float = 0.3) -> PILImage.Image:
+    """Draw limbs and joints over a picture.
+
+    image: PIL image or (H, W, 3) uint8 array; it is not changed.
+    keypoints: (N, K, 2) or (K, 2), (x, y) in pixels of the image. scores: (N, K) or (K,).
+    min_score: joints below it, and those that are not finite, are left out with their limbs.
+    With K = 17 the points are taken as COCO's and joined by limbs; for other K joints alone are drawn.
+    One person: left side orange, right side blue. Several: one colour each.
+    """
+    points, confidence = np.asarray(keypoints, np.float64), np.asarray(scores, np.float64)
+    if points.ndim == 2:
+        points, confidence = points[None], confidence[None]
+    if points.ndim != 3 or points.shape[2] != 2:
+        raise ValueError(f"keypoints must have shape (N, K, 2) or (K, 2), got {np.shape(keypoints)}")
+    if confidence.shape != points.shape[:2]:
+        raise ValueError(f"scores must have shape {points.shape[:2]} to fit keypoints, got {confidence.shape}")
+    canvas = np.asarray(as_image(image)).astype(np.float32)
+    for person, (joints, shown) in enumerate(zip(points, (confidence >= min_score) & np.isfinite(points).all(axis=2))):
+        if shown.any():
+            _draw_person(canvas, joints, shown, None if len(points) == 1 else PEOPLE[person % len(PEOPLE)])
+    return _to_image(canvas)
+
+
+def heatmap_picture(heatmap: Any, point: Sequence[float] | None = None) -> PILImage.Image:
+    """One heatmap, enlarged to about 640 pixels, cell by cell from dark (least) to light (most), its peak ringed.
+
+    heatmap: (H, W), logits or scores; values that are not finite are drawn as the least.
+    point: (x, y) in cells, whole numbers at cell centres, to be ringed; default: the first largest value.
+    """
+    values = np.asarray(heatmap, np.float64)
+    if values.ndim != 2 or values.size == 0:
+        raise ValueError(f"heatmap must have shape (H, W), got {values.shape}")
+    rows, columns = values.shape
+    scale = max(1, 640 // max(rows, columns))
+    finite = np.isfinite(values)
+    low, high = (values[finite].min(), values[finite].max()) if finite.any() else (0.0, 0.0)
+    level = np.where(finite, (values - low) / ((high - low) or 1.0), 0.0)
+    stops = np.linspace(0.0, 1.0, len(HEAT))
+    cells = np.stack([np.interp(level, stops, HEAT[:, channel]) for channel in range(3)], axis=-1)
+    canvas = cells.repeat(scale, axis=0).repeat(scale, axis=1).astype(np.float32)
+    if scale >= 8:
+        canvas[::scale] *= 0.86
+        canvas[:, ::scale] *= 0.86
+    if point is None:
+        row, column = divmod(int(np.argmax(values)), columns)
+        point = (column, row)
+    if np.isfinite(point).all():
+        centre = (np.asarray(point, np.float64) + 0.5) * scale - 0.5
+        radius = max(8.0, 0.75 * scale)
+        for width, colour, alpha in ((5.0, DARK, 0.75), (2.5, LIGHT, 1.0)):
+            y, x = np.mgrid[: canvas.shape[0], : canvas.shape[1]]
+            from_ring = np.abs(np.hypot(x - centre[0], y - centre[1]) - radius)
+            _blend(canvas, alpha * np.clip((width + 1) / 2 - from_ring, 0.0, 1.0), colour)
+    return _to_image(canvas)
+
+
+def _draw_person(
+    canvas: Canvas, joints: npt.NDArray[np.float64], shown: npt.NDArray[np.bool_], colour: Colour | None
+) -> None:
+    height, width = canvas.shape[:2]
+    extent = float(np.linalg.norm(np.ptp(joints[shown], axis=0)))
+    radius = max(1.25, min(0.011 * extent, 0.006 * float(np.hypot(width, height))))
+    named = len(joints) == len(COCO_KEYPOINTS)
+    limbs = [limb for limb in COCO_LIMBS if named and shown[limb[0]] and shown[limb[1]]]
+    sides = [_side(name) for name in COCO_KEYPOINTS] if named else [MIDDLE] * len(joints)
+    dots = [k for k in range(len(joints)) if shown[k]]
+
+    def thickness(k: int) -> float:
+        return radius * (0.7 if named and k < 5 else 1.0)  # the joints of the head lie close together
+
+    casing = np.zeros((height, width), np.float32)
+    outlines = [(a, b, thickness(b)) for a, b in limbs] + [(k, k, 1.9 * thickness(k)) for k in dots]
+    for a, b, size in outlines:
+        window, coverage = _line(casing.shape, joints[a], joints[b], size + 0.5 * radius + 0.5)
+        casing[window] = np.maximum(casing[window], coverage)
+    _blend(canvas, 0.6 * casing, DARK)
+    for a, b in limbs:
+        tone = colour or (sides[a] if sides[a] == sides[b] else MIDDLE)
+        _paint(canvas, joints[a], joints[b], thickness(b), tone)
+    for k in dots:
+        _paint(canvas, joints[k], joints[k], 1.9 * thickness(k), LIGHT)
+        _paint(canvas, joints[k], joints[k], 1.25 * thickness(k), colour or sides[k])
+
+
+def _side(name: str) -> Colour:
+    return LEFT if name.startswith("left") else RIGHT if name.startswith("right") else MIDDLE
+
+
+def _line(
+    shape: Sequence[int], a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], radius: float
+) -> tuple[tuple[slice, slice], npt.NDArray[np.float64]]:
+    """A line with round ends: the part of the picture it can touch, and how much of each pixel there it covers."""
+    limits = np.array([shape[1], shape[0]])
+    low, high = np.floor(np.minimum(a, b) - radius - 1), np.ceil(np.maximum(a, b) + radius + 2)
+    (x0, y0), (x1, y1) = np.clip(low, 0, limits).astype(int), np.clip(high, 0, limits).astype(int)
+    window = slice(y0, y1), slice(x0, x1)
+    y, x = np.mgrid[window].astype(np.float64)
+    along, squared = b - a, float(np.dot(b - a, b - a))
+    t = np.clip(((x - a[0]) * along[0] + (y - a[1]) * along[1]) / (squared or 1.0), 0.0, 1.0)
+    distance = np.hypot(x - a[0] - t * along[0], y - a[1] - t * along[1])
+    return window, np.clip(radius + 0.5 - distance, 0.0, 1.0)
+
+
+def _paint(
+    canvas: Canvas, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], radius: float, colour: Colour
+) -> None:
+    window, coverage = _line(canvas.shape, a, b, radius)
+    _blend(canvas[window], coverage, colour)
+
+
+def _blend(canvas: Canvas, coverage: npt.NDArray[Any], colour: Colour) -> None:
+    touched = coverage > 0
+    canvas[touched] += coverage[touched][:, None].astype(np.float32) * (np.array(colour, np.float32) - canvas[touched])
+
+
+def _to_image(canvas: Canvas) -> PILImage.Image:
+    picture: PILImage.Image = pillow().fromarray(np.clip(canvas + 0.5, 0, 255).astype(np.uint8))
+    return picture
