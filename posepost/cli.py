@@ -59,6 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = lambda message, *_, **__: _complain(str(message))  # type: ignore[assignment,unused-ignore]
         try:
             status: int = arguments.command(arguments)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         except EXPECTED as error:
             _complain(_message(error))
             return 2
@@ -92,8 +96,12 @@ def demo(arguments: argparse.Namespace) -> int:
     )
 
     best = int(np.argmax(result.scores[0]))
+    heatmap = heatmaps[best].astype(np.float32)
+    if model.activation == "sigmoid":
+        heatmap = 1 / (1 + np.exp(-heatmap))
     paths = [folder / "overlay.png", folder / "heatmap.png"]
-    pictures = [overlay(image, result.keypoints, result.scores), heatmap_picture(heatmaps[best])]
+    scale = max(1, 768 // max(image.size))
+    pictures = [overlay(image, result.keypoints, result.scores, scale=scale), heatmap_picture(heatmap)]
     _write({path: _png(picture) for path, picture in zip(paths, pictures)})
     print(f"wrote {paths[0]} and {paths[1]} (the heatmap of {model.keypoints[best]})")
     return 0
@@ -159,7 +167,7 @@ def look_around() -> Machine:
 
         cupy_problem = _cupy_problem()
         try:
-            nvrtc = ".".join(str(part) for part in importlib.import_module("cupy.cuda.nvrtc").getVersion())
+            nvrtc = ".".join(str(part) for part in importlib.import_module("cupy").cuda.nvrtc.getVersion())
         except (ImportError, RuntimeError, OSError) as error:
             nvrtc_problem = _message(error)
     providers: tuple[str, ...] = ()
@@ -401,9 +409,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(command)
     command.add_argument("images", metavar="IMAGE", nargs="+")
     command.add_argument("-o", dest="output", metavar="DIR", default="posepost-out", help="default: %(default)s")
-    command.add_argument(
-        "--size", type=_size, metavar="HxW", help="of the network's input, where it takes any (353x481)"
-    )
+    command.add_argument("--size", type=_size, metavar="HxW", help="of the network's input, where it takes any")
     command.set_defaults(command=run)
 
     command = commands.add_parser("doctor", help="what this machine has, and what to install for what is missing")

@@ -31,12 +31,13 @@ DARK, LIGHT = (12, 14, 22), (255, 255, 255)
 HEAT = np.array([(13, 14, 38), (44, 44, 122), (38, 118, 168), (60, 184, 150), (188, 226, 96), (255, 250, 196)], float)
 
 
-def overlay(image: Any, keypoints: Any, scores: Any, *, min_score: float = 0.3) -> PILImage.Image:
+def overlay(image: Any, keypoints: Any, scores: Any, *, min_score: float = 0.3, scale: int = 1) -> PILImage.Image:
     """Draw limbs and joints over a picture.
 
     image: PIL image or (H, W, 3) uint8 array; it is not changed.
     keypoints: (N, K, 2) or (K, 2), (x, y) in pixels of the image. scores: (N, K) or (K,).
     min_score: joints below it, and those that are not finite, are left out with their limbs.
+    scale: how many times to enlarge the picture first, so that lines on a small one are fine.
     With K = 17 the points are taken as COCO's and joined by limbs; for other K joints alone are drawn.
     One person: left side orange, right side blue. Several: one colour each.
     """
@@ -47,7 +48,11 @@ def overlay(image: Any, keypoints: Any, scores: Any, *, min_score: float = 0.3) 
         raise ValueError(f"keypoints must have shape (N, K, 2) or (K, 2), got {np.shape(keypoints)}")
     if confidence.shape != points.shape[:2]:
         raise ValueError(f"scores must have shape {points.shape[:2]} to fit keypoints, got {confidence.shape}")
-    canvas = np.asarray(as_image(image)).astype(np.float32)
+    picture = as_image(image)
+    if scale != 1:
+        picture = picture.resize((picture.width * scale, picture.height * scale), pillow().Resampling.BICUBIC)
+        points = (points + 0.5) * scale - 0.5
+    canvas = np.asarray(picture).astype(np.float32)
     for person, (joints, shown) in enumerate(zip(points, (confidence >= min_score) & np.isfinite(points).all(axis=2))):
         if shown.any():
             _draw_person(canvas, joints, shown, None if len(points) == 1 else PEOPLE[person % len(PEOPLE)])
@@ -92,7 +97,7 @@ def _draw_person(
 ) -> None:
     height, width = canvas.shape[:2]
     extent = float(np.linalg.norm(np.ptp(joints[shown], axis=0)))
-    radius = max(1.25, min(0.011 * extent, 0.006 * float(np.hypot(width, height))))
+    radius = max(1.25, min(0.011 * extent, 0.0045 * float(np.hypot(width, height))))
     named = len(joints) == len(COCO_KEYPOINTS)
     limbs = [limb for limb in COCO_LIMBS if named and shown[limb[0]] and shown[limb[1]]]
     sides = [_side(name) for name in COCO_KEYPOINTS] if named else [MIDDLE] * len(joints)

@@ -4,7 +4,8 @@
 Needs the packages onnx and onnxruntime (`pip install "posepost[ort]"`, on a machine with a GPU `"posepost[ort-gpu]"`).
 
 Metadata of a model (`metadata_props`) that is honoured: `posepost.mean`, `posepost.std` (one number or R,G,B, of pixels
-0..255), `posepost.output_stride`, `posepost.keypoints` (names, separated by commas).
+0..255), `posepost.output_stride`, `posepost.input_size` (height,width to run at, where the model takes any),
+`posepost.keypoints` (names, separated by commas).
 """
 
 from __future__ import annotations
@@ -66,11 +67,8 @@ class PoseModel(NamedTuple):
     std: npt.NDArray[np.float32]
     normalisation_by: str
     keypoints: tuple[str, ...]
-
-    @property
-    def input_size(self) -> tuple[int | None, int | None]:
-        """(height, width) of the input, None where the model takes any."""
-        return _height_width(self.inputs[self.input_name].shape, self.input_layout)
+    input_size: tuple[int | None, int | None]  # height, width of the input; None where the model takes any
+    usual_size: tuple[int, int]  # to run at when the caller names no size
 
 
 class PoseSession:
@@ -160,7 +158,7 @@ class PoseSession:
         """The network's input for one picture, and the transform for `run` that gives points in pixels of the picture.
 
         image: PIL image or (H, W, 3) uint8 array, RGB; padded with black to the network's aspect ratio, then resized.
-        size: (height, width) for a model that takes any; default 353 x 481.
+        size: (height, width) for a model that takes any; default: the metadata, else 353 x 481.
         Returns (images, transform): images (1, 3, height, width) or (1, height, width, 3), normalised, in the model's
         dtype (a uint8 model gets the pixels as they are); transform (2, 3) float32.
         """
@@ -301,6 +299,8 @@ def read_model(
     else:
         activation_by = "given"
     size = _height_width(inputs[input_name].shape, input_layout)
+    preferred = _two(name, metadata.get("posepost.input_size"))
+    usual = (size[0] or preferred[0], size[1] or preferred[1])
     if output_stride is not None:
         stride_by = "given"
     elif "posepost.output_stride" in metadata:
@@ -309,7 +309,7 @@ def read_model(
             raise ValueError(f"{name}: posepost.output_stride must be a positive integer, got {text!r}")
         output_stride, stride_by = int(text), "metadata"
     else:
-        output_stride, stride_by = _find_stride(proto, input_name, size, found["heatmaps"], input_layout, found_layout)
+        output_stride, stride_by = _find_stride(proto, input_name, usual, found["heatmaps"], input_layout, found_layout)
     if mean is None and std is None and ("posepost.mean" in metadata or "posepost.std" in metadata):
         normalisation_by = "metadata"
     else:
@@ -334,6 +334,8 @@ def read_model(
         std=_three("std", std, metadata.get("posepost.std"), DEFAULT_STD),
         normalisation_by=normalisation_by,
         keypoints=_keypoint_names(name, metadata.get("posepost.keypoints"), count),
+        input_size=size,
+        usual_size=usual,
     )
 
 
@@ -487,15 +489,15 @@ def stride_of(input_hw: Sequence[int | None], map_hw: Sequence[int | None]) -> i
 
 
 def input_size(model: PoseModel, size: tuple[int, int] | None) -> tuple[int, int]:
-    """(height, width) to run a model at: what it fixes, else `size`, else 353 x 481."""
-    fixed = model.input_size
-    wanted = size or tuple(f or d for f, d in zip(fixed, DEFAULT_SIZE))
-    if any(f not in (None, w) for f, w in zip(fixed, wanted)):
-        takes = "x".join("any" if f is None else str(f) for f in fixed)
-        raise ValueError(f"size must be what the model takes, {takes}, got {wanted[0]}x{wanted[1]}")
-    if wanted[0] < 1 or wanted[1] < 1:
-        raise ValueError(f"size must be positive, got {wanted[0]}x{wanted[1]}")
-    return wanted[0], wanted[1]
+    """(height, width) to run a model at: `size` where the model takes it, else its usual one."""
+    if size is None:
+        return model.usual_size
+    if any(fixed not in (None, wanted) for fixed, wanted in zip(model.input_size, size)):
+        takes = "x".join(str(side or "any") for side in model.input_size)
+        raise ValueError(f"size must be what the model takes, {takes}, got {size[0]}x{size[1]}")
+    if min(size) < 1:
+        raise ValueError(f"size must be positive, got {size[0]}x{size[1]}")
+    return size
 
 
 def choose_device(requested: Sequence[Any] | None, available: Sequence[str], cupy_problem: Any) -> tuple[str, str]:
@@ -528,6 +530,7 @@ def provider_list(requested: Sequence[Any] | None, device: str, device_id: int, 
 def describe(model: PoseModel) -> str:
     """A model's inputs, outputs and what was recognised, one fact a line."""
     size = " x ".join(str(side or "any") for side in model.input_size)
+    usual = " x ".join(str(side) for side in model.usual_size)
     stride = "unknown" if model.output_stride is None else str(model.output_stride)
     activation = {"sigmoid": "logits", None: "scores", "unknown": "unknown"}[model.activation]
     keypoints = f"{len(model.keypoints)}: {', '.join(model.keypoints)}" if model.keypoints else "unknown until it runs"
@@ -538,7 +541,7 @@ def describe(model: PoseModel) -> str:
         *((head, model.heads.get(head, "not recognised (not needed for one person)")) for head in HEADS),
         ("found", model.heads_by),
         ("layout", f"input {model.input_layout}, outputs {model.layout or 'known when it runs'}"),
-        ("size", f"{size} (height x width)"),
+        ("size", f"{size} (height x width)" + f", usually {usual}" * (None in model.input_size)),
         ("stride", f"{stride} ({model.output_stride_by})"),
         ("heatmaps are", f"{activation} ({model.activation_by})"),
         ("input is", f"(pixel - {_numbers(model.mean)}) / {_numbers(model.std)}, RGB ({model.normalisation_by})"),
@@ -651,11 +654,11 @@ def _inferred(proto: Any, input_shape: tuple[str, Sequence[int]] | None) -> Any:
 
 
 def _find_stride(
-    proto: Any, input_name: str, size: tuple[Any, Any], heatmaps: str, input_layout: str, layout: str | None
+    proto: Any, input_name: str, size: tuple[int, int], heatmaps: str, input_layout: str, layout: str | None
 ) -> tuple[int | None, str]:
     if layout is None:
         return None, "known when it runs"
-    height, width = (fixed or default for fixed, default in zip(size, DEFAULT_SIZE))
+    height, width = size
     shape = (1, height, width, 3) if input_layout == "NHWC" else (1, 3, height, width)
     outputs = {value.name: value for value in _inferred(proto, (input_name, shape)).graph.output}
     inferred = _tensor(_need("onnx"), outputs[heatmaps]).shape
@@ -720,6 +723,15 @@ def _three(
     if what == "std" and not numbers.all():
         raise ValueError(f"std must not be zero, got {value}")
     return np.broadcast_to(numbers, (3,)).copy()
+
+
+def _two(name: str, metadata: str | None) -> tuple[int, int]:
+    if metadata is None:
+        return DEFAULT_SIZE
+    parts = [part.strip() for part in metadata.strip("[]() ").split(",")]
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"{name}: posepost.input_size must be height,width, got {metadata!r}")
+    return int(parts[0]), int(parts[1])
 
 
 def _keypoint_names(name: str, metadata: str | None, count: int | None) -> tuple[str, ...]:
