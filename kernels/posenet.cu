@@ -112,7 +112,7 @@ INLINE void scan_interleaved(const Params& p, const E::Raw* image, Scratch& scra
                 const u32 s = step + i * gridDim.y;
                 if (s * active + t < vectors)
 #pragma unroll
-                    for (int n = 0; n < N; ++n) best[n].take(E::key(E::get(loaded[i], n)), s);
+                    for (u32 n = 0; n < N; ++n) best[n].take(E::key(E::get(loaded[i], n)), s);
             }
         }
 #pragma unroll

@@ -148,9 +148,7 @@ def quantization(value: dict[str, tuple[float, int]] | None, dtypes: dict[str, s
     return tuple(found)
 
 
-def transform(
-    value: Any, reference: Form, rows: int, stream: int | None = None
-) -> np.ndarray[Any, Any] | _view.View:
+def transform(value: Any, reference: Form, rows: int, stream: int | None = None) -> np.ndarray[Any, Any] | _view.View:
     """A (2, 3) matrix or (rows, 2, 3) of them: float32 on the host, or the view of them on the reference's device."""
     if not isinstance(value, (list, tuple)):
         seen = _view.view(value, "transform", stream)

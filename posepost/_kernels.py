@@ -179,7 +179,7 @@ class Cuda:
     def launch(
         self, kernel: Any, grid: tuple[int, int], block: int, params: np.ndarray[Any, Any], device: int, stream: int
     ) -> None:
-        """Enqueue; `params` is a 0-d structured array, which CuPy passes by value."""
+        """Enqueue; `params` is a structured array of one element, which CuPy passes by value."""
         if self.cupy.cuda.runtime.getDevice() == device:
             kernel((*grid, 1), (block, 1, 1), (params,), stream=_Pointer(stream))
         else:

@@ -208,7 +208,7 @@ def _plan(
     if launch.tiles >= 2**31:
         raise ValueError(f"heatmaps must have fewer than 2**31 maps, got {maps.B} x {maps.K}")
 
-    params = np.zeros((), _kernels.parameters("posenet.cu"))
+    params = np.zeros(1, _kernels.parameters("posenet.cu"))
     for axis, heatmap_stride, offset_stride in zip("bkyx", maps.heatmap_strides, maps.offset_strides):
         params[f"heatmap_stride_{axis}"], params[f"offset_stride_{axis}"] = heatmap_stride, offset_stride
     params["K"], params["H"], params["W"] = maps.K, maps.H, maps.W

@@ -106,6 +106,4 @@ def affine(points: Array, matrix: Array) -> Array:
     """(N, K, 2) points through a (2, 3) or (N, 2, 3) matrix: (m0 x + m1 y) + m2, (m3 x + m4 y) + m5, in float32."""
     m = matrix.reshape(-1, 1, 6)
     x, y = points[..., 0], points[..., 1]
-    return np.stack(
-        [m[..., 0] * x + m[..., 1] * y + m[..., 2], m[..., 3] * x + m[..., 4] * y + m[..., 5]], axis=-1
-    )
+    return np.stack([m[..., 0] * x + m[..., 1] * y + m[..., 2], m[..., 3] * x + m[..., 4] * y + m[..., 5]], axis=-1)

@@ -1,0 +1,57 @@
+"""Fixtures: the CPU executor as a CUDA device, a real GPU, the shared golden data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from posepost import _kernels, posenet
+
+from .cuda_cpu import executor
+from .cuda_cpu.seam import ExecutorCuda
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def cpu_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExecutorCuda]:
+    """`_kernels.cuda` replaced by the CPU executor; plans and workspaces of other devices are out of sight."""
+    able, reason = executor.available()
+    if not able:
+        pytest.skip(reason)
+    pytest.importorskip("cupy", reason="CuPy makes the device arrays: pip install posepost[cuda13]")
+    cuda = ExecutorCuda()
+    monkeypatch.setattr(_kernels, "cuda", cuda)
+    monkeypatch.setattr(_kernels, "_workspaces", {})
+    _kernels.kernel.cache_clear()
+    posenet._plan.cache_clear()
+    yield cuda
+    _kernels.kernel.cache_clear()
+    posenet._plan.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def gpu() -> object:
+    """CuPy on a CUDA device. Without one the test is skipped, or fails where POSEPOST_REQUIRE_GPU=1."""
+    try:
+        import cupy
+
+        reason = "" if cupy.cuda.is_available() else "no CUDA device answers"
+    except ImportError as error:
+        reason = f"CuPy cannot be imported: {error}"
+    if not reason:
+        return cupy
+    if os.environ.get("POSEPOST_REQUIRE_GPU") == "1":
+        pytest.fail(f"POSEPOST_REQUIRE_GPU=1, but {reason}")
+    return pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of golden data; absent outside the project's own machines."""
+    if not SHARED.is_dir():
+        pytest.skip("../shared/data is absent")
+    return SHARED

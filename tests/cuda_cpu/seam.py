@@ -1,0 +1,106 @@
+"""The CPU executor in the place of `posepost._kernels.cuda`: the Python that launches on a GPU launches here instead.
+
+"Device" arrays are real CuPy arrays whose memory is host memory and which claim to be on CUDA device 0. Every method of
+`posepost._kernels.Cuda` stands here too (a test compares them).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from posepost import _kernels
+
+from . import executor
+
+STREAM = 0x5EED
+
+
+def _host_memory(nbytes: int) -> Any:
+    from cupy.cuda import memory
+
+    block = ctypes.create_string_buffer(b"\xa5" * (nbytes + 512))  # poisoned: nothing may rely on zeroed memory
+    address = -(-ctypes.addressof(block) // 512) * 512
+    return memory.MemoryPointer(memory.UnownedMemory(address, nbytes, block, 0), 0)
+
+
+def to_device(values: np.ndarray, *, skip: int = 0) -> Any:
+    """A "device" copy of a NumPy array with the same shape; it starts `skip` elements past a 512-byte boundary."""
+    import cupy
+
+    values = np.asarray(values)
+    memory = _host_memory((values.size + skip) * values.itemsize)
+    array = cupy.ndarray(values.shape, values.dtype, memory + skip * values.itemsize)
+    host(array)[...] = values
+    return array
+
+
+def host(array: Any) -> np.ndarray:
+    """The memory of a "device" array as a NumPy array."""
+    span = sum((size - 1) * stride for size, stride in zip(array.shape, array.strides)) + array.itemsize
+    memory = (ctypes.c_char * (span if array.size else 0)).from_address(array.data.ptr)
+    memory.owner = array
+    return np.ndarray(array.shape, array.dtype, memory, strides=array.strides)
+
+
+class Launched(NamedTuple):
+    variant: _kernels.Variant
+    grid: tuple[int, int]
+    block: int
+    stream: int
+
+
+class ExecutorCuda:
+    """`_kernels.Cuda` on the CPU. `launches` and `waits` tell what was asked of it."""
+
+    def __init__(self, sanitize: str = "") -> None:
+        self.sanitize = sanitize
+        self.launches: list[Launched] = []
+        self.waits: list[tuple[int, int]] = []
+        self.kernels: dict[_kernels.Variant, executor.Kernel] = {}
+        self.schedule: dict[str, Any] = {}
+        self.allocations = 0
+        self.watched: list[np.ndarray] | None = None  # heatmap buffers whose loads are counted, set by count_loads
+
+    def stream(self, device: int) -> int:
+        return STREAM
+
+    def on(self, device: int, stream: int) -> Any:
+        return contextlib.nullcontext()
+
+    def empty(self, floats: int, device: int, stream: int) -> Any:
+        self.allocations += 1
+        return to_device(np.full(floats, np.nan, np.float32))
+
+    def zeros(self, words: int, device: int, stream: int) -> Any:
+        self.allocations += 1
+        return to_device(np.zeros(words, np.uint64))
+
+    def upload(self, values: np.ndarray, device: int, stream: int) -> Any:
+        self.allocations += 1
+        return to_device(values)
+
+    def download(self, array: Any, device: int, stream: int) -> np.ndarray:
+        return host(array).copy()
+
+    def device_of(self, pointer: int) -> int:
+        return 0
+
+    def wait(self, device: int, stream: int, producer: int) -> None:
+        self.waits.append((stream, producer))
+
+    def compile(self, variant: _kernels.Variant) -> executor.Kernel:
+        kernel = executor.build(_kernels.source(variant.source), variant.entry, variant.options, sanitize=self.sanitize)
+        self.kernels[variant] = kernel
+        return kernel
+
+    def launch(
+        self, kernel: executor.Kernel, grid: tuple[int, int], block: int, params: np.ndarray, device: int, stream: int
+    ) -> None:
+        variant = next(v for v, k in self.kernels.items() if k is kernel)
+        self.launches.append(Launched(variant, grid, block, stream))
+        kernel.schedule(**self.schedule)
+        kernel.launch((*grid, 1), (block, 1, 1), params.tobytes())

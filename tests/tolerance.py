@@ -1,0 +1,7 @@
+"""The one table of tolerances. Whatever is computed with + - * / alone is compared for equality."""
+
+SIGMOID_RTOL = 4e-7
+"""Kernel against twin, scores through a sigmoid: expf of CUDA and of glibc, exp of NumPy differ by up to 2 ulp."""
+
+SIGMOID_ATOL = 1.2e-38
+"""GPUs flush denormal results of the sigmoid to 0 (-ftz=true): the smallest normal float32."""
