@@ -50,6 +50,8 @@ def view(array: Array, name: str, stream: int | None = None) -> View:
     is ordered before it on the device. `name` is the argument's name in errors."""
     kind: Any = type(array)
     reader = _reader(kind)
+    if reader is None and hasattr(array, "__cuda_array_interface__"):
+        reader = _from_cuda_array_interface
     if reader is None:
         raise TypeError(
             f"{name} must be a NumPy, CuPy, PyTorch or JAX array, an onnxruntime.OrtValue, or have __dlpack__ or "
@@ -80,8 +82,6 @@ def _reader(kind: Any) -> Callable[[Array, str, int | None], View] | None:
             return reader
     if hasattr(kind, "__dlpack__"):
         return _from_dlpack
-    if hasattr(kind, "__cuda_array_interface__"):
-        return _from_cuda_array_interface
     return None
 
 
@@ -216,7 +216,7 @@ def _from_cuda_array_interface(array: Array, name: str, stream: int | None) -> V
     shape = tuple(interface["shape"])
     strides = interface.get("strides")
     elements = contiguous_strides(shape) if strides is None else _element_strides(tuple(strides), dtype.itemsize, name)
-    ordinal = _kernels.cuda.device_of(pointer)
+    ordinal = _kernels.cuda.device_of(pointer) if pointer else 0  # an empty array lies nowhere
     producer = interface.get("stream")
     if stream is not None and producer is not None and producer != stream:
         _kernels.cuda.wait(ordinal, stream, 0 if producer == 1 else producer)

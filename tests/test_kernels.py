@@ -1,0 +1,84 @@
+"""The kernel sources: they compile for every architecture, and what Python knows of them is what they say."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+
+from bench.resources import compile_for
+from posepost import _kernels
+
+from .cuda_cpu import executor
+from .cuda_cpu.seam import ExecutorCuda
+
+
+@pytest.mark.parametrize("architecture", _kernels.ARCHITECTURES)
+@pytest.mark.parametrize("variant", _kernels.VARIANTS, ids=str)
+def test_compiles_without_spills(variant: _kernels.Variant, architecture: int) -> None:
+    pytest.importorskip("cupy", reason="CuPy brings NVRTC's options: pip install posepost[cuda13]")
+    compiled = compile_for(variant, architecture)
+    assert compiled.cubin[:4] == b"\x7fELF"
+    assert 0 < compiled.registers <= 128  # two blocks of 256 threads fit an SM
+    assert compiled.shared_bytes <= 48 * 1024
+    assert (compiled.spilled_bytes, compiled.stack_bytes, compiled.warnings) == (0, 0, ())
+
+
+def test_every_variant_is_listed_once() -> None:
+    assert len(set(_kernels.VARIANTS)) == len(_kernels.VARIANTS) == 15
+
+
+def test_parameter_struct_is_laid_out_as_in_the_source() -> None:
+    """NumPy's offsets of `struct Params` against the compiler's."""
+    able, reason = executor.available()
+    if not able:
+        pytest.skip(reason)
+    for name in {variant.source for variant in _kernels.VARIANTS}:
+        dtype = _kernels.parameters(name)
+        checks = [f"static_assert(sizeof(Params) == {dtype.itemsize});"]
+        checks += [
+            f"static_assert(__builtin_offsetof(Params, {field}) == {dtype.fields[field][1]});" for field in dtype.names
+        ]
+        variant = next(variant for variant in _kernels.VARIANTS if variant.source == name)
+        source = _kernels.source(name) + "\n".join(checks)
+        executor.build(source, variant.entry, variant.options)
+        with pytest.raises(RuntimeError, match="static assertion failed"):
+            executor.build(source.replace(f"== {dtype.itemsize})", "== 1)"), variant.entry, variant.options)
+
+
+def test_headers_are_pasted_so_that_an_edit_changes_the_text(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CuPy's disk cache is keyed by the text it gets: an edited header must give another text."""
+    (tmp_path / "a.cuh").write_text("int one;\n")
+    (tmp_path / "b.cuh").write_text('#include "a.cuh"\nint two;\n')
+    (tmp_path / "k.cu").write_text('#include "a.cuh"\n#include "b.cuh"\nint three;\n')
+    monkeypatch.setattr(_kernels, "directory", lambda: tmp_path)
+    read = _kernels.source.__wrapped__
+    before = read("k.cu")
+    assert "#include" not in before
+    assert [line for line in before.splitlines() if line.startswith("int")] == ["int one;", "int two;", "int three;"]
+    assert '#line 3 "k.cu"\nint three;' in before
+    (tmp_path / "a.cuh").write_text("int uno;\n")
+    assert read("k.cu") != before
+
+
+def test_threads_stand_once() -> None:
+    for name in {variant.source for variant in _kernels.VARIANTS}:
+        assert f"#define THREADS {_kernels.THREADS}\n" in _kernels.source(name)
+
+
+def test_executor_stands_in_for_all_of_cuda() -> None:
+    """The seam: same methods, same parameters."""
+
+    def methods(kind: type) -> dict[str, list[str]]:
+        functions = inspect.getmembers(kind, inspect.isfunction)
+        return {name: list(inspect.signature(f).parameters) for name, f in functions if not name.startswith("_")}
+
+    assert methods(ExecutorCuda) == methods(_kernels.Cuda)
+
+
+def test_element_table_matches_the_header() -> None:
+    header = _kernels.source("posenet.cu")
+    for struct in _kernels.ELEMENTS.values():
+        assert f"struct {struct} {{" in header
+    assert [np.dtype(name).itemsize for name in ("float32", "float16", "uint8", "int8")] == [4, 2, 1, 1]
