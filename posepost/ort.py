@@ -388,8 +388,8 @@ def find_heads(
             raise ValueError(f"heads must have keys among {', '.join(HEADS)}, got {head!r}")
         if output not in outputs:
             raise ValueError(f"heads[{head!r}] must be one of the outputs {', '.join(outputs)}, got {output!r}")
-    known = all(len(outputs[given[head]].shape) == 4 for head in given)
-    if {"heatmaps", "offsets"} <= given.keys() and not known:
+    named = [outputs[given[head]].shape for head in HEADS[:2] if head in given]
+    if len(named) == 2 and any(len(shape) != 4 or (shape[1] is None and shape[3] is None) for shape in named):
         return given, "named by the caller", layout
     by_shape = [
         (heatmaps, offsets, candidate)
@@ -407,7 +407,7 @@ def find_heads(
         and ("offsets" in given or not _speaks_against("offsets", pair[1]))
     ]
     how = "by shape" if len(pairs) == len(by_shape) else "by shape and name"
-    if {"heatmaps", "offsets"} <= given.keys():
+    if len(named) == 2:
         how = "named by the caller"
         if not pairs:
             both = [f"{given[head]} {_dims(outputs[given[head]].shape)}" for head in HEADS[:2]]
@@ -425,16 +425,15 @@ def find_heads(
             f"{name}: no heatmaps and offsets among the outputs "
             f"(offsets must have twice the channels of heatmaps; heads= or --heads names them): {listing}"
         )
-    if len({pair[:2] for pair in pairs}) > 1:
+    if len(pairs) > 1:
         listing = " or ".join(
             f"{heatmaps} {_dims(outputs[heatmaps].shape)} with {offsets} {_dims(outputs[offsets].shape)}"
             for heatmaps, offsets, _ in pairs
         )
         raise ValueError(f"{name}: several outputs may be the heads, name them with heads= (--heads): {listing}")
-    heatmaps, offsets, first_layout = pairs[0]
+    heatmaps, offsets, found_layout = pairs[0]
     found = {**given, "heatmaps": heatmaps, "offsets": offsets}
-    found_layout = first_layout if len(pairs) == 1 else None
-    axis = _channel_axis(first_layout)
+    axis = _channel_axis(found_layout)
     channels = outputs[heatmaps].shape[axis]
     if channels is not None:
         for head, words in (("displacement_fwd", ("fwd", "forward")), ("displacement_bwd", ("bwd", "backward"))):

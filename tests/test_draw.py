@@ -1,0 +1,193 @@
+"""Pictures: what is drawn where, and what is left alone."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
+
+from PIL import Image
+
+from posepost import draw
+from posepost._image import as_image, letterbox
+
+GREY = np.full((120, 160, 3), 90, np.uint8)
+
+
+def person(left: float = 20, top: float = 20) -> np.ndarray[Any, Any]:
+    """17 joints that stand well apart: odd (left) ones in one column, even (right) ones in another."""
+    k = np.arange(17)
+    return np.stack([left + 60 * (k % 2 == 0), top + 5 * k], axis=1).astype(np.float32)
+
+
+def colour_at(picture: Image.Image, point: Any) -> tuple[int, ...]:
+    return tuple(np.asarray(picture)[round(float(point[1])), round(float(point[0]))].tolist())
+
+
+def test_joints_have_the_colour_of_their_side_and_limbs_join_them() -> None:
+    points = person()
+    picture = draw.overlay(GREY, points[None], np.ones((1, 17)))
+    assert picture.size == (160, 120)
+    assert colour_at(picture, points[9]) == draw.LEFT
+    assert colour_at(picture, points[10]) == draw.RIGHT
+    assert colour_at(picture, points[0]) == draw.MIDDLE
+    assert colour_at(picture, (points[7] + points[9]) / 2) == draw.LEFT
+    assert colour_at(picture, (points[8] + points[10]) / 2) == draw.RIGHT
+    assert (GREY == 90).all()
+
+
+def test_shapes_of_one_person_and_of_a_batch_of_one_are_the_same_picture() -> None:
+    one = draw.overlay(GREY, person(), np.ones(17))
+    assert np.array_equal(np.asarray(one), np.asarray(draw.overlay(GREY, person()[None], np.ones((1, 17)))))
+
+
+def test_several_people_have_a_colour_each() -> None:
+    points = np.stack([person(10), person(85)])
+    picture = draw.overlay(Image.fromarray(GREY), points, np.ones((2, 17)))
+    for k in (9, 10):
+        assert colour_at(picture, points[0, k]) == draw.PEOPLE[0]
+        assert colour_at(picture, points[1, k]) == draw.PEOPLE[1]
+
+
+def test_weak_and_broken_joints_are_left_out_with_their_limbs() -> None:
+    points, scores = person(), np.ones(17)
+    assert np.array_equal(np.asarray(draw.overlay(GREY, points, np.zeros(17))), GREY)
+    assert np.array_equal(np.asarray(draw.overlay(GREY, np.full((17, 2), np.nan), scores)), GREY)
+    alone = np.zeros(17)
+    alone[9] = 1
+    changed = (np.asarray(draw.overlay(GREY, points, alone)) != GREY).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert abs(rows - points[9, 1]).max() < 8
+    assert abs(columns - points[9, 0]).max() < 8
+    assert np.array_equal(np.asarray(draw.overlay(GREY, points, np.full(17, 0.4), min_score=0.41)), GREY)
+
+
+def test_joints_far_outside_do_no_harm() -> None:
+    points = person()
+    points[9] = 3e38, -3e38
+    points[10] = -400, 50
+    picture = draw.overlay(GREY, points, np.ones(17))
+    assert colour_at(picture, points[7]) == draw.LEFT
+    outside = draw.overlay(GREY, points + 1e6, np.ones(17))
+    assert np.array_equal(np.asarray(outside), GREY)
+
+
+def test_edges_are_smooth() -> None:
+    points = np.array([[20.3, 20.6]])
+    row = np.asarray(draw.overlay(GREY, points, [1.0])).astype(int).sum(axis=2)[21]
+    assert len(set(row[10:32].tolist())) > 4
+
+
+def test_other_joint_counts_have_no_limbs() -> None:
+    points = np.array([[20.0, 20.0], [140.0, 100.0]])
+    picture = np.asarray(draw.overlay(GREY, points, np.ones(2)))
+    assert tuple(picture[20, 20]) == draw.MIDDLE
+    assert tuple(picture[60, 80]) == (90, 90, 90)
+
+
+def test_scale_enlarges_the_picture_and_moves_the_joints_with_it() -> None:
+    picture = draw.overlay(GREY, person(), np.ones(17), scale=3)
+    assert picture.size == (480, 360)
+    assert colour_at(picture, (person()[9] + 0.5) * 3 - 0.5) == draw.LEFT
+
+
+@pytest.mark.parametrize(
+    ("image", "points", "scores", "kind", "message"),
+    [
+        (
+            GREY,
+            np.zeros((17, 3)),
+            np.zeros(17),
+            ValueError,
+            "keypoints must have shape (N, K, 2) or (K, 2), got (17, 3)",
+        ),
+        (
+            GREY,
+            np.zeros((17, 2)),
+            np.zeros(16),
+            ValueError,
+            "scores must have shape (1, 17) to fit keypoints, got (1, 16)",
+        ),
+        (GREY[..., 0], person(), np.ones(17), ValueError, "image must have shape (H, W, 3), got (120, 160)"),
+        (GREY / 255, person(), np.ones(17), TypeError, "image must have dtype uint8, got float64"),
+        ("photo.jpg", person(), np.ones(17), TypeError, "image must be a PIL image or a NumPy array, got str"),
+    ],
+)
+def test_wrong_arguments(image: Any, points: Any, scores: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=rf"\A{re.escape(message)}\Z"):
+        draw.overlay(image, points, scores)
+
+
+def test_heatmap_is_enlarged_from_dark_to_light_with_its_peak_ringed() -> None:
+    heatmap = np.zeros((24, 32), np.float32)
+    heatmap[4, 25] = 2
+    heatmap[20, 3] = 1
+    picture = np.asarray(draw.heatmap_picture(heatmap)).astype(int)
+    assert picture.shape == (480, 640, 3)
+    brightness = picture.sum(axis=2)
+    centre = {name: brightness[20 * y + 10, 20 * x + 10] for name, (x, y) in (("peak", (25, 4)), ("half", (3, 20)))}
+    assert centre["peak"] > centre["half"] > brightness[300, 300]
+    white = np.argwhere((picture == 255).all(axis=2))
+    assert len(white) > 20
+    distance = np.hypot(white[:, 1] - (25.5 * 20 - 0.5), white[:, 0] - (4.5 * 20 - 0.5))
+    assert abs(distance - 15).max() < 2
+
+
+def test_heatmap_point_is_in_cells() -> None:
+    picture = np.asarray(draw.heatmap_picture(np.zeros((10, 10)), (2.25, 7.0)))
+    rows, columns = np.nonzero((picture == 255).all(axis=2))
+    assert rows.mean() == pytest.approx(7.5 * 64 - 0.5, abs=0.6)
+    assert columns.mean() == pytest.approx(2.75 * 64 - 0.5, abs=0.6)
+
+
+@pytest.mark.parametrize(
+    "heatmap",
+    [np.full((5, 7), -3.0), np.full((5, 7), np.nan), np.array([[-np.inf, 1.0], [np.inf, np.nan]]), np.zeros((1, 1))],
+)
+def test_odd_heatmaps_are_drawn(heatmap: Any) -> None:
+    picture = draw.heatmap_picture(heatmap)
+    assert picture.width == heatmap.shape[1] * (640 // max(heatmap.shape))
+
+
+def test_large_heatmaps_keep_their_size() -> None:
+    assert draw.heatmap_picture(np.random.default_rng(0).normal(size=(700, 900))).size == (900, 700)
+
+
+def test_wrong_heatmap() -> None:
+    with pytest.raises(ValueError, match=r"\Aheatmap must have shape \(H, W\), got \(2, 3, 4\)\Z"):
+        draw.heatmap_picture(np.zeros((2, 3, 4)))
+
+
+@pytest.mark.parametrize(
+    ("image", "size", "padding"),
+    [((640, 480), (257, 257), (0, 160)), ((480, 640), (257, 257), (160, 0)), ((100, 50), (50, 100), (0, 0))],
+)
+def test_letterbox_puts_a_point_where_the_transform_takes_it_from(
+    image: tuple[int, int], size: tuple[int, int], padding: tuple[int, int]
+) -> None:
+    width, height = image
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[height // 2 - 5 : height // 2 + 5, 30:40] = 255
+    pixels, transform = letterbox(picture, size)
+    assert pixels.shape == (*size, 3)
+    rows, columns = np.nonzero(pixels[..., 0] > 100)
+    x, y = transform @ np.array([columns.mean() + 0.5, rows.mean() + 0.5, 1])
+    assert x == pytest.approx(35, abs=1)
+    assert y == pytest.approx(height / 2, abs=1)
+    assert transform[0, 0] == pytest.approx((width + padding[0]) / size[1])
+    assert transform[1, 1] == pytest.approx((height + padding[1]) / size[0])
+    assert (transform[0, 2], transform[1, 2]) == (-(padding[0] // 2), -(padding[1] // 2))
+
+
+def test_letterbox_refuses_what_would_fill_the_memory() -> None:
+    message = "image of 60000x1 pixels is too far from the network's shape: padded it would have 60000x60000"
+    with pytest.raises(ValueError, match=rf"\A{re.escape(message)}\Z"):
+        letterbox(np.zeros((1, 60000, 3), np.uint8), (257, 257))
+
+
+def test_any_pillow_mode_becomes_rgb() -> None:
+    assert as_image(Image.new("LA", (4, 3), (200, 0))).mode == "RGB"
