@@ -26,7 +26,8 @@ def compile_for(variant: _kernels.Variant, architecture: int) -> Compiled:
     from cupy._core.core import assemble_cupy_compiler_options
     from cupy.cuda.compiler import _NVRTCProgram  # CuPy's public way asks the driver for a device first
 
-    options = assemble_cupy_compiler_options(_kernels.OPTIONS + variant.options) + (
+    options = (
+        *assemble_cupy_compiler_options(_kernels.OPTIONS + variant.options),
         "-ftz=true",  # RawModule adds it behind all others
         f"-arch=sm_{architecture}",
         "--device-as-default-execution-space",

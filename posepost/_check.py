@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -189,26 +190,24 @@ def outputs(
         raise TypeError(f"out must be a result of the same call or a tuple ({names}), got {got}")
     views = []
     for array, (name, shape) in zip(out, shapes.items()):
-        name = f"out.{name}"
-        seen = _view.view(array, name, stream)
-        same_device(reference, seen.form, name, "heatmaps")
-        if seen.form.dtype != "float32":
-            raise TypeError(f"{name} must be float32, got {seen.form.dtype}")
-        if seen.form.shape != shape:
-            raise ValueError(f"{name} must have shape {shape}, got {seen.form.shape}")
-        if not _is_contiguous(seen.form):
-            raise ValueError(f"{name} must be C-contiguous, got strides {seen.form.strides}")
+        seen = _view.view(array, f"out.{name}", stream)
+        _output(seen.form, f"out.{name}", shape, reference.device)
         if seen.readonly:
-            raise ValueError(f"{name} must be writable, got a read-only {seen.library} array")
+            raise ValueError(f"out.{name} must be writable, got a read-only {seen.library} array")
         views.append(seen)
     return views
 
 
-def _is_contiguous(form: Form) -> bool:
-    expected = _view.contiguous_strides(form.shape)
-    return 0 in form.shape or all(
-        size == 1 or stride == wanted for size, stride, wanted in zip(form.shape, form.strides, expected)
-    )
+@functools.lru_cache(maxsize=256)
+def _output(form: Form, name: str, shape: tuple[int, ...], device: int | None) -> None:
+    same_device(form._replace(device=device), form, name, "heatmaps")
+    if form.dtype != "float32":
+        raise TypeError(f"{name} must be float32, got {form.dtype}")
+    if form.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {form.shape}")
+    expected = _view.contiguous_strides(shape)
+    if 0 not in shape and any(n > 1 and s != e for n, s, e in zip(shape, form.strides, expected)):
+        raise ValueError(f"{name} must be C-contiguous, got strides {form.strides}")
 
 
 def stream_pointer(stream: Any) -> int:

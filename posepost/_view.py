@@ -63,7 +63,10 @@ def view(array: Array, name: str, stream: int | None = None) -> View:
 def device(array: Array, name: str) -> int | None:
     """The device of an array, without touching its data or a stream."""
     kind: Any = type(array)
-    if _reader(kind) is _from_dlpack:
+    reader = _reader(kind)
+    if reader is _from_cupy:
+        return int(array.data.device_id)
+    if reader is _from_dlpack:
         return _dlpack_device(array, name)
     return view(array, name).form.device
 
@@ -85,6 +88,14 @@ def _reader(kind: Any) -> Callable[[Array, str, int | None], View] | None:
     return None
 
 
+@functools.cache
+def _dtype_name(dtype: Any) -> str:  # NumPy builds a dtype's name anew each time
+    if dtype == BFLOAT16:
+        return "bfloat16"
+    return str(dtype.name if dtype.isnative else dtype)
+
+
+@functools.lru_cache(maxsize=1024)
 def _element_strides(strides: tuple[int, ...], itemsize: int, name: str) -> tuple[int, ...]:
     if any(stride % itemsize for stride in strides):
         raise ValueError(
@@ -98,15 +109,14 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _from_numpy(array: Any, name: str, stream: int | None) -> View:
-    dtype = "bfloat16" if array.dtype == BFLOAT16 else array.dtype.name if array.dtype.isnative else str(array.dtype)
     strides = _element_strides(array.strides, array.itemsize or 1, name)
-    form = Form(array.shape, strides, dtype, None)
+    form = Form(array.shape, strides, _dtype_name(array.dtype), None)
     return View(array.ctypes.data, form, "numpy", array, not array.flags.writeable)
 
 
 def _from_cupy(array: Any, name: str, stream: int | None) -> View:
-    strides = _element_strides(array.strides, array.itemsize, name)
-    return View(array.data.ptr, Form(array.shape, strides, array.dtype.name, array.data.device_id), "cupy", array)
+    memory, strides = array.data, _element_strides(array.strides, array.itemsize, name)
+    return View(memory.ptr, Form(array.shape, strides, _dtype_name(array.dtype), memory.device_id), "cupy", array)
 
 
 def _from_torch(tensor: Any, name: str, stream: int | None) -> View:

@@ -98,13 +98,14 @@ def decode_posenet(
     else:
         shapes = {"keypoints": (B, K, 2), "scores": (B, K)}
         keypoints, scores = (seen.pointer for seen in _check.outputs(out, shapes, h.form, queue))
-    params = plan.params.copy()
+    words = plan.words.copy()
+    params = words.view(plan.params)
     matrices = None if transform is None else _set_transform(params, transform, h.form, B, queue)
     if B:
         best = _kernels.workspace(plan.workspace, device, queue) if plan.workspace else 0
         rows = matrices.pointer if matrices else 0
         pointers = (h.pointer, o.pointer, rows, keypoints, scores, best, best + 8 * B * K)
-        params.view(np.uint64)[: len(pointers)] = pointers
+        words[: len(pointers)] = pointers
         _kernels.cuda.launch(_kernels.kernel(plan.variant), plan.grid, plan.block, params, device, queue)
     if out is not None:
         return on_device(*out, None, queue)
@@ -149,7 +150,8 @@ class Plan(NamedTuple):
     grid: tuple[int, int]
     block: int
     workspace: int  # words of 8 bytes; 0: no two blocks share a tile
-    params: Any
+    words: Any  # the parameter block as (n,) uint64: NumPy copies a structured array field by field
+    params: np.dtype[Any]  # the block as the kernel's struct
 
 
 VECTOR_BYTES = 16
@@ -225,5 +227,6 @@ def _plan(
         grid=(launch.tiles, launch.splits),
         block=launch.block,
         workspace=0 if launch.splits == 1 else maps.B * maps.K + -(-launch.tiles // 2),
-        params=params,
+        words=params.view(np.uint64),
+        params=params.dtype,
     )
