@@ -92,6 +92,11 @@ def test_equal_stems_do_not_meet(model: str, tmp_path: Path) -> None:
     assert len(list(out.iterdir())) == 8
 
 
+def test_output_names_differ_in_more_than_case(tmp_path: Path) -> None:
+    names = cli.output_names(["x/a.png", "x/A.jpg", "y/a.bmp", "a-2.png", "b.tar.png", ".hidden"], tmp_path)
+    assert names == ["a", "A-2", "a-3", "a-2-2", "b.tar", ".hidden"]
+
+
 def test_an_input_is_never_overwritten(model: str, tmp_path: Path) -> None:
     first, second = picture(tmp_path / "a.png"), picture(tmp_path / "a.overlay.png")
     before = Path(second).read_bytes()

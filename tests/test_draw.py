@@ -64,6 +64,17 @@ def test_weak_and_broken_joints_are_left_out_with_their_limbs() -> None:
     assert abs(rows - points[9, 1]).max() < 8
     assert abs(columns - points[9, 0]).max() < 8
     assert np.array_equal(np.asarray(draw.overlay(GREY, points, np.full(17, 0.4), min_score=0.41)), GREY)
+    broken, weak = points.copy(), scores.copy()
+    broken[9, 0], broken[12, 1], weak[[9, 12]] = np.nan, np.inf, 0
+    expected = draw.overlay(GREY, points, weak)
+    assert np.array_equal(np.asarray(draw.overlay(GREY, broken, scores)), np.asarray(expected))
+
+
+def test_the_picture_beside_the_lines_is_as_it_was() -> None:
+    picture = np.random.default_rng(2).integers(0, 256, GREY.shape, dtype=np.uint8)
+    drawn = np.asarray(draw.overlay(picture, person(), np.ones(17)))
+    assert np.array_equal(drawn[:, 100:], picture[:, 100:])
+    assert np.array_equal(drawn[110:], picture[110:])
 
 
 def test_joints_far_outside_do_no_harm() -> None:

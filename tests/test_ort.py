@@ -265,6 +265,12 @@ def test_extra_outputs_do_not_confuse() -> None:
     assert model.heads_by == "by shape and name"
 
 
+def test_names_decide_between_outputs_of_one_shape() -> None:
+    model = ort.read_model(build({"visibility": 17, "heatmaps": 17, "vectors": 34, "offsets": 34}))
+    assert model.heads == {"heatmaps": "heatmaps", "offsets": "offsets"}
+    assert model.heads_by == "by shape and name"
+
+
 def test_names_that_say_nothing() -> None:
     model = ort.read_model(build({"out0": 5, "out1": 10, "out2": 8, "out3": 8}))
     assert model.heads == {"heatmaps": "out0", "offsets": "out1"}

@@ -1,8 +1,8 @@
 """Real models on photographs, from the file to keypoints, against stored tensors and tfjs PoseNet's own poses.
 
 Measured with onnxruntime 1.32 on an AMD EPYC (AVX-512): stored inputs, heatmaps and offsets are met bit for bit, and so
-are PoseNet's points; scores to 6e-8, one ulp. BodyPix through `letterbox`, which rounds its input otherwise: 4e-5 px and
-1e-6. The tolerances leave room for another CPU's convolutions.
+are PoseNet's points; scores to 6e-8, one ulp. BodyPix through `letterbox`, which rounds its input otherwise: 4e-5 px
+and 1e-6. The tolerances leave room for another CPU's convolutions.
 """
 
 from __future__ import annotations
