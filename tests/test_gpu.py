@@ -1,0 +1,235 @@
+"""The same on a real CUDA device: kernels equal the twin, streams are honoured, nothing waits, graphs capture.
+
+Skipped with a reason where there is none; POSEPOST_REQUIRE_GPU=1 turns that into a failure.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import posepost
+from posepost import _kernels, ref
+
+from .cases import DTYPES, KINDS, VIEWS, quantization_for, values
+from .tolerance import SIGMOID_ATOL, SIGMOID_RTOL
+
+pytestmark = pytest.mark.gpu
+
+SHAPES = (
+    (1, 17, 33, 33),
+    (3, 5, 9, 40),
+    (2, 1, 1, 1),
+    (2, 17, 3, 1),
+    (1, 130, 4, 5),
+    (64, 17, 64, 48),
+    (1, 17, 270, 480),
+)
+
+
+def placed(cupy: Any, array: np.ndarray, skip: int = 0) -> Any:
+    """On the device, `skip` elements past an aligned start."""
+    memory = cupy.cuda.alloc((array.size + skip) * array.itemsize)
+    result = cupy.ndarray(array.shape, array.dtype, memory + skip * array.itemsize)
+    result.data.copy_from_host(np.ascontiguousarray(array).ctypes.data, array.nbytes)
+    return result
+
+
+def example(shape: tuple[int, int, int, int] = (4, 17, 64, 48), seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    B, K, H, W = shape
+    return values("random", "float32", shape, seed), values("random", "float32", (B, 2 * K, H, W), seed + 1)
+
+
+def assert_same(got: posepost.Keypoints, expected: posepost.Keypoints) -> None:
+    np.testing.assert_array_equal(got.keypoints, expected.keypoints)
+    np.testing.assert_allclose(got.scores, expected.scores, rtol=SIGMOID_RTOL, atol=SIGMOID_ATOL)
+
+
+@pytest.mark.parametrize("view_name", VIEWS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kernel_equals_twin_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
+    layout, view = VIEWS[view_name]
+    scales = quantization_for(dtype, dtype)
+    for case, (shape, kind) in enumerate((shape, kind) for shape in SHAPES for kind in KINDS):
+        B, K, H, W = shape
+        heatmaps = values(kind, dtype, shape, case)
+        offsets = values("random", dtype, (B, 2 * K, H, W), case + 1)
+        options = {"output_stride": 16, "layout": layout, "activation": None, "quantization": scales}
+        expected = ref.decode_posenet(view(heatmaps, np.array), view(offsets, np.array), **options)
+        on_device = [view(array, lambda x, skip=case % 9: placed(gpu, x, skip)) for array in (heatmaps, offsets)]
+        for _ in range(2):
+            got = posepost.decode_posenet(*on_device, **options).numpy()
+            np.testing.assert_array_equal(got.keypoints, expected.keypoints)
+            np.testing.assert_array_equal(got.scores, expected.scores)
+
+
+def test_sigmoid_transform_and_offsets_of_another_type_on_the_gpu(gpu: Any) -> None:
+    heatmaps, offsets = example()
+    heatmaps *= 40
+    rows = np.random.default_rng(0).standard_normal((4, 2, 3)).astype(np.float32)
+    for matrix in (rows, rows[0]):
+        for put in (np.asarray, gpu.asarray):
+            half = offsets.astype(np.float16)
+            expected = ref.decode_posenet(heatmaps, half, output_stride=8, transform=matrix)
+            got = posepost.decode_posenet(
+                gpu.asarray(heatmaps), gpu.asarray(half), output_stride=8, transform=put(matrix)
+            )
+            assert_same(got.numpy(), expected)
+
+
+def test_numbers_past_2_to_the_31_elements_on_the_gpu(gpu: Any) -> None:
+    if gpu.cuda.runtime.memGetInfo()[0] < 12 << 30:
+        pytest.skip("needs 12 GiB of free device memory")
+    B, K, H, W = 2**17, 17, 32, 32  # 2.28e9 elements of one byte
+    heatmaps = gpu.zeros((B, K, H, W), gpu.uint8)
+    offsets = gpu.zeros((1, 2 * K, H, W), gpu.uint8)
+    spread = gpu.ndarray((B, 2 * K, H, W), gpu.uint8, offsets.data, strides=(0, *offsets.strides[1:]))
+    heatmaps[-1, -1, 30, 31] = 7
+    scales = {"heatmaps": (1, 0), "offsets": (1, 0)}
+    got = posepost.decode_posenet(
+        heatmaps, spread, output_stride=1, layout="NCHW", activation=None, quantization=scales
+    ).numpy()
+    assert got.keypoints[-1, -1].tolist() == [31, 30]
+    assert got.scores[-1, -1] == 7
+    assert not got.keypoints[:-1].any()
+
+
+@pytest.mark.parametrize("kind", ["null", "non-blocking", "per-thread", "pointer"])
+def test_streams(gpu: Any, kind: str) -> None:
+    """The launch is ordered behind what is on the stream, and .numpy() waits for it."""
+    heatmaps, offsets = example()
+    expected = ref.decode_posenet(heatmaps, offsets, output_stride=8)
+    streams = {"null": gpu.cuda.Stream.null, "per-thread": gpu.cuda.Stream.ptds}
+    stream = streams.get(kind) or gpu.cuda.Stream(non_blocking=True)
+    with stream:
+        busy = gpu.ones((4096, 4096), gpu.float32)
+        h, o = gpu.zeros(heatmaps.shape, gpu.float32), gpu.asarray(offsets)
+        source = gpu.asarray(heatmaps)
+        for _ in range(20):
+            busy = busy @ busy * gpu.float32(1e-4)
+        h[...] = source  # only now are the maps what they should be
+    got = posepost.decode_posenet(h, o, output_stride=8, stream=stream.ptr if kind == "pointer" else stream)
+    assert_same(got.numpy(), expected)
+
+
+def test_the_call_does_not_wait(gpu: Any) -> None:
+    heatmaps, offsets = map(gpu.asarray, example())
+    posepost.decode_posenet(heatmaps, offsets, output_stride=8).numpy()
+    stream = gpu.cuda.Stream(non_blocking=True)
+    with stream:
+        busy = gpu.ones((8192, 8192), gpu.float32)
+        for _ in range(30):
+            busy = busy @ busy * gpu.float32(1e-4)
+        result = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
+        assert not stream.done, "the stream was drained before decode_posenet returned"
+    result.numpy()
+
+
+def test_cuda_graph_replays_on_new_contents(gpu: Any) -> None:
+    """Both with one block a tile and with several, which use the workspace."""
+    for shape in ((4, 17, 64, 48), (1, 3, 300, 400)):
+        first, second = example(shape, 1), example(shape, 5)
+        heatmaps, offsets = map(gpu.asarray, first)
+        stream = gpu.cuda.Stream(non_blocking=True)
+        with stream:
+            out = posepost.decode_posenet(heatmaps, offsets, output_stride=8)  # compiles, makes the workspace
+            stream.synchronize()
+            stream.begin_capture()
+            posepost.decode_posenet(heatmaps, offsets, output_stride=8, out=out)
+            graph = stream.end_capture()
+            for h, o in (first, second, first):
+                heatmaps.set(h)
+                offsets.set(o)
+                graph.launch()
+                stream.synchronize()
+                assert_same(out.numpy(), ref.decode_posenet(h, o, output_stride=8))
+
+
+def test_threads_and_streams_at_once(gpu: Any) -> None:
+    """Eight threads, each with its stream, on maps that several blocks share."""
+    failures: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        try:
+            h, o = example((1, 3, 300, 400), seed)
+            expected = ref.decode_posenet(h, o, output_stride=8)
+            with gpu.cuda.Stream(non_blocking=True):
+                heatmaps, offsets = gpu.asarray(h), gpu.asarray(o)
+                for _ in range(50):
+                    assert_same(posepost.decode_posenet(heatmaps, offsets, output_stride=8).numpy(), expected)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures[0]
+
+
+def test_torch_in_torch_out(gpu: Any) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("this PyTorch has no CUDA")
+    heatmaps, offsets = example()
+    expected = ref.decode_posenet(heatmaps, offsets, output_stride=8)
+    h, o = torch.from_numpy(heatmaps).cuda(), torch.from_numpy(offsets).cuda()
+    got = posepost.decode_posenet(h, o, output_stride=8)
+    assert got.keypoints.is_cuda
+    assert_same(got.numpy(), expected)
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):  # torch works on a stream of its own, posepost on CuPy's
+        late = torch.zeros_like(h)
+        for _ in range(20):
+            torch.randn(4096, 4096, device="cuda") @ torch.randn(4096, 4096, device="cuda")
+        late.copy_(h)
+        got = posepost.decode_posenet(late, o, output_stride=8)
+        assert_same(posepost.Keypoints(got.keypoints.cpu(), got.scores.cpu()).numpy(), expected)
+        got = posepost.decode_posenet(late, o, output_stride=8, stream=side)
+        assert_same(got.numpy(), expected)
+    bf16 = h.to(torch.bfloat16)
+    expected = ref.decode_posenet(bf16.cpu(), offsets, output_stride=8)
+    assert_same(posepost.decode_posenet(bf16, o, output_stride=8).numpy(), expected.numpy())
+
+
+def test_jax_in_jax_out(gpu: Any) -> None:
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    if jax.default_backend() != "gpu":
+        pytest.skip("this JAX has no GPU")
+    heatmaps, offsets = example()
+    got = posepost.decode_posenet(jax.numpy.asarray(heatmaps), jax.numpy.asarray(offsets), output_stride=8)
+    assert isinstance(got.keypoints, jax.Array)
+    assert_same(got.numpy(), ref.decode_posenet(heatmaps, offsets, output_stride=8))
+
+
+def test_every_device_of_several(gpu: Any) -> None:
+    heatmaps, offsets = example()
+    expected = ref.decode_posenet(heatmaps, offsets, output_stride=8)
+    for device in range(gpu.cuda.runtime.getDeviceCount()):
+        with gpu.cuda.Device(device):
+            h, o = gpu.asarray(heatmaps), gpu.asarray(offsets)
+        got = posepost.decode_posenet(h, o, output_stride=8)
+        assert got.keypoints.device.id == device
+        assert_same(got.numpy(), expected)
+
+
+def test_out_on_the_gpu_allocates_nothing(gpu: Any) -> None:
+    heatmaps, offsets = map(gpu.asarray, example())
+    out = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
+    pool = gpu.get_default_memory_pool()
+    before = pool.used_bytes(), pool.total_bytes()
+    again = posepost.decode_posenet(heatmaps, offsets, output_stride=8, out=out)
+    assert (pool.used_bytes(), pool.total_bytes()) == before
+    assert again.keypoints is out.keypoints
+
+
+def test_workspace_is_left_zero_on_the_gpu(gpu: Any) -> None:
+    h, o = map(gpu.asarray, example((1, 3, 300, 400)))
+    posepost.decode_posenet(h, o, output_stride=8).numpy()
+    buffers = [memory for grown in _kernels._workspaces.values() for memory in grown]
+    assert buffers
+    assert not any(memory.any() for memory in buffers)
