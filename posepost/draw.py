@@ -86,7 +86,7 @@ def heatmap_picture(heatmap: Any, point: Sequence[float] | None = None) -> PILIm
         centre = (np.asarray(point, np.float64) + 0.5) * scale - 0.5
         radius = max(8.0, 0.75 * scale)
         for width, colour, alpha in ((5.0, DARK, 0.75), (2.5, LIGHT, 1.0)):
-            y, x = np.mgrid[: canvas.shape[0], : canvas.shape[1]]
+            y, x = np.ogrid[: canvas.shape[0], : canvas.shape[1]]
             from_ring = np.abs(np.hypot(x - centre[0], y - centre[1]) - radius)
             _blend(canvas, alpha * np.clip((width + 1) / 2 - from_ring, 0.0, 1.0), colour)
     return _to_image(canvas)
@@ -132,10 +132,11 @@ def _line(
     low, high = np.floor(np.minimum(a, b) - radius - 1), np.ceil(np.maximum(a, b) + radius + 2)
     (x0, y0), (x1, y1) = np.clip(low, 0, limits).astype(int), np.clip(high, 0, limits).astype(int)
     window = slice(y0, y1), slice(x0, x1)
-    y, x = np.mgrid[window].astype(np.float64)
+    y, x = np.ogrid[window]
+    from_x, from_y = x - a[0], y - a[1]
     along, squared = b - a, float(np.dot(b - a, b - a))
-    t = np.clip(((x - a[0]) * along[0] + (y - a[1]) * along[1]) / (squared or 1.0), 0.0, 1.0)
-    distance = np.hypot(x - a[0] - t * along[0], y - a[1] - t * along[1])
+    t = np.clip(from_x * (along[0] / (squared or 1.0)) + from_y * (along[1] / (squared or 1.0)), 0.0, 1.0)
+    distance = np.sqrt((from_x - t * along[0]) ** 2 + (from_y - t * along[1]) ** 2)
     return window, np.clip(radius + 0.5 - distance, 0.0, 1.0)
 
 

@@ -174,15 +174,19 @@ class PoseSession:
     def forward(self, images: Any) -> tuple[Any, Any]:
         """Run the model alone: (heatmaps, offsets), NumPy arrays on the CPU, onnxruntime OrtValues on the device.
 
-        images: as for `run`. On "cuda" nothing waits: what reads the result must be put on `stream`.
+        images: as for `run`. On "cuda" nothing waits; the result is ordered as that of `run` is.
         """
+        with self._in_order():
+            return self._forward(images)
+
+    def _forward(self, images: Any) -> tuple[Any, Any]:
         self._check(images)
         names = [self.model.heads["heatmaps"], self.model.heads["offsets"]]
         if self.device == "cpu":
             with self._failing():
                 heatmaps, offsets = self._session.run(names, {self.model.input_name: images}, self._run_options)
             return heatmaps, offsets
-        with self._cupy.cuda.Device(self._device_id), self.stream:
+        with self.stream:
             on_host = isinstance(images, np.ndarray) or not hasattr(images, "__dlpack__")
             array = self._cupy.asarray(images) if on_host else self._cupy.from_dlpack(images)
             if not array.flags.c_contiguous:
@@ -208,30 +212,37 @@ class PoseSession:
         Returns Keypoints: keypoints (N, K, 2) float32 (x, y), scores (N, K) float32, on the device that ran.
         Raises what `decode_posenet` raises, TypeError and ValueError for `images`, RuntimeError when the model fails.
         """
-        caller = self._cupy.cuda.get_current_stream() if self.device == "cuda" else None
-        if caller is not None:
-            caller.record(self._event)
-            self.stream.wait_event(self._event)
-        heatmaps, offsets = self.forward(images)
-        result = decode_posenet(
-            heatmaps,
-            offsets,
-            output_stride=self._stride_for(images.shape, _shape(heatmaps), _shape(offsets)),
-            layout=self.model.layout,
-            activation=self.model.activation,
-            quantization=self.model.quantization or None,
-            transform=transform,
-            out=out,
-            stream=self.stream,
-        )
-        if caller is not None:
-            self.stream.record(self._event)
-            caller.wait_event(self._event)
-        return result
+        with self._in_order():
+            heatmaps, offsets = self._forward(images)
+            return decode_posenet(
+                heatmaps,
+                offsets,
+                output_stride=self._stride_for(images.shape, _shape(heatmaps), _shape(offsets)),
+                layout=self.model.layout,
+                activation=self.model.activation,
+                quantization=self.model.quantization or None,
+                transform=transform,
+                out=out,
+                stream=self.stream,
+            )
 
     def describe(self) -> str:
         """What is known of the model, and where it runs, in a few lines."""
         return f"{describe(self.model)}\n{'device':<17}{self.device}: {self.device_reason}"
+
+    @contextlib.contextmanager
+    def _in_order(self) -> Iterator[None]:
+        """What happens inside comes after what CuPy's current stream holds, and before what is put on it later."""
+        if self.device == "cpu":
+            yield
+            return
+        with self._cupy.cuda.Device(self._device_id):
+            caller = self._cupy.cuda.get_current_stream()
+            caller.record(self._event)
+            self.stream.wait_event(self._event)
+            yield
+            self.stream.record(self._event)
+            caller.wait_event(self._event)
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:

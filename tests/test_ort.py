@@ -714,9 +714,9 @@ def test_on_a_device_everything_goes_to_one_stream_and_nothing_waits(device: Sim
     device.log.clear()
     assert session.run(np.zeros((1, 3, 33, 49), np.float32)) == "keypoints"
     assert device.log == [
+        "device 1",
         "caller records",
         "ours waits for event",
-        "device 1",
         "enter ours",
         "upload",
         ("input", "picture", "cuda", 1, np.float32, (1, 3, 33, 49)),
