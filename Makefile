@@ -7,11 +7,12 @@ VENV ?= .venv
 
 # An NVIDIA driver that answers gets CuPy for its CUDA version and onnxruntime-gpu; other machines the CPU packages.
 # The tests want CuPy everywhere: it compiles the kernels, which takes no GPU.
-DRIVER_CUDA := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\).*/\1/p')
-CUDA := $(if $(filter 12,$(DRIVER_CUDA)),cuda12,cuda13)
 comma := ,
-RUN_EXTRAS := $(if $(DRIVER_CUDA),ort-gpu$(comma)$(CUDA),ort)
-INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable
+GPU := $(shell nvidia-smi -L 2>/dev/null | grep -m 1 -o GPU)
+CUDA := $(if $(shell nvidia-smi 2>/dev/null | grep -o 'CUDA[A-Za-z ]*Version: *12'),cuda12,cuda13)
+RUN_EXTRAS := $(if $(GPU),ort-gpu$(comma)$(CUDA),ort)
+FOR_CUDA12 := $(if $(GPU),$(if $(filter cuda12,$(CUDA)),'onnxruntime-gpu<1.27'))# later ones are built for CUDA 13
+INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(FOR_CUDA12) --editable
 
 .PHONY: demo test lint clean
 
