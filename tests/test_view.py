@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -187,6 +188,63 @@ def test_cuda_array_interface(cpu_cuda: ExecutorCuda) -> None:
     got = posepost.decode_posenet(*put, output_stride=8)
     np.testing.assert_array_equal(got.numpy().keypoints, expected.keypoints)
     assert cpu_cuda.waits == [(STREAM, 77)]  # the producer's stream is waited for on the device
+
+
+class PretendedTorch:
+    """A PyTorch with a CUDA device, as far as posepost asks: real CPU tensors that say where they are not."""
+
+    def __init__(self, stream: int) -> None:
+        torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+        self.real, self.current, self.recorded = torch, stream, []
+        self.strided, self.float32 = torch.strided, torch.float32
+        self.cuda = SimpleNamespace(
+            current_stream=lambda ordinal: SimpleNamespace(cuda_stream=self.current),
+            ExternalStream=lambda pointer, device: pointer,
+        )
+        outer = self
+
+        class Tensor:
+            def __init__(self, tensor: Any) -> None:
+                self.tensor, self.device = tensor, SimpleNamespace(type="cuda", index=0)
+                self.layout, self.dtype, self.shape = tensor.layout, tensor.dtype, tensor.shape
+                self.stride, self.data_ptr = tensor.stride, tensor.data_ptr
+
+            def __getitem__(self, index: Any) -> Any:
+                return Tensor(self.tensor[index])
+
+            def reshape(self, *shape: int) -> Any:
+                return Tensor(self.tensor.reshape(*shape))
+
+            def record_stream(self, stream: int) -> None:
+                outer.recorded.append(stream)
+
+            def cpu(self) -> Any:
+                return self.tensor
+
+        self.Tensor = Tensor
+        self.device = lambda kind, ordinal: f"{kind}:{ordinal}"
+
+    def empty(self, floats: int, dtype: Any, device: str) -> Any:
+        assert device == "cuda:0"
+        return self.Tensor(self.real.from_numpy(np.full(floats, np.nan, np.float32)))
+
+
+def test_torch_on_a_device(cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch in, torch out; where torch works on another stream, both directions are ordered on the device."""
+    heatmaps, offsets, expected = example("float32")
+    for torch_stream, waits in ((STREAM, []), (0x70, [(STREAM, 0x70)] * 2 + [(0x70, STREAM)] * 2)):
+        torch = PretendedTorch(torch_stream)
+        put = [torch.Tensor(torch.real.from_numpy(array)) for array in (heatmaps, offsets)]
+        cpu_cuda.waits.clear()
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "torch", torch)
+            got = posepost.decode_posenet(*put, output_stride=8)
+            assert isinstance(got.keypoints, torch.Tensor)
+            assert cpu_cuda.waits == waits
+            assert torch.recorded == [STREAM] * (len(waits) // 2)  # the allocator keeps the inputs until we have read
+            result = got.numpy()
+        np.testing.assert_array_equal(result.keypoints, expected.keypoints)
+        np.testing.assert_array_equal(result.scores, expected.scores)
 
 
 def test_keypoints_made_by_hand_have_numpy_too(cpu_cuda: ExecutorCuda) -> None:
