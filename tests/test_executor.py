@@ -35,8 +35,13 @@ struct Cells { u32 cell[256]; };
 
 
 class Params(ctypes.Structure):
-    _fields_ = [("in_", ctypes.c_void_p), ("out", ctypes.c_void_p), ("ticket", ctypes.c_void_p),
-                ("best", ctypes.c_void_p), ("n", ctypes.c_uint)]
+    _fields_ = [
+        ("in_", ctypes.c_void_p),
+        ("out", ctypes.c_void_p),
+        ("ticket", ctypes.c_void_p),
+        ("best", ctypes.c_void_p),
+        ("n", ctypes.c_uint),
+    ]
 
 
 class Probe:
@@ -80,10 +85,10 @@ PARTIALS = {
 }
 FENCE = "__threadfence();"
 
-# name: (what is wrong with it, grid, block, faulty kernel, the regular expression of the report, correct kernel)
+# name of the fault: (grid and block, faulty kernel, regular expression of the report, correct kernel)
 FAULTS = {
     "divergent collective": (
-        1, 32,
+        (1, 32),
         "PROBE { u32 t = threadIdx.x, v;\n if (t < 16) v = __shfl_xor_sync(~0u, t, 1);\n"
         " else v = __shfl_xor_sync(~0u, t, 1);\n p.out[t] = v; }",
         r"divergent warp collective: no thread can go on\n"
@@ -93,95 +98,98 @@ FAULTS = {
         " else v = __shfl_xor_sync(0xffff0000u, t, 1);\n p.out[t] = v; }",
     ),
     "mismatched masks": (
-        1, 32,
+        (1, 32),
         "PROBE { u32 t = threadIdx.x;\n p.out[t] = __ballot_sync(t < 16 ? ~0u : 0xfffffff0u, 1); }",
         r"mismatched warp collective: no thread can go on\n.* threads 0-15 wait in __ballot_sync mask 0xffffffff at "
         r"probe.cu:2\n.* threads 16-31 wait in __ballot_sync mask 0xfffffff0 at probe.cu:2",
         "PROBE { u32 t = threadIdx.x;\n p.out[t] = __ballot_sync(t < 16 ? 0xffffu : 0xffff0000u, 1); }",
     ),
     "different collectives": (
-        1, 32,
+        (1, 32),
         "PROBE { u32 t = threadIdx.x;\n p.out[t] = t < 16 ? __ballot_sync(~0u, 1) : __reduce_max_sync(~0u, t); }",
-        r"mismatched warp collective: no thread can go on\n.*0-15 wait in __ballot_sync.*\n.*16-31 wait in __reduce_max_sync",
-        "PROBE { u32 t = threadIdx.x;\n p.out[t] = t < 16 ? __ballot_sync(0xffffu, 1) : __reduce_max_sync(~0xffffu, t); }",
+        r"mismatched warp collective: no thread can go on\n.*0-15 wait in __ballot_sync.*\n"
+        r".*16-31 wait in __reduce_max_sync",
+        "PROBE { u32 t = threadIdx.x;\n"
+        " p.out[t] = t < 16 ? __ballot_sync(0xffffu, 1) : __reduce_max_sync(~0xffffu, t); }",
     ),
     "divergent barrier": (
-        (3, 2), 64,
+        ((3, 2), 64),
         "PROBE {\n if (threadIdx.x < 40) __syncthreads();\n else __syncthreads();\n p.out[threadIdx.x] = 1; }",
         r"divergent __syncthreads \(others wait at probe.cu:2\): block \(0,0,0\) thread \(40,0,0\) at probe.cu:3",
         "PROBE {\n if (p.n < 40) __syncthreads();\n else __syncthreads();\n p.out[threadIdx.x] = 1; }",
     ),
     "barrier in one branch": (
-        1, 64,
+        (1, 64),
         "PROBE { u32 t = threadIdx.x;\n if (t < 32 && t != 5) __syncwarp();\n __syncthreads(); }",
-        r"deadlock: no thread can go on\n  block \(0,0,0\) threads 0-4 wait in __syncwarp mask 0xffffffff at probe.cu:2\n"
+        r"deadlock: no thread can go on\n"
+        r"  block \(0,0,0\) threads 0-4 wait in __syncwarp mask 0xffffffff at probe.cu:2\n"
         r"  block \(0,0,0\) threads 5-5 wait in __syncthreads at probe.cu:3\n"
         r"  block \(0,0,0\) threads 6-31 wait in __syncwarp mask 0xffffffff at probe.cu:2\n"
         r"  block \(0,0,0\) threads 32-63 wait in __syncthreads at probe.cu:3$",
         "PROBE { u32 t = threadIdx.x;\n if (t == 5) return;\n __syncwarp();\n __syncthreads(); p.out[t] = t; }",
     ),
     "shuffle from a lane outside the mask": (
-        1, 32,
+        (1, 32),
         "PROBE { u32 t = threadIdx.x; if (t < 8)\n p.out[t] = __shfl_down_sync(0xffu, t, 4); }",
         r"__shfl_down_sync from absent lane 8: block \(0,0,0\) thread \(4,0,0\) at probe.cu:2",
         "PROBE { u32 t = threadIdx.x; if (t < 8)\n p.out[t] = __shfl_down_sync(0xffu, t, 4, 8); }",
     ),
     "shuffle from a lane that has ended": (
-        1, 32,
+        (1, 32),
         "PROBE { u32 t = threadIdx.x; if (t == 3) return;\n p.out[t] = __shfl_sync(~0u, t, 3); }",
         r"__shfl_sync from absent lane 3: .* at probe.cu:2",
         "PROBE { u32 t = threadIdx.x; if (t == 3) return;\n p.out[t] = __shfl_sync(~0u, t, 4); }",
     ),
     "shuffle from beyond the block": (
-        1, 40,
+        (1, 40),
         "PROBE { u32 t = threadIdx.x;\n p.out[t] = __shfl_xor_sync(~0u, t, 8); }",
         r"__shfl_xor_sync from absent lane 8: block \(0,0,0\) thread \(32,0,0\) at probe.cu:2",
         "PROBE { u32 t = threadIdx.x;\n p.out[t] = __shfl_xor_sync(~0u, t, 4); }",
     ),
     "lane not in its mask": (
-        1, 32,
+        (1, 32),
         "PROBE { u32 t = threadIdx.x;\n p.out[t] = __any_sync(0xffffu, t); }",
         r"lane not in its own mask 0x0000ffff of __any_sync: block \(0,0,0\) thread \(16,0,0\) at probe.cu:2",
         "PROBE { u32 t = threadIdx.x;\n if (t < 16) p.out[t] = __any_sync(0xffffu, t); }",
     ),
     "shuffle width": (
-        1, 32,
+        (1, 32),
         "PROBE { u32 t = threadIdx.x;\n p.out[t] = __shfl_sync(~0u, t, 1, 12); }",
         r"__shfl_sync width 12 is no power of two up to 32: .* at probe.cu:2",
         "PROBE { u32 t = threadIdx.x;\n p.out[t] = __shfl_sync(~0u, t, 1, 16); }",
     ),
     "misaligned vector load": (
-        1, 32,
+        (1, 32),
         "PROBE { u32 t = threadIdx.x;\n p.out[t] = __ldg((const uint4*)(p.in + 4 * t + (t == 7))).x; }",
         r"misaligned __ldg of 16 bytes: block \(0,0,0\) thread \(7,0,0\) at probe.cu:2",
         "PROBE { u32 t = threadIdx.x;\n p.out[t] = __ldg((const uint4*)(p.in + 4 * t)).x; }",
     ),
     "load past the end": (
-        1, 32,
+        (1, 32),
         "PROBE { u32 t = threadIdx.x;\n p.out[t] = __ldg(p.in + 2017 + t); }",
         r"__ldg of 4 bytes outside every registered buffer: block \(0,0,0\) thread \(31,0,0\) at probe.cu:2",
         "PROBE { u32 t = threadIdx.x;\n p.out[t] = __ldg(p.in + 2016 + t); }",
     ),
     "load over the end": (
-        1, 1,
+        (1, 1),
         "PROBE {\n p.out[0] = __ldg((const uint2*)(p.ticket + 6 + 2)).x; }",
         r"__ldg of 8 bytes outside every registered buffer: .* at probe.cu:2",
         "PROBE {\n p.out[0] = __ldg((const uint2*)(p.ticket + 6)).x; }",
     ),
     "atomic past the end": (
-        1, 32,
+        (1, 32),
         "PROBE {\n atomicAdd(p.ticket + 8, 1); }",
         r"atomic of 4 bytes outside every registered buffer: block \(0,0,0\) thread \(0,0,0\) at probe.cu:2",
         "PROBE { SHARED(Cells, s);\n atomicAdd(p.ticket + 7, 1); atomicAdd(&s.cell[0], 1); }",
     ),
     "__ldg of shared memory": (
-        1, 32,
+        (1, 32),
         "PROBE { SHARED(Cells, s); s.cell[0] = 1;\n p.out[0] = __ldg(&s.cell[0]); }",
         r"__ldg of shared memory: .* at probe.cu:2",
         "PROBE { SHARED(Cells, s); s.cell[0] = 1;\n p.out[0] = s.cell[0]; }",
     ),
     "too much shared memory": (
-        1, 32,
+        (1, 32),
         "struct Big { char bytes[48 * 1024 - 1024]; };\n"
         "PROBE { SHARED(Cells, s); SHARED(Big, big);\n SHARED(u32, more); s.cell[0] = big.bytes[0] = more = 1; }",
         r"static shared memory over 48 KiB: 49156 bytes: .* at probe.cu:3",
@@ -189,74 +197,94 @@ FAULTS = {
         "PROBE { SHARED(Cells, s); SHARED(Big, big);\n s.cell[0] = big.bytes[0] = 1; }",
     ),
     "ticket, no fence at all": (
-        3, 32, TICKET.format(**MAXIMUM, before="", after=""),
+        (3, 32),
+        TICKET.format(**MAXIMUM, before="", after=""),
         r"ticket without a __threadfence after earlier atomics: block \(0,0,0\) thread \(0,0,0\) at probe.cu:4",
         TICKET.format(**MAXIMUM, before=FENCE, after=FENCE),
     ),
     "ticket, plain partials, no fence": (
-        3, 32, TICKET.format(**PARTIALS, before="__syncthreads();", after=FENCE),
+        (3, 32),
+        TICKET.format(**PARTIALS, before="__syncthreads();", after=FENCE),
         r"ticket without a __threadfence before it: block \(0,0,0\) thread \(0,0,0\) at probe.cu:4",
         TICKET.format(**PARTIALS, before=FENCE + "__syncthreads();", after=FENCE),
     ),
     "ticket, the other threads' atomics not fenced": (
-        3, 64, TICKET.format(publish=MAXIMUM["publish"].replace("at", "if (threadIdx.x) at", 1),
-                             collect=MAXIMUM["collect"], before=FENCE[:0] + "if (threadIdx.x == 0) " + FENCE +
-                             " __syncthreads();", after=FENCE),
+        (3, 64),
+        TICKET.format(
+            publish=MAXIMUM["publish"].replace("at", "if (threadIdx.x) at", 1),
+            collect=MAXIMUM["collect"],
+            before=FENCE[:0] + "if (threadIdx.x == 0) " + FENCE + " __syncthreads();",
+            after=FENCE,
+        ),
         r"ticket without a __threadfence after earlier atomics: .* at probe.cu:4",
-        TICKET.format(publish=MAXIMUM["publish"].replace("at", "if (threadIdx.x) at", 1), collect=MAXIMUM["collect"],
-                      before="__syncthreads(); if (threadIdx.x == 0) " + FENCE, after=FENCE),
+        TICKET.format(
+            publish=MAXIMUM["publish"].replace("at", "if (threadIdx.x) at", 1),
+            collect=MAXIMUM["collect"],
+            before="__syncthreads(); if (threadIdx.x == 0) " + FENCE,
+            after=FENCE,
+        ),
     ),
     "ticket, no fence after": (
-        3, 32, TICKET.format(**MAXIMUM, before=FENCE, after=""),
+        (3, 32),
+        TICKET.format(**MAXIMUM, before=FENCE, after=""),
         r"atomic after the last ticket without a __threadfence between: block \(2,0,0\) thread \(0,0,0\) at probe.cu:6",
         TICKET.format(**MAXIMUM, before=FENCE, after="atomicExch(p.ticket, 0u); " + FENCE),
     ),
     "ticket, no fence after, told through shared memory": (
-        3, 64,
+        (3, 64),
         "PROBE { SHARED(u32, last); atomicMax(p.best, 5ull); __threadfence(); __syncthreads();\n"
         " if (threadIdx.x == 0) last = atomicInc(p.ticket, gridDim.x - 1) == gridDim.x - 1;\n __syncthreads();\n"
         " if (last && threadIdx.x == 40) atomicExch(p.best, 0ull); }",
-        r"atomic after the last ticket without a __threadfence between: block \(2,0,0\) thread \(40,0,0\) at probe.cu:4",
+        r"atomic after the last ticket without a __threadfence between: block \(2,0,0\) thread \(40,0,0\) at "
+        r"probe.cu:4",
         "PROBE { SHARED(u32, last); atomicMax(p.best, 5ull); __threadfence(); __syncthreads();\n"
         " if (threadIdx.x == 0) { last = atomicInc(p.ticket, gridDim.x - 1) == gridDim.x - 1; __threadfence(); }\n"
         " __syncthreads();\n if (last && threadIdx.x == 40) atomicExch(p.best, 0ull); }",
     ),
     "trap": (
-        2, 32,
+        (2, 32),
         "PROBE {\n if (p.n == 0 && blockIdx.x == 1) __trap();\n }",
         r"__trap: block \(1,0,0\) thread \(0,0,0\) at probe.cu:2",
         "PROBE {\n if (p.n != 0) __trap();\n }",
     ),
     "waits for a thread that cannot run": (
-        1, 32,
-        "PROBE {\n while (threadIdx.x == 0 && atomicAdd(p.ticket, 0) == 0) {}\n __syncwarp(); atomicAdd(p.ticket, 1); }",
+        (1, 32),
+        "PROBE {\n while (threadIdx.x == 0 && atomicAdd(p.ticket, 0) == 0) {}\n"
+        " __syncwarp(); atomicAdd(p.ticket, 1); }",
         r"livelock: no thread can go on\n  block \(0,0,0\) threads 0-0 spin at probe.cu:2\n"
         r"  block \(0,0,0\) threads 1-31 wait in __syncwarp mask 0xffffffff at probe.cu:3",
-        "PROBE {\n while (threadIdx.x == 0 && atomicAdd(p.ticket, 0) == 0) {}\n atomicAdd(p.ticket, 1); __syncwarp(); }",
+        "PROBE {\n while (threadIdx.x == 0 && atomicAdd(p.ticket, 0) == 0) {}\n"
+        " atomicAdd(p.ticket, 1); __syncwarp(); }",
     ),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault_is_reported(name):
-    grid, block, faulty, report, _ = FAULTS[name]
+    shape, faulty, report, _ = FAULTS[name]
     probe = Probe(faulty)
     probe.watch_all()
     with pytest.raises(KernelFault) as caught:
-        probe(grid, block)
+        probe(*shape)
     assert re.match(report, str(caught.value)), str(caught.value)
 
 
-@pytest.mark.parametrize("schedule", [{}, {"order": "reverse", "resident": 2},
-                                      {"order": "random", "seed": 5, "resident": 3, "chaos": 1},
-                                      {"order": "random", "seed": 6, "resident": 3, "chaos": 2}])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {},
+        {"order": "reverse", "resident": 2},
+        {"order": "random", "seed": 5, "resident": 3, "chaos": 1},
+        {"order": "random", "seed": 6, "resident": 3, "chaos": 2},
+    ],
+)
 @pytest.mark.parametrize("name", FAULTS)
 def test_control_is_clean(name, schedule):
-    grid, block, _, _, control = FAULTS[name]
+    shape, _, _, control = FAULTS[name]
     probe = Probe(control)
     probe.watch_all()
     probe.kernel.schedule(**schedule)
-    probe(grid, block)
+    probe(*shape)
 
 
 def test_faulty_launch_leaves_the_next_one_clean():
@@ -267,24 +295,28 @@ def test_faulty_launch_leaves_the_next_one_clean():
         assert (probe(1, 64, n=64)[:64] == 32).all()
 
 
-@pytest.mark.parametrize(("grid", "block", "report"), [
-    (1, 257, r"block over the kernel's __launch_bounds__\(256\): grid \(1,1,1\) block \(257,1,1\)"),
-    (1, (16, 17), r"block over the kernel's __launch_bounds__\(256\)"),
-    (1, 1025, "block over 1024 threads"),
-    (1, (1, 1, 65), "block over 1024 threads or"),
-    (0, 32, "a zero dimension"),
-    ((1, 0), 32, "a zero dimension"),
-    (1, 0, "a zero dimension"),
-    ((1, 65536), 32, "grid over"),
-    (2**31, 32, "grid over"),
-])
+@pytest.mark.parametrize(
+    ("grid", "block", "report"),
+    [
+        (1, 257, r"block over the kernel's __launch_bounds__\(256\): grid \(1,1,1\) block \(257,1,1\)"),
+        (1, (16, 17), r"block over the kernel's __launch_bounds__\(256\)"),
+        (1, 1025, "block over 1024 threads"),
+        (1, (1, 1, 65), "block over 1024 threads or"),
+        (0, 32, "a zero dimension"),
+        ((1, 0), 32, "a zero dimension"),
+        (1, 0, "a zero dimension"),
+        ((1, 65536), 32, "grid over"),
+        (2**31, 32, "grid over"),
+    ],
+)
 def test_impossible_launch(grid, block, report):
     with pytest.raises(KernelFault, match="invalid launch: " + report):
         Probe("PROBE { p.out[0] = 1; }")(grid, block)
 
 
 def test_launch_bounds_may_be_an_expression_and_are_optional():
-    bounded = "#define THREADS (2 * 32)\nextern \"C\" __global__ void\n__launch_bounds__(THREADS, 2)\nNAME(const Params p) {}"
+    bounded = "#define THREADS (2 * 32)\n"
+    bounded += 'extern "C" __global__ void\n__launch_bounds__(THREADS, 2)\nNAME(const Params p) {}'
     assert Probe(bounded.replace("NAME", "probe"))(1, 64) is not None
     for defines, text in (((), bounded.replace("NAME", "probe")), (("-DNAME=probe",), bounded)):
         with pytest.raises(KernelFault, match=r"__launch_bounds__\(64\)"):
@@ -364,8 +396,18 @@ def test_votes_and_reductions_by_mask(block):
             group = [u for u in range(t // 32 * 32, min(block, t // 32 * 32 + 32)) if mask >> u % 32 & 1 == side]
             v = value[group]
             bits = lambda chosen, group=group: sum(1 << u % 32 for u, c in zip(group, chosen, strict=True) if c)  # noqa: E731
-            expected[:, t] = (bits(v & 1), (v > 13).any(), (v < 14).all(), v.max(), v.min(), v.sum(),
-                              np.bitwise_or.reduce(v), np.bitwise_and.reduce(v), bits(v == value[t]), 1 << t % 32)
+            expected[:, t] = (
+                bits(v & 1),
+                (v > 13).any(),
+                (v < 14).all(),
+                v.max(),
+                v.min(),
+                v.sum(),
+                np.bitwise_or.reduce(v),
+                np.bitwise_and.reduce(v),
+                bits(v == value[t]),
+                1 << t % 32,
+            )
         for order in executor.ORDERS:
             probe.kernel.schedule(order, seed=mask & 0xFF)
             np.testing.assert_array_equal(probe(1, block, mask)[: 10 * block].reshape(10, block), expected)
@@ -429,12 +471,21 @@ def test_arithmetic_is_cudas():
     probe.input[:10] = values.view(np.uint32)
     got = probe(1, 1, 8)
     low, high = -(2**31), 2**31 - 1
-    conversions = [[0, 0, 1, 0], [2, 1, 2, 1], [0, -1, 0, 0], [-2, -2, -1, -1], [high] * 4, [low] * 4, [0] * 4,
-                   [2147483520] * 4]
+    conversions = [
+        [0, 0, 1, 0],
+        [2, 1, 2, 1],
+        [0, -1, 0, 0],
+        [-2, -2, -1, -1],
+        [high] * 4,
+        [low] * 4,
+        [0] * 4,
+        [2147483520] * 4,
+    ]
     np.testing.assert_array_equal(got[:32].view(np.int32).reshape(8, 4), conversions)
     one = 0x3F800000
-    np.testing.assert_array_equal(got[32:52], [31, 32, 63, 0, 4, 41, 8, 64, 1 << 31, 0x07050301, 3, 2, 0xFFFFFFFF, 2,
-                                               one, one, 0, 4, 16, 4])
+    np.testing.assert_array_equal(
+        got[32:52], [31, 32, 63, 0, 4, 41, 8, 64, 1 << 31, 0x07050301, 3, 2, 0xFFFFFFFF, 2, one, one, 0, 4, 16, 4]
+    )
     x = values[8]
     assert got[52:53].view(np.float32)[0] == np.float32(x * x) + values[9] == 2**-11
     assert got[53:54].view(np.float32)[0] == np.float32(2**-11 + 2**-24)
@@ -502,7 +553,8 @@ def test_chaos_interleaves_and_lags():
 
 def test_resident_blocks_meet():
     """A block that waits for another gets on only where both are resident."""
-    probe = Probe("PROBE { if (blockIdx.x == 0) while (atomicAdd(p.ticket, 0) == 0) {}\n else atomicAdd(p.ticket, 1); }")
+    probe = Probe("""PROBE { if (blockIdx.x == 0) while (atomicAdd(p.ticket, 0) == 0) {}
+        else atomicAdd(p.ticket, 1); }""")
     probe.kernel.schedule(resident=2)
     probe(2, 32)
     probe.ticket[:] = 0
@@ -510,7 +562,7 @@ def test_resident_blocks_meet():
     with pytest.raises(KernelFault, match=r"livelock: no thread can go on\n.*threads 0-31 spin at probe.cu:1"):
         probe(2, 32)
     probe.kernel.schedule(resident=1024)
-    with pytest.raises(KernelFault, match="too many resident blocks"):
+    with pytest.raises(KernelFault, match="invalid launch: over 16384 threads in resident blocks"):
         probe(2, 32)
 
 
@@ -573,14 +625,21 @@ def test_launches_are_quick():
 
 # ---- builds ---------------------------------------------------------------------------------------------------------
 def test_compile_error_carries_the_compilers_message():
-    with pytest.raises(RuntimeError, match=r"probe.cu:2:.*'nothing' was not declared|probe.cu:2:.*‘nothing’"):
+    with pytest.raises(RuntimeError, match=r"probe.cu:2:.*'nothing' was not declared"):
         Probe("PROBE {\n nothing(); }")
 
 
-@pytest.mark.parametrize("statement", [
-    "__shared__ int s;", "atomicMax((float*)p.out, 1.0f);", "__reduce_max_sync(~0u, -1);", "__shfl_sync(~0u, (short)1, 0);",
-    "__ldg((const Params*)p.in);", "threadIdx.x = 1;",
-])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "__shared__ int s;",
+        "atomicMax((float*)p.out, 1.0f);",
+        "__reduce_max_sync(~0u, -1);",
+        "__shfl_sync(~0u, (short)1, 0);",
+        "__ldg((const Params*)p.in);",
+        "threadIdx.x = 1;",
+    ],
+)
 def test_what_has_no_faithful_twin_does_not_compile(statement):
     with pytest.raises(RuntimeError, match="g\\+\\+ cannot compile"):
         Probe("PROBE { %s }" % statement)  # noqa: UP031
@@ -605,8 +664,12 @@ def test_kernels_are_compiled_once(monkeypatch):
 
 
 def test_processes_may_build_at_the_same_time(tmp_path):
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-               "from tests.test_executor import Probe\nprint(Probe('PROBE { p.out[0] = 41 + 1; }')()[0])"]
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from tests.test_executor import Probe\nprint(Probe('PROBE { p.out[0] = 41 + 1; }')()[0])",
+    ]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate()[0] for process in started] == ["42\n", "42\n"]
@@ -624,67 +687,128 @@ def test_absent_compiler_is_said(monkeypatch):
 
 
 # ---- sanitizers -----------------------------------------------------------------------------------------------------
-# name: (sanitizer, grid, block, kernel, what the report says; None: clean)
+# name: (sanitizer, grid and block, kernel, regular expression of the report or None: clean)
 GATHER = """PROBE { SHARED(Cells, s); const u32 t = threadIdx.x;
     s.cell[t] = t;
     {between}
     p.out[blockDim.x * blockIdx.x + t] = s.cell[blockDim.x - 1 - t]; }"""
 SANITIZED = {
-    "stores in range": ("address", 3, 64, "PROBE { SHARED(Cells, s); s.cell[255] = 1; __syncthreads();\n"
-                        " p.out[2047 - threadIdx.x] = s.cell[255] + p.n; }", None),
-    "store past the end": ("address", 3, 64, "PROBE { __syncthreads();\n p.out[1985 + threadIdx.x] = 1; }",
-                           r"heap-buffer-overflow[\s\S]*WRITE of size 4[\s\S]*probe.cu:2"),
-    "shared store past the end": ("address", 3, 64, "PROBE { SHARED(Cells, s); SHARED(Cells, t); t.cell[0] = 1;\n"
-                                  " s.cell[193 + threadIdx.x] = 1; }", r"use-after-poison[\s\S]*probe.cu:2"),
-    "stack store past the end": ("address", 1, 32, "PROBE { u32 a[4]; for (u32 i = 0; i < 5 + p.n; ++i)\n"
-                                 " ((volatile u32*)a)[i] = i;\n p.out[0] = a[2]; }",
-                                 r"(probe.cu:2:\d+: runtime error: .*insufficient space|stack-buffer-overflow)[\s\S]*probe.cu:2"),
-    "signed overflow": ("address", 1, 32, "PROBE { int i = 0x7fffffe1 + p.n;\n p.out[0] = i + (int)threadIdx.x; }",
-                        r"probe.cu:2:\d+: runtime error: signed integer overflow"),
-    "plain misaligned vector load": ("address", 1, 32, "PROBE {\n p.out[0] = ((const uint4*)(p.in + 1))->x; }",
-                                     r"probe.cu:2:\d+: runtime error: .*misaligned"),
-    "float out of int's range": ("address", 1, 1, "PROBE { float f = 3e9f + p.n;\n p.out[0] = (int)f; }",
-                                 r"probe.cu:2:\d+: runtime error: .*outside the range"),
-    "with __syncthreads": ("thread", 3, 64, GATHER.replace("{between}", "__syncthreads();"), None),
-    "missing __syncthreads": ("thread", 1, 64, GATHER.replace("{between}", ""), r"data race[\s\S]*probe.cu:4"),
+    "stores in range": (
+        "address",
+        (3, 64),
+        "PROBE { SHARED(Cells, s); s.cell[255] = 1; __syncthreads();\n"
+        " p.out[2047 - threadIdx.x] = s.cell[255] + p.n; }",
+        None,
+    ),
+    "store past the end": (
+        "address",
+        (3, 64),
+        "PROBE { __syncthreads();\n p.out[1985 + threadIdx.x] = 1; }",
+        r"heap-buffer-overflow[\s\S]*WRITE of size 4[\s\S]*probe.cu:2",
+    ),
+    "shared store past the end": (
+        "address",
+        (3, 64),
+        "PROBE { SHARED(Cells, s); SHARED(Cells, t); t.cell[0] = 1;\n s.cell[193 + threadIdx.x] = 1; }",
+        r"use-after-poison[\s\S]*probe.cu:2",
+    ),
+    "stack store past the end": (
+        "address",
+        (1, 32),
+        "PROBE { u32 a[4]; for (u32 i = 0; i < 5 + p.n; ++i)\n ((volatile u32*)a)[i] = i;\n p.out[0] = a[2]; }",
+        r"(insufficient space|stack-buffer-overflow)[\s\S]*probe.cu:2",
+    ),
+    "signed overflow": (
+        "address",
+        (1, 32),
+        "PROBE { int i = 0x7fffffe1 + p.n;\n p.out[0] = i + (int)threadIdx.x; }",
+        r"probe.cu:2:\d+: runtime error: signed integer overflow",
+    ),
+    "plain misaligned vector load": (
+        "address",
+        (1, 32),
+        "PROBE {\n p.out[0] = ((const uint4*)(p.in + 1))->x; }",
+        r"probe.cu:2:\d+: runtime error: .*misaligned",
+    ),
+    "float out of int's range": (
+        "address",
+        (1, 1),
+        "PROBE { float f = 3e9f + p.n;\n p.out[0] = (int)f; }",
+        r"probe.cu:2:\d+: runtime error: .*outside the range",
+    ),
+    "with __syncthreads": ("thread", (3, 64), GATHER.replace("{between}", "__syncthreads();"), None),
+    "missing __syncthreads": ("thread", (1, 64), GATHER.replace("{between}", ""), r"data race[\s\S]*probe.cu:4"),
     "missing second __syncthreads": (
-        "thread", 1, 64, GATHER.replace("{between}", "__syncthreads();").replace("- t]; }", "- t];\n s.cell[t] = 1; }"),
-        r"data race[\s\S]*probe.cu:5"),
-    "with __syncwarp": ("thread", 2, 32, GATHER.replace("{between}", "__syncwarp();"), None),
-    "a shuffle is no barrier": ("thread", 1, 32, GATHER.replace("{between}", "__shfl_sync(~0u, t, 0);"),
-                                r"data race[\s\S]*probe.cu:4"),
+        "thread",
+        (1, 64),
+        GATHER.replace("{between}", "__syncthreads();").replace("- t]; }", "- t];\n s.cell[t] = 1; }"),
+        r"data race[\s\S]*probe.cu:5",
+    ),
+    "with __syncwarp": ("thread", (2, 32), GATHER.replace("{between}", "__syncwarp();"), None),
+    "a shuffle is no barrier": (
+        "thread",
+        (1, 32),
+        GATHER.replace("{between}", "__shfl_sync(~0u, t, 0);"),
+        r"data race[\s\S]*probe.cu:4",
+    ),
     "__syncwarp of half a warp": (
-        "thread", 1, 32, GATHER.replace("{between}", "__syncwarp(t < 16 ? 0xffffu : 0xffff0000u);"),
-        r"data race[\s\S]*probe.cu:4"),
-    "__syncwarp does not join warps": ("thread", 1, 64, GATHER.replace("{between}", "__syncwarp();"),
-                                       r"data race[\s\S]*probe.cu:4"),
-    "partials between fences": ("thread", 3, 32, TICKET.format(**PARTIALS, before=FENCE, after=FENCE), None),
-    "maximum between fences": ("thread", 3, 32, TICKET.format(**MAXIMUM, before=FENCE, after=FENCE), None),
+        "thread",
+        (1, 32),
+        GATHER.replace("{between}", "__syncwarp(t < 16 ? 0xffffu : 0xffff0000u);"),
+        r"data race[\s\S]*probe.cu:4",
+    ),
+    "__syncwarp does not join warps": (
+        "thread",
+        (1, 64),
+        GATHER.replace("{between}", "__syncwarp();"),
+        r"data race[\s\S]*probe.cu:4",
+    ),
+    "partials between fences": ("thread", (3, 32), TICKET.format(**PARTIALS, before=FENCE, after=FENCE), None),
+    "maximum between fences": ("thread", (3, 32), TICKET.format(**MAXIMUM, before=FENCE, after=FENCE), None),
     "partials, fence too early": (
-        "thread", 3, 32,
+        "thread",
+        (3, 32),
         TICKET.format(publish=FENCE, collect=PARTIALS["collect"], before=PARTIALS["publish"], after=FENCE),
-        r"data race[\s\S]*probe.cu:6"),
-    "partials, no fence after the ticket": ("thread", 3, 32, TICKET.format(**PARTIALS, before=FENCE, after=""),
-                                            r"data race[\s\S]*probe.cu:6"),
+        r"data race[\s\S]*probe.cu:6",
+    ),
+    "partials, no fence after the ticket": (
+        "thread",
+        (3, 32),
+        TICKET.format(**PARTIALS, before=FENCE, after=""),
+        r"data race[\s\S]*probe.cu:6",
+    ),
     "plain maximum of all blocks": (
-        "thread", 3, 32, "PROBE { if (threadIdx.x == 0) {\n if (p.out[0] < blockIdx.x) p.out[0] = blockIdx.x;\n } }",
-        r"data race[\s\S]*probe.cu:2"),
+        "thread",
+        (3, 32),
+        "PROBE { if (threadIdx.x == 0) {\n if (p.out[0] < blockIdx.x) p.out[0] = blockIdx.x;\n } }",
+        r"data race[\s\S]*probe.cu:2",
+    ),
     "atomicAdd ticket between fences": (
-        "thread", 3, 32, TICKET.format(**PARTIALS, before=FENCE, after=FENCE)
-        .replace("atomicInc(p.ticket, gridDim.x - 1)", "atomicAdd(p.ticket, 1)"), None),
+        "thread",
+        (3, 32),
+        TICKET.format(**PARTIALS, before=FENCE, after=FENCE).replace(
+            "atomicInc(p.ticket, gridDim.x - 1)", "atomicAdd(p.ticket, 1)"
+        ),
+        None,
+    ),
     "atomicAdd ticket without a fence": (
-        "thread", 3, 32, TICKET.format(**PARTIALS, before="", after=FENCE)
-        .replace("atomicInc(p.ticket, gridDim.x - 1)", "atomicAdd(p.ticket, 1)"), r"data race[\s\S]*probe.cu:6"),
+        "thread",
+        (3, 32),
+        TICKET.format(**PARTIALS, before="", after=FENCE).replace(
+            "atomicInc(p.ticket, gridDim.x - 1)", "atomicAdd(p.ticket, 1)"
+        ),
+        r"data race[\s\S]*probe.cu:6",
+    ),
 }
 
 
 def sanitized_main(name):
-    kind, grid, block, body, _ = SANITIZED[name]
+    kind, shape, body, _ = SANITIZED[name]
     probe = Probe(body, sanitize=kind)
     for schedule in ({}, {"order": "random", "seed": 2, "resident": 2}):
         probe.kernel.schedule(**schedule)
         probe.ticket[:] = 0
-        probe(grid, block)
+        probe(*shape)
     print("finished")
 
 

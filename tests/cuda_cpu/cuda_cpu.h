@@ -1,4 +1,4 @@
-// The CUDA that a kernel source sees when g++ compiles it (C++17, x86-64 Linux): tests only, included before the kernel.
+// The CUDA that a kernel source sees when g++ compiles it (C++17, x86-64 Linux).  Tests only; comes before the kernel.
 //
 // Each CUDA thread becomes a fiber, and every built-in at which threads meet, or whose use can be wrong, calls
 // runtime.cpp, which decides who runs next and checks the call.  The rest is plain C++ with CUDA's own results
@@ -18,15 +18,15 @@ struct uint3 { unsigned x, y, z; };
 namespace cuda_cpu {
 struct Where { const char* file; int line; };                        // a place in the kernel source
 enum Op { SHFL, SHFL_XOR, SHFL_UP, SHFL_DOWN, BALLOT, ANY, ALL, MAX, MIN, ADD, AND, OR, XOR, MATCH, SYNCWARP };
-enum AtomicKind { PLAIN, TICKET };                                    // TICKET: atomicInc, judged as 'last block finishes'
-struct SharedSite { size_t bytes, align; ptrdiff_t offset; };         // one SHARED() variable; offset -1: not placed yet
-struct Entry {                                                        // one kernel; executor.py knows the first three
+enum AtomicKind { PLAIN, TICKET };                                    // TICKET: atomicInc, 'last block finishes'
+struct SharedSite { size_t bytes, align; ptrdiff_t offset; };         // one SHARED() variable; -1: not placed yet
+struct Entry {                                                        // one kernel
     size_t params_bytes;
     unsigned max_threads;                                             // of __launch_bounds__
     void (*call)(const void* params);
-    size_t shared_bytes, shared_end;                                  // sum of the SHARED() sizes, and end of their layout
+    size_t shared_bytes, shared_end;                                  // sum of the SHARED() sizes, end of their layout
 };
-struct Watch { uintptr_t begin, end; uint8_t* counts; };              // counts: one saturating byte per byte, or null
+struct Watch { uintptr_t begin, end; uint8_t* counts; };              // counts: one byte for each, at most 255; or null
 struct LineCount { const char* file; int line; uint64_t requests, lanes, sectors; };
 struct Launch {                                                       // mirrored by executor.py, field by field
     unsigned grid[3], block[3];
@@ -66,7 +66,8 @@ extern "C" const uint3 threadIdx, blockIdx, blockDim, gridDim;        // runtime
 #define CUDA_CPU_AT cuda_cpu::Where at = {__builtin_FILE(), __builtin_LINE()}
 #define SHARED(Type, name)                                                                                 \
     static cuda_cpu::SharedSite name##_site = {sizeof(Type), alignof(Type), -1};                           \
-    Type& name = *static_cast<Type*>(cuda_cpu::cuda_cpu_shared(&name##_site, {__builtin_FILE(), __builtin_LINE()}))
+    Type& name = *static_cast<Type*>(                                                                      \
+        cuda_cpu::cuda_cpu_shared(&name##_site, {__builtin_FILE(), __builtin_LINE()}))
 
 #define CUDA_CPU_VECTOR(T, name)                                                                           \
     struct alignas(2 * sizeof(T)) name##2 { T x, y; };                                                     \
@@ -85,7 +86,7 @@ template <class To, class From> inline To bits_of(From v) {
     To out{}; __builtin_memcpy(&out, &v, sizeof v); return out;
 }
 template <class To> inline To from_bits(uint64_t u) { To out; __builtin_memcpy(&out, &u, sizeof out); return out; }
-template <class Int> inline Int saturate(float v) {                   // v is integral already; NaN becomes 0, as in CUDA
+template <class Int> inline Int saturate(float v) {                   // v is whole already; NaN becomes 0, as in CUDA
     constexpr Int low = Int(-1) < 0 ? Int(1u << 31) : Int(0), high = Int(-1) < 0 ? Int(0x7fffffff) : Int(-1);
     return v != v ? Int(0) : v <= (float)low ? low : v >= (float)high ? high : (Int)v;
 }
@@ -94,7 +95,8 @@ template <class T> using same = typename Same<T>::type;
 }  // namespace cuda_cpu
 extern "C" {
 float expf(float), exp2f(float), exp10f(float), expm1f(float), logf(float), log2f(float), log10f(float), log1pf(float);
-float sqrtf(float), cbrtf(float), powf(float, float), hypotf(float, float), fmodf(float, float), fmaf(float, float, float);
+float sqrtf(float), cbrtf(float), powf(float, float), hypotf(float, float), fmodf(float, float);
+float fmaf(float, float, float);
 float floorf(float), ceilf(float), truncf(float), roundf(float), rintf(float), nearbyintf(float), fabsf(float);
 float sinf(float), cosf(float), tanf(float), asinf(float), acosf(float), atanf(float), atan2f(float, float);
 float sinhf(float), coshf(float), tanhf(float), erff(float), copysignf(float, float), ldexpf(float, int);
@@ -122,8 +124,12 @@ inline float __fsqrt_rn(float a) { return sqrtf(a); }
 inline bool isnan(float f) { return f != f; }
 inline bool isinf(float f) { return __builtin_isinf(f); }
 inline bool isfinite(float f) { return __builtin_isfinite(f); }
-inline float fmaxf(float a, float b) { return a != a ? b : b != b ? a : a > b || (a == b && !__builtin_signbit(a)) ? a : b; }
-inline float fminf(float a, float b) { return a != a ? b : b != b ? a : a < b || (a == b && __builtin_signbit(a)) ? a : b; }
+inline float fmaxf(float a, float b) {                                // NaN loses; +0 is above -0
+    return a != a ? b : b != b ? a : a > b || (a == b && !__builtin_signbit(a)) ? a : b;
+}
+inline float fminf(float a, float b) {
+    return a != a ? b : b != b ? a : a < b || (a == b && __builtin_signbit(a)) ? a : b;
+}
 inline float max(float a, float b) { return fmaxf(a, b); }
 inline float min(float a, float b) { return fminf(a, b); }
 #define CUDA_CPU_MINMAX(R, A, B)                                                                           \
@@ -157,29 +163,39 @@ inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {   // th
 
 // ---- threads meet ---------------------------------------------------------------------------------------------------
 inline void __syncthreads(CUDA_CPU_AT) { cuda_cpu::cuda_cpu_syncthreads(at); }
-inline void __syncwarp(unsigned mask = ~0u, CUDA_CPU_AT) { cuda_cpu::cuda_cpu_collective(cuda_cpu::SYNCWARP, mask, 0, 0, 32, at); }
-inline unsigned __activemask() { return 1u << cuda_cpu::cuda_cpu_lane(); }   // fibers run one by one: the honest answer
-#define CUDA_CPU_SHUFFLE(name, op, Argument)                                                               \
-    template <class T> inline T name(unsigned mask, T value, Argument argument, int width = 32, CUDA_CPU_AT) { \
-        static_assert(sizeof(T) == 4 || sizeof(T) == 8, "CUDA shuffles values of 4 or 8 bytes");           \
-        uint64_t bits = cuda_cpu::bits_of<uint64_t>(value);                                                \
-        return cuda_cpu::from_bits<T>(cuda_cpu::cuda_cpu_collective(cuda_cpu::op, mask, bits, (int)argument, width, at)); \
-    }
-CUDA_CPU_SHUFFLE(__shfl_sync, SHFL, int) CUDA_CPU_SHUFFLE(__shfl_xor_sync, SHFL_XOR, int)
-CUDA_CPU_SHUFFLE(__shfl_up_sync, SHFL_UP, unsigned) CUDA_CPU_SHUFFLE(__shfl_down_sync, SHFL_DOWN, unsigned)
-#define CUDA_CPU_WARP(R, name, op, V, convert)                                                             \
-    inline R name(unsigned mask, V value, CUDA_CPU_AT) {                                                   \
-        return (R)cuda_cpu::cuda_cpu_collective(cuda_cpu::op, mask, convert, 0, 32, at);                   \
-    }
-CUDA_CPU_WARP(unsigned, __ballot_sync, BALLOT, int, value != 0) CUDA_CPU_WARP(int, __any_sync, ANY, int, value != 0)
-CUDA_CPU_WARP(int, __all_sync, ALL, int, value != 0) CUDA_CPU_WARP(unsigned, __reduce_max_sync, MAX, unsigned, value)
-CUDA_CPU_WARP(unsigned, __reduce_min_sync, MIN, unsigned, value) CUDA_CPU_WARP(unsigned, __reduce_add_sync, ADD, unsigned, value)
-CUDA_CPU_WARP(unsigned, __reduce_and_sync, AND, unsigned, value) CUDA_CPU_WARP(unsigned, __reduce_or_sync, OR, unsigned, value)
-CUDA_CPU_WARP(unsigned, __reduce_xor_sync, XOR, unsigned, value)
-template <class T> inline unsigned __match_any_sync(unsigned mask, T value, CUDA_CPU_AT) {
-    return (unsigned)cuda_cpu::cuda_cpu_collective(cuda_cpu::MATCH, mask, cuda_cpu::bits_of<uint64_t>(value), 0, 32, at);
+inline void __syncwarp(unsigned mask = ~0u, CUDA_CPU_AT) {
+    cuda_cpu::cuda_cpu_collective(cuda_cpu::SYNCWARP, mask, 0, 0, 32, at);
 }
-// CUDA has signed overloads; here they would convert silently.
+inline unsigned __activemask() { return 1u << cuda_cpu::cuda_cpu_lane(); }  // fibers run one by one: the honest answer
+#define CUDA_CPU_SHUFFLE(name, op, Argument)                                                               \
+    template <class T> inline T name(unsigned mask, T value, Argument n, int width = 32, CUDA_CPU_AT) {    \
+        static_assert(sizeof(T) == 4 || sizeof(T) == 8, "CUDA shuffles values of 4 or 8 bytes");           \
+        const uint64_t bits = cuda_cpu::bits_of<uint64_t>(value);                                          \
+        return cuda_cpu::from_bits<T>(cuda_cpu::cuda_cpu_collective(op, mask, bits, (int)n, width, at));   \
+    }
+CUDA_CPU_SHUFFLE(__shfl_sync, cuda_cpu::SHFL, int)
+CUDA_CPU_SHUFFLE(__shfl_xor_sync, cuda_cpu::SHFL_XOR, int)
+CUDA_CPU_SHUFFLE(__shfl_up_sync, cuda_cpu::SHFL_UP, unsigned)
+CUDA_CPU_SHUFFLE(__shfl_down_sync, cuda_cpu::SHFL_DOWN, unsigned)
+#define CUDA_CPU_VOTE(R, name, op)                                                                         \
+    inline R name(unsigned mask, int predicate, CUDA_CPU_AT) {                                             \
+        return (R)cuda_cpu::cuda_cpu_collective(op, mask, predicate != 0, 0, 32, at);                      \
+    }
+CUDA_CPU_VOTE(unsigned, __ballot_sync, cuda_cpu::BALLOT)
+CUDA_CPU_VOTE(int, __any_sync, cuda_cpu::ANY)
+CUDA_CPU_VOTE(int, __all_sync, cuda_cpu::ALL)
+#define CUDA_CPU_REDUCE(name, op)                                                                          \
+    inline unsigned name(unsigned mask, unsigned value, CUDA_CPU_AT) {                                     \
+        return (unsigned)cuda_cpu::cuda_cpu_collective(op, mask, value, 0, 32, at);                        \
+    }
+CUDA_CPU_REDUCE(__reduce_max_sync, cuda_cpu::MAX) CUDA_CPU_REDUCE(__reduce_min_sync, cuda_cpu::MIN)
+CUDA_CPU_REDUCE(__reduce_add_sync, cuda_cpu::ADD) CUDA_CPU_REDUCE(__reduce_and_sync, cuda_cpu::AND)
+CUDA_CPU_REDUCE(__reduce_or_sync, cuda_cpu::OR) CUDA_CPU_REDUCE(__reduce_xor_sync, cuda_cpu::XOR)
+template <class T> inline unsigned __match_any_sync(unsigned mask, T value, CUDA_CPU_AT) {
+    const uint64_t bits = cuda_cpu::bits_of<uint64_t>(value);
+    return (unsigned)cuda_cpu::cuda_cpu_collective(cuda_cpu::MATCH, mask, bits, 0, 32, at);
+}
+// CUDA has signed overloads, and no 64-bit ones: neither may convert silently.
 template <class T> T __reduce_max_sync(unsigned, T) = delete;
 template <class T> T __reduce_min_sync(unsigned, T) = delete;
 
@@ -191,7 +207,7 @@ template <class T> inline T __ldg(const T* p, CUDA_CPU_AT) {
 }
 inline void __threadfence(CUDA_CPU_AT) { cuda_cpu::cuda_cpu_fence(at); }
 inline void __threadfence_system(CUDA_CPU_AT) { cuda_cpu::cuda_cpu_fence(at); }
-inline void __threadfence_block() {}                                  // orders nothing between blocks: no fence to the checks
+inline void __threadfence_block() {}                                  // orders nothing between blocks: no fence here
 [[noreturn]] inline void __trap(CUDA_CPU_AT) { cuda_cpu::cuda_cpu_trap(at); }
 namespace cuda_cpu {
 // No fiber runs between load and store, so no update is lost.  Both are atomic and relaxed to ThreadSanitizer.

@@ -34,12 +34,26 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 ORDERS = ("forward", "reverse", "random")
 # -ffp-contract=off: + and * round one by one, as NVRTC does with -fmad=false.
-COMMON = ("-std=c++17", "-shared", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off",
-          "-fno-fast-math", "-Wall", "-Wno-unknown-pragmas", f"-I{HERE}")
+COMMON = (
+    "-std=c++17",
+    "-shared",
+    "-fPIC",
+    "-fno-strict-aliasing",
+    "-ffp-contract=off",
+    "-fno-fast-math",
+    "-Wall",
+    "-Wno-unknown-pragmas",
+    f"-I{HERE}",
+)
 KERNEL_FLAGS = {
     "": ("-O1",),
-    "address": ("-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined,float-cast-overflow",
-                "-fno-sanitize-recover=all"),
+    "address": (
+        "-O1",
+        "-g",
+        "-fno-omit-frame-pointer",
+        "-fsanitize=address,undefined,float-cast-overflow",
+        "-fno-sanitize-recover=all",
+    ),
     "thread": ("-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=thread"),
 }
 RUNTIME_FLAGS = {"": (), "address": ("-DCUDA_CPU_ADDRESS",), "thread": ("-DCUDA_CPU_THREAD",)}
@@ -59,15 +73,30 @@ class _Watch(ctypes.Structure):
 
 
 class _LineCount(ctypes.Structure):
-    _fields_ = [("file", ctypes.c_char_p), ("line", ctypes.c_int), ("requests", ctypes.c_uint64),
-                ("lanes", ctypes.c_uint64), ("sectors", ctypes.c_uint64)]
+    _fields_ = [
+        ("file", ctypes.c_char_p),
+        ("line", ctypes.c_int),
+        ("requests", ctypes.c_uint64),
+        ("lanes", ctypes.c_uint64),
+        ("sectors", ctypes.c_uint64),
+    ]
 
 
 class _Launch(ctypes.Structure):  # struct Launch of cuda_cpu.h
-    _fields_ = [("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3), ("params", ctypes.c_void_p),
-                ("order", ctypes.c_int), ("seed", ctypes.c_uint), ("resident", ctypes.c_int), ("chaos", ctypes.c_int),
-                ("watches", ctypes.POINTER(_Watch)), ("watch_count", ctypes.c_size_t), ("loads", ctypes.c_uint64 * 5),
-                ("lines", ctypes.POINTER(_LineCount)), ("line_count", ctypes.c_size_t)]
+    _fields_ = [
+        ("grid", ctypes.c_uint * 3),
+        ("block", ctypes.c_uint * 3),
+        ("params", ctypes.c_void_p),
+        ("order", ctypes.c_int),
+        ("seed", ctypes.c_uint),
+        ("resident", ctypes.c_int),
+        ("chaos", ctypes.c_int),
+        ("watches", ctypes.POINTER(_Watch)),
+        ("watch_count", ctypes.c_size_t),
+        ("loads", ctypes.c_uint64 * 5),
+        ("lines", ctypes.POINTER(_LineCount)),
+        ("line_count", ctypes.c_size_t),
+    ]
 
 
 @functools.cache
@@ -121,9 +150,22 @@ def _compile(stem: str, flags: tuple[str, ...], source: str, *objects: Path) -> 
     handle, part = tempfile.mkstemp(prefix=stem, suffix=".part", dir=_cache())
     os.close(handle)
     try:
-        command = [gxx, *COMMON, *flags, "-x", "c++", "-", "-x", "none", *map(str, objects), "-o", part,
-                   f"-Wl,-soname,{target.name}"]
-        done = subprocess.run(command, input=source, capture_output=True, text=True, env=_plain_environment())
+        command = [
+            gxx,
+            *COMMON,
+            *flags,
+            "-x",
+            "c++",
+            "-",
+            "-x",
+            "none",
+            *map(str, objects),
+            "-o",
+            part,
+            f"-Wl,-soname,{target.name}",
+        ]
+        environment = {**_plain_environment(), "LC_ALL": "C"}
+        done = subprocess.run(command, input=source, capture_output=True, text=True, env=environment)
         if done.returncode:
             raise RuntimeError(f"g++ cannot compile {stem}:\n{done.stderr}")
         if done.stderr:
@@ -137,7 +179,8 @@ def _compile(stem: str, flags: tuple[str, ...], source: str, *objects: Path) -> 
 @functools.cache
 def _runtime(sanitize: str) -> ctypes.CDLL:
     """The scheduler, one for all kernels of a process, so that they share its stacks."""
-    path = _compile(f"runtime{sanitize}", ("-O2", "-g", *RUNTIME_FLAGS[sanitize]), '#line 1 "runtime.cpp"\n' + (HERE / "runtime.cpp").read_text())
+    source = '#line 1 "runtime.cpp"\n' + (HERE / "runtime.cpp").read_text()
+    path = _compile(f"runtime{sanitize}", ("-O2", "-g", *RUNTIME_FLAGS[sanitize]), source)
     if sanitize and SANITIZER_LIBRARY[sanitize] not in os.environ.get("LD_PRELOAD", ""):
         raise RuntimeError(f"sanitize={sanitize!r} works only in a process started by run_sanitized({sanitize!r}, ...)")
     library = ctypes.PyDLL(str(path))  # keeps Python's lock: the scheduler is for one thread at a time
@@ -162,8 +205,10 @@ def build(source: str, entry: str, defines: tuple[str, ...] = (), *, sanitize: s
     if sanitize not in KERNEL_FLAGS:
         raise ValueError(f"sanitize must be one of {', '.join(map(repr, KERNEL_FLAGS))}, got {sanitize!r}")
     runtime = _runtime(sanitize)
-    text = (f'#include "cuda_cpu.h"\n#line 1 "kernel.cu"\n{source}\n#line 1 "entry of {entry}"\n'
-            f"CUDA_CPU_ENTRY({entry}, {_launch_bound(source, entry, defines)})\n")
+    text = (
+        f'#include "cuda_cpu.h"\n#line 1 "kernel.cu"\n{source}\n#line 1 "entry of {entry}"\n'
+        f"CUDA_CPU_ENTRY({entry}, {_launch_bound(source, entry, defines)})\n"
+    )
     path = _compile(entry, (*KERNEL_FLAGS[sanitize], *defines), text, Path(runtime._name))
     return Kernel(runtime, ctypes.PyDLL(str(path)))
 
@@ -238,7 +283,7 @@ class Kernel:
 
 
 def run_sanitized(kind: str, argv: list[str], *, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run this Python with argv under the sanitizer: kind "address" or "thread".  A finding ends it with status != 0."""
+    """Run this Python with argv under a sanitizer, "address" or "thread"; a finding ends it with status != 0."""
     gxx, _ = _compiler()
     name = SANITIZER_LIBRARY[kind]
     library = subprocess.run([gxx, f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
