@@ -88,14 +88,13 @@ def _reader(kind: Any) -> Callable[[Array, str, int | None], View] | None:
     return None
 
 
-@functools.cache
-def _dtype_name(dtype: Any) -> str:  # NumPy builds a dtype's name anew each time
-    if dtype == BFLOAT16:
-        return "bfloat16"
-    return str(dtype.name if dtype.isnative else dtype)
-
-
 @functools.lru_cache(maxsize=1024)
+def _form(shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, ordinal: int | None, name: str) -> Form:
+    """A form from NumPy's or CuPy's strides in bytes and dtype; cached: NumPy builds a dtype's name anew each time."""
+    dtype_name = "bfloat16" if dtype == BFLOAT16 else str(dtype.name if dtype.isnative else dtype)
+    return Form(shape, _element_strides(strides, dtype.itemsize or 1, name), dtype_name, ordinal)
+
+
 def _element_strides(strides: tuple[int, ...], itemsize: int, name: str) -> tuple[int, ...]:
     if any(stride % itemsize for stride in strides):
         raise ValueError(
@@ -109,14 +108,13 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _from_numpy(array: Any, name: str, stream: int | None) -> View:
-    strides = _element_strides(array.strides, array.itemsize or 1, name)
-    form = Form(array.shape, strides, _dtype_name(array.dtype), None)
+    form = _form(array.shape, array.strides, array.dtype, None, name)
     return View(array.ctypes.data, form, "numpy", array, not array.flags.writeable)
 
 
 def _from_cupy(array: Any, name: str, stream: int | None) -> View:
-    memory, strides = array.data, _element_strides(array.strides, array.itemsize, name)
-    return View(memory.ptr, Form(array.shape, strides, _dtype_name(array.dtype), memory.device_id), "cupy", array)
+    memory = array.data
+    return View(memory.ptr, _form(array.shape, array.strides, array.dtype, memory.device_id, name), "cupy", array)
 
 
 def _from_torch(tensor: Any, name: str, stream: int | None) -> View:
@@ -270,17 +268,16 @@ def empty(floats: int, ordinal: int, stream: int, library: str) -> tuple[Array, 
     return array, array.data.ptr
 
 
-def hand_over(array: Array, ordinal: int, stream: int, library: str) -> Array:
-    """A result that `stream` is still to write, in the input's library, ordered before that library's next work."""
+def hand_over(arrays: tuple[Array, ...], ordinal: int, stream: int, library: str) -> tuple[Array, ...]:
+    """Results that `stream` is still to write, in the input's library, ordered before that library's next work."""
     if library == "torch":
-        torch = sys.modules["torch"]
-        consumer = torch.cuda.current_stream(ordinal).cuda_stream
+        consumer = sys.modules["torch"].cuda.current_stream(ordinal).cuda_stream
         if consumer != stream:
             _kernels.cuda.wait(ordinal, consumer, stream)
-    if library == "jax":
+    elif library == "jax":
         with _kernels.cuda.on(ordinal, stream):
-            return sys.modules["jax"].dlpack.from_dlpack(array)
-    return array
+            return tuple(sys.modules["jax"].dlpack.from_dlpack(array) for array in arrays)
+    return arrays
 
 
 def download(array: Array, stream: int | None) -> np.ndarray[Any, Any]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _check, _kernels, _view, ref
-from .types import Keypoints, on_device
+from .types import Keypoints, Origin, on_device
 
 
 def decode_posenet(
@@ -90,32 +90,48 @@ def decode_posenet(
     plan = _plan(h.form, o.form, output_stride, layout, activation, scales)
     _check.alignment(h, "heatmaps")
     _check.alignment(o, "offsets")
+    result = _new_result(plan, device, queue, h.library) if out is None else _given_result(out, plan, h.form, queue)
+    origin = result.origin
+    assert origin is not None
 
     B, K = plan.shape
-    if out is None:
-        memory, keypoints = _view.empty(3 * B * K, device, queue, h.library)
-        scores = keypoints + 8 * B * K  # bytes: two float32 for each point
-    else:
-        shapes = {"keypoints": (B, K, 2), "scores": (B, K)}
-        keypoints, scores = (seen.pointer for seen in _check.outputs(out, shapes, h.form, queue))
-    words = plan.words.copy()
-    params = words.view(plan.params)
-    matrices = None if transform is None else _set_transform(params, transform, h.form, B, queue)
+    words, params = plan.blocks.take()
+    matrices = _set_transform(params, transform, h.form, B, queue)
     if B:
         best = _kernels.workspace(plan.workspace, device, queue) if plan.workspace else 0
         rows = matrices.pointer if matrices else 0
-        pointers = (h.pointer, o.pointer, rows, keypoints, scores, best, best + 8 * B * K)
-        words[: len(pointers)] = pointers
+        words[:7] = (h.pointer, o.pointer, rows, origin.keypoints, origin.scores, best, best + 8 * B * K)
         _kernels.cuda.launch(_kernels.kernel(plan.variant), plan.grid, plan.block, params, device, queue)
-    if out is not None:
-        return on_device(*out, None, queue)
-    points = _view.hand_over(memory[: 2 * B * K].reshape(B, K, 2), device, queue, h.library)
-    confidences = _view.hand_over(memory[2 * B * K :].reshape(B, K), device, queue, h.library)
-    return on_device(points, confidences, memory, queue)
+    plan.blocks.give_back(words, params)
+    keypoints, scores = _view.hand_over(result, device, queue, origin.library)
+    return result if keypoints is result.keypoints else on_device(keypoints, scores, origin)
+
+
+def _new_result(plan: Plan, device: int, queue: int, library: str) -> Keypoints:
+    B, K = plan.shape
+    memory, address = _view.empty(3 * B * K, device, queue, library)
+    origin = Origin(device, library, address, address + 8 * B * K, queue, memory)  # 8 bytes: two float32 for each point
+    return on_device(memory[: 2 * B * K].reshape(B, K, 2), memory[2 * B * K :].reshape(B, K), origin)
+
+
+def _given_result(out: tuple[_view.Array, _view.Array], plan: Plan, reference: _view.Form, queue: int) -> Keypoints:
+    B, K = plan.shape
+    origin = out.origin if isinstance(out, Keypoints) else None
+    known = origin is not None and origin.device == reference.device and origin.library != "jax"
+    if origin is None or not known or out[0].shape != (B, K, 2):
+        keypoints, scores = _check.outputs(out, {"keypoints": (B, K, 2), "scores": (B, K)}, reference, queue)
+        assert reference.device is not None
+        origin = Origin(reference.device, keypoints.library, keypoints.pointer, scores.pointer, queue, None)
+    elif isinstance(out, Keypoints) and origin.stream == queue:
+        return out
+    return on_device(*out, origin._replace(stream=queue))
 
 
 def _set_transform(params: Any, transform: Any, reference: _view.Form, rows: int, queue: int) -> _view.View | None:
     """Put one host matrix into the parameter block, or return the rows on the device, to be held until the launch."""
+    if transform is None:
+        params["affine"] = NO_MATRIX
+        return None
     found = _check.transform(transform, reference, rows, queue)
     if isinstance(found, np.ndarray):
         if found.ndim == 2:
@@ -128,7 +144,7 @@ def _set_transform(params: Any, transform: Any, reference: _view.Form, rows: int
     return found
 
 
-BY_VALUE, BY_POINTER = 1, 2  # Params.affine
+NO_MATRIX, BY_VALUE, BY_POINTER = 0, 1, 2  # Params.affine
 
 
 class Launch(NamedTuple):
@@ -142,6 +158,27 @@ class Launch(NamedTuple):
     block: int
 
 
+class Blocks:
+    """Parameter blocks of a plan, one for each call in progress: a thread takes one, fills its addresses in, launches.
+
+    The launch copies the block, so it can be given back at once. List operations are atomic, so no lock is needed.
+    """
+
+    def __init__(self, template: np.ndarray[Any, Any]) -> None:
+        self.template, self.free = template, [(template.view(np.uint64), template)]
+
+    def take(self) -> tuple[Any, Any]:
+        """The same memory twice: as uint64 words, addresses first, and as the kernel's struct."""
+        try:
+            return self.free.pop()
+        except IndexError:
+            block = np.frombuffer(bytearray(self.template.tobytes()), self.template.dtype)
+            return block.view(np.uint64), block
+
+    def give_back(self, words: Any, params: Any) -> None:
+        self.free.append((words, params))
+
+
 class Plan(NamedTuple):
     """All of a call that does not change from frame to frame."""
 
@@ -150,8 +187,7 @@ class Plan(NamedTuple):
     grid: tuple[int, int]
     block: int
     workspace: int  # words of 8 bytes; 0: no two blocks share a tile
-    words: Any  # the parameter block as (n,) uint64: NumPy copies a structured array field by field
-    params: np.dtype[Any]  # the block as the kernel's struct
+    blocks: Blocks
 
 
 VECTOR_BYTES = 16
@@ -227,6 +263,5 @@ def _plan(
         grid=(launch.tiles, launch.splits),
         block=launch.block,
         workspace=0 if launch.splits == 1 else maps.B * maps.K + -(-launch.tiles // 2),
-        words=params.view(np.uint64),
-        params=params.dtype,
+        blocks=Blocks(params),
     )

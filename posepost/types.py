@@ -7,6 +7,17 @@ from typing import NamedTuple
 from . import _view
 
 
+class Origin(NamedTuple):
+    """Where a result on a device was written, and by whom."""
+
+    device: int
+    library: str
+    keypoints: int  # address
+    scores: int  # address
+    stream: int
+    memory: _view.Array | None  # both arrays in a row, where one allocation holds them
+
+
 class _Keypoints(NamedTuple):
     keypoints: _view.Array
     scores: _view.Array
@@ -24,22 +35,21 @@ class Keypoints(_Keypoints):
     of the call may still be writing them, which `.numpy()` waits for.
     """
 
-    _device_result: tuple[_view.Array, int] | None = None
+    origin: Origin | None = None
+    """For results on a device; None on the host and for arrays put together by hand."""
 
     def numpy(self) -> Keypoints:
-        """The same keypoints as NumPy arrays. The one method that waits; arrays of one call come down in one copy."""
-        if self._device_result is None:
-            return Keypoints(_view.download(self.keypoints, None), _view.download(self.scores, None))
-        memory, stream = self._device_result
-        if memory is None:
+        """The same keypoints as NumPy arrays, in one copy where they lie in a row. The one method that waits."""
+        stream = self.origin.stream if self.origin else None
+        if self.origin is None or self.origin.memory is None:
             return Keypoints(_view.download(self.keypoints, stream), _view.download(self.scores, stream))
-        flat = _view.download(memory, stream)
+        flat = _view.download(self.origin.memory, stream)
         points = 2 * flat.size // 3
         return Keypoints(flat[:points].reshape(self.keypoints.shape), flat[points:].reshape(self.scores.shape))
 
 
-def on_device(keypoints: _view.Array, scores: _view.Array, memory: _view.Array | None, stream: int) -> Keypoints:
-    """Keypoints still being written by `stream`; `memory` holds both arrays in a row where one allocation made them."""
+def on_device(keypoints: _view.Array, scores: _view.Array, origin: Origin) -> Keypoints:
+    """Keypoints that a stream may still be writing."""
     result = Keypoints(keypoints, scores)
-    result._device_result = (memory, stream)
+    result.origin = origin
     return result

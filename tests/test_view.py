@@ -232,7 +232,7 @@ class PretendedTorch:
 def test_torch_on_a_device(cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch in, torch out; where torch works on another stream, both directions are ordered on the device."""
     heatmaps, offsets, expected = example("float32")
-    for torch_stream, waits in ((STREAM, []), (0x70, [(STREAM, 0x70)] * 2 + [(0x70, STREAM)] * 2)):
+    for torch_stream, waits in ((STREAM, []), (0x70, [(STREAM, 0x70)] * 2 + [(0x70, STREAM)])):
         torch = PretendedTorch(torch_stream)
         put = [torch.Tensor(torch.real.from_numpy(array)) for array in (heatmaps, offsets)]
         cpu_cuda.waits.clear()
@@ -241,7 +241,7 @@ def test_torch_on_a_device(cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPat
             got = posepost.decode_posenet(*put, output_stride=8)
             assert isinstance(got.keypoints, torch.Tensor)
             assert cpu_cuda.waits == waits
-            assert torch.recorded == [STREAM] * (len(waits) // 2)  # the allocator keeps the inputs until we have read
+            assert torch.recorded == [STREAM] * waits.count((STREAM, 0x70))  # the allocator keeps the inputs until we have read
             result = got.numpy()
         np.testing.assert_array_equal(result.keypoints, expected.keypoints)
         np.testing.assert_array_equal(result.scores, expected.scores)
