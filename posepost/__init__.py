@@ -4,8 +4,8 @@ Only the keypoints, 12 bytes each, cross the bus. The same call on host arrays r
 """
 
 from .posenet import decode_posenet
-from .types import Keypoints
+from .types import Keypoints, pinned
 
 __version__ = "0.1.0"
 
-__all__ = ["Keypoints", "decode_posenet"]
+__all__ = ["Keypoints", "decode_posenet", "pinned"]

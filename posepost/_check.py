@@ -200,7 +200,6 @@ def outputs(
 
 @functools.lru_cache(maxsize=256)
 def _output(form: Form, name: str, shape: tuple[int, ...], device: int | None) -> None:
-    same_device(form._replace(device=device), form, name, "heatmaps")
     if form.dtype != "float32":
         raise TypeError(f"{name} must be float32, got {form.dtype}")
     if form.shape != shape:
@@ -208,6 +207,7 @@ def _output(form: Form, name: str, shape: tuple[int, ...], device: int | None) -
     expected = _view.contiguous_strides(shape)
     if 0 not in shape and any(n > 1 and s != e for n, s, e in zip(shape, form.strides, expected)):
         raise ValueError(f"{name} must be C-contiguous, got strides {form.strides}")
+    same_device(form._replace(device=device), form, name, "heatmaps")
 
 
 def stream_pointer(stream: Any) -> int:

@@ -152,6 +152,16 @@ class Cuda:
         with self.on(device, stream):
             return self.cupy.zeros(words, self.cupy.uint64)
 
+    def pinned(self, floats: int, device: int) -> np.ndarray[Any, Any]:
+        """float32 on the host, page-locked and mapped: a kernel may write to its address."""
+        with self.cupy.cuda.Device(device):
+            memory = self.cupy.cuda.alloc_pinned_memory(max(4 * floats, 1))
+        return np.frombuffer(memory, np.float32, floats)
+
+    def synchronize(self, device: int, stream: int) -> None:
+        with self.cupy.cuda.Device(device):
+            self._external(device, stream).synchronize()  # synchronizes
+
     def upload(self, values: np.ndarray[Any, Any], device: int, stream: int) -> Any:
         with self.on(device, stream):
             return self.cupy.asarray(values)

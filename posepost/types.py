@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from . import _view
+from . import _kernels, _view
+
+PINNED = "pinned"
+"""`Origin.library` of results in host memory that the device writes."""
 
 
 class Origin(NamedTuple):
@@ -41,11 +44,32 @@ class Keypoints(_Keypoints):
     def numpy(self) -> Keypoints:
         """The same keypoints as NumPy arrays, in one copy where they lie in a row. The one method that waits."""
         stream = self.origin.stream if self.origin else None
+        if self.origin is not None and self.origin.library == PINNED:
+            _kernels.cuda.synchronize(self.origin.device, self.origin.stream)  # synchronizes
+            return Keypoints(self.keypoints, self.scores)
         if self.origin is None or self.origin.memory is None:
             return Keypoints(_view.download(self.keypoints, stream), _view.download(self.scores, stream))
         flat = _view.download(self.origin.memory, stream)
         points = 2 * flat.size // 3
         return Keypoints(flat[:points].reshape(self.keypoints.shape), flat[points:].reshape(self.scores.shape))
+
+
+def pinned(B: int, K: int, *, device: int = 0) -> Keypoints:
+    """Host memory for `out=` that the kernel writes itself: no copy call, one wait.
+
+    B, K : numbers of people and keypoints. device : CUDA ordinal of the maps to be decoded.
+
+    Returns Keypoints of NumPy arrays, (B, K, 2) and (B, K) float32, over page-locked memory mapped into the device's
+    address space, zero at first. `.numpy()` of a call's result waits and gives these very arrays: read them before the
+    next call that writes here. Raises ValueError for sizes below 0, and what CuPy raises where there is no CUDA device.
+    """
+    if min(B, K) < 0:
+        raise ValueError(f"B and K must not be negative, got {B} and {K}")
+    memory = _kernels.cuda.pinned(3 * B * K, device)
+    address = memory.ctypes.data
+    memory[:] = 0
+    origin = Origin(device, PINNED, address, address + 8 * B * K, 0, memory)
+    return on_device(memory[: 2 * B * K].reshape(B, K, 2), memory[2 * B * K :].reshape(B, K), origin)
 
 
 def on_device(keypoints: _view.Array, scores: _view.Array, origin: Origin) -> Keypoints:

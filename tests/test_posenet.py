@@ -1,4 +1,4 @@
-"""decode_posenet: the twin against plain loops, the kernels (on the CPU executor) against the twin, and what may go wrong."""
+"""decode_posenet: the twin against plain loops, the kernels (on the CPU executor) against the twin, and bad input."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_every_bit_pattern_of_16_bit_floats(cpu_cuda: ExecutorCuda) -> None:
         got = posepost.decode_posenet(
             to_device(one), to_device(offsets), output_stride=8, layout="NCHW", activation=None
         )
-        equal(got.numpy().scores.ravel(), one.ravel().astype(np.float32) + np.float32(0))
+        equal(got.numpy().scores.ravel(), one.ravel().astype(np.float32))
         pairs = np.stack([bits[:-1], bits[1:]], axis=1)[np.random.default_rng(0).permutation(65535)[:4000]]
         heatmaps = pairs.view(dtype_of(dtype)).reshape(-1, 1, 1, 2)
         offsets = np.zeros((4000, 2, 1, 2), np.float32)
@@ -267,13 +267,9 @@ def test_each_element_is_read_once(
 
 
 def maps_of(shape: tuple[int, int, int, int], layout: str) -> _check.Maps:
-    B, K, H, W = shape
-    heatmaps = np.broadcast_to(np.float32(0), shape)
-    if layout == "NHWC":
-        strides = (H * W * K, 1, W * K, K)
-    else:
-        strides = (K * H * W, H * W, W, 1)
-    return _check.Maps(*heatmaps.shape, strides, strides)
+    _, K, H, W = shape
+    strides = (H * W * K, 1, W * K, K) if layout == "NHWC" else (K * H * W, H * W, W, 1)
+    return _check.Maps(*shape, strides, strides)
 
 
 @pytest.mark.parametrize(
@@ -354,6 +350,31 @@ def test_out_is_written_and_returned(cpu_cuda: ExecutorCuda, device: bool) -> No
     assert again[1] is out[1]
     equal(again.numpy().keypoints, first.numpy().keypoints)
     equal(again.numpy().scores, first.numpy().scores)
+
+
+def test_out_in_pinned_memory(cpu_cuda: ExecutorCuda) -> None:
+    """The kernel writes host memory: no download, one wait on the stream of the call."""
+    heatmaps, offsets = values("random", "float32", (2, 3, 4, 5), 1), values("random", "float32", (2, 6, 4, 5), 2)
+    expected = ref.decode_posenet(heatmaps, offsets, output_stride=8)
+    out = posepost.pinned(2, 3)
+    assert not out.keypoints.any()
+    allocated = cpu_cuda.allocations
+    for stream in (55, 56):
+        result = posepost.decode_posenet(
+            to_device(heatmaps), to_device(offsets), output_stride=8, out=out, stream=stream
+        )
+        got = result.numpy()
+        assert got.keypoints is out.keypoints
+        equal(got.keypoints, expected.keypoints)
+        np.testing.assert_allclose(got.scores, expected.scores, rtol=SIGMOID_RTOL)
+        out.keypoints[:] = np.nan
+    assert cpu_cuda.synchronized == [55, 56]
+    assert cpu_cuda.allocations == allocated
+    with pytest.raises(ValueError, match=r"^B and K must not be negative, got -1 and 3$"):
+        posepost.pinned(-1, 3)
+    small = posepost.pinned(2, 2)
+    with pytest.raises(ValueError, match=r"^out\.keypoints must have shape \(2, 3, 2\), got \(2, 2, 2\)$"):
+        posepost.decode_posenet(to_device(heatmaps), to_device(offsets), output_stride=8, out=small)
 
 
 def test_stream_reaches_the_launch(cpu_cuda: ExecutorCuda) -> None:

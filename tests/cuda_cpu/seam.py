@@ -62,8 +62,8 @@ class ExecutorCuda:
         self.waits: list[tuple[int, int]] = []
         self.kernels: dict[_kernels.Variant, executor.Kernel] = {}
         self.schedule: dict[str, Any] = {}
+        self.synchronized: list[int] = []
         self.allocations = 0
-        self.watched: list[np.ndarray] | None = None  # heatmap buffers whose loads are counted, set by count_loads
 
     def stream(self, device: int) -> int:
         return STREAM
@@ -78,6 +78,12 @@ class ExecutorCuda:
     def zeros(self, words: int, device: int, stream: int) -> Any:
         self.allocations += 1
         return to_device(np.zeros(words, np.uint64))
+
+    def pinned(self, floats: int, device: int) -> np.ndarray:
+        return np.full(floats, np.nan, np.float32)
+
+    def synchronize(self, device: int, stream: int) -> None:
+        self.synchronized.append(stream)
 
     def upload(self, values: np.ndarray, device: int, stream: int) -> Any:
         self.allocations += 1
