@@ -1,0 +1,78 @@
+"""The peers: other ways to decode the same maps, one small file each. No file imports its package before it is asked.
+
+NAME, DEVICES, COMPLETE: label, where it can run ("cuda": the maps are CuPy arrays, "cpu": NumPy arrays), and whether
+it gives positions with offsets or the cell of the maximum alone. missing(device): why it cannot run here, with the
+command that adds it, or None. prepare(case, sets, device): all that is done once; returns call(i), which decodes set i
+and blocks until keypoints (B, K, 2) and scores (B, K) are NumPy arrays on the host. A peer that measures itself has
+timed(case, sets, device, rounds) as well: seconds of each decode.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import NamedTuple
+
+import numpy as np
+
+from ..cases import Case
+
+
+class Unsupported(Exception):
+    """A peer cannot take this layout or dtype."""
+
+
+def absent(package: str, command: str) -> str | None:
+    """Why `package` cannot be imported, without importing it, and the command that adds it."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        spec = None
+    return None if spec and spec.origin else f"{package} is not installed: {command}"
+
+
+def no_gpu() -> str | None:
+    """Why CuPy has no device here."""
+    command = "with an NVIDIA driver: pip install posepost[cuda13]"
+    try:
+        import cupy
+
+        return None if cupy.cuda.is_available() else f"no CUDA device answers; {command}"
+    except Exception as error:  # a broken CUDA library raises anything
+        return f"CuPy cannot be imported ({error}); {command}"
+
+
+class Places(NamedTuple):
+    """Where a cell lies in flattened maps: element = first + step * cell."""
+
+    grid: np.ndarray  # (H * W, 2) float32: x and y of each cell in pixels of the input
+    heatmap_first: np.ndarray  # (B, K) int64
+    heatmap_step: int
+    offset_first: np.ndarray  # (B, K, 2) int64: of the x and of the y offset
+    offset_step: int
+
+
+def places(case: Case) -> Places:
+    B, K, H, W = case.B, case.K, case.H, case.W
+    y, x = np.divmod(np.arange(H * W), W)
+    grid = (np.stack([x, y], axis=1) * case.output_stride).astype(np.float32)
+    b, k = np.ogrid[:B, :K]
+    channels = np.stack([K + k, k], axis=-1)
+    if case.layout == "NCHW":
+        return Places(grid, (b * K + k) * H * W, 1, (b[..., None] * 2 * K + channels) * H * W, 1)
+    return Places(grid, b * H * W * K + k, K, b[..., None] * H * W * 2 * K + channels, 2 * K)
+
+
+PEERS = tuple(
+    importlib.import_module(f".{name}", __name__)
+    for name in (
+        "numpy_download",
+        "numpy_download_pinned",
+        "cupy_ops",
+        "torch_eager",
+        "torch_compile",
+        "jax_jit",
+        "ort_graph",
+        "mmpose_codec",
+        "tfjs_node",
+    )
+)
