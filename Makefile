@@ -1,6 +1,7 @@
 # `make demo`   the bundled model on a bundled scene: keypoints, and the bytes that stayed on the device
 # `make test`   the tests (no GPU needed: the kernels run on the CPU)
-# Both make .venv on first use and work offline from then on.
+# `make bench`  decoder, floors and peers on this machine: a table, JSON, an HTML report
+# All make .venv on first use and work offline from then on.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,13 +15,16 @@ RUN_EXTRAS := $(if $(GPU),ort-gpu$(comma)$(CUDA),ort)
 FOR_CUDA12 := $(if $(GPU),$(if $(filter cuda12,$(CUDA)),'onnxruntime-gpu<1.27'))# later ones are built for CUDA 13
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(FOR_CUDA12) --editable
 
-.PHONY: demo test lint clean
+.PHONY: demo test bench lint clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/posepost demo -o demo
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -q
+
+bench: $(VENV)/.bench
+	$(VENV)/bin/python -m bench.run -o bench-results
 
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
@@ -35,6 +39,10 @@ $(VENV)/.demo: setup.cfg | $(VENV)/bin/python
 
 $(VENV)/.test: setup.cfg | $(VENV)/bin/python
 	$(INSTALL) '.[test,$(CUDA),$(RUN_EXTRAS)]'
+	touch $@
+
+$(VENV)/.bench: setup.cfg | $(VENV)/bin/python
+	$(INSTALL) '.[bench,$(RUN_EXTRAS)]'
 	touch $@
 
 $(VENV)/.lint: setup.cfg | $(VENV)/bin/python

@@ -49,6 +49,7 @@ def alignment(seen: _view.View, name: str) -> None:
 class Maps(NamedTuple):
     """Heatmaps (B, K, H, W) and offsets (B, 2K, H, W) with their strides in that order of axes, in elements."""
 
+    layout: str  # "NCHW" or "NHWC", as given or found
     B: int
     K: int
     H: int
@@ -57,6 +58,7 @@ class Maps(NamedTuple):
     offset_strides: tuple[int, int, int, int]
 
 
+@functools.lru_cache(maxsize=256)
 def posenet_maps(heatmaps: Form, offsets: Form, layout: str | None) -> Maps:
     """The layout of a PoseNet pair, given or found: offsets have twice the channels of heatmaps."""
     if layout not in ("NCHW", "NHWC", None):
@@ -81,7 +83,7 @@ def posenet_maps(heatmaps: Form, offsets: Form, layout: str | None) -> Maps:
     _, offset_strides = _channels_first(offsets, layout)
     if H * W >= 2**32:
         raise ValueError(f"heatmaps must have fewer than 2**32 cells a map, got {H} x {W}")
-    return Maps(B, K, H, W, heatmap_strides, offset_strides)
+    return Maps(layout, B, K, H, W, heatmap_strides, offset_strides)
 
 
 def _find_layout(h: tuple[int, ...], o: tuple[int, ...]) -> str:

@@ -109,7 +109,7 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _from_numpy(array: Any, name: str, stream: int | None) -> View:
     form = _form(array.shape, array.strides, array.dtype, None, name)
-    return View(array.ctypes.data, form, "numpy", array, not array.flags.writeable)
+    return View(array.__array_interface__["data"][0], form, "numpy", array, not array.flags.writeable)
 
 
 def _from_cupy(array: Any, name: str, stream: int | None) -> View:

@@ -1,4 +1,4 @@
-"""The command `posepost`: demo, inspect, run, doctor.
+"""The command `posepost`: demo, inspect, run, warmup, bench, doctor.
 
 `posepost run` writes two files an image: NAME.overlay.png, the picture with the keypoints on it, and NAME.json:
 
@@ -28,12 +28,14 @@ import argparse
 import contextlib
 import ctypes
 import importlib
+import importlib.util
 import io
 import json
 import math
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -135,6 +137,37 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             print(f"{path}: score {score:.3f}, wrote {' and '.join(str(file) for file in files)}")
     return status
+
+
+def warmup(arguments: argparse.Namespace) -> int:
+    """Compile the kernels that a model needs, or all, so that the first call finds them in CuPy's disk cache."""
+    from posepost import _kernels
+    from posepost.ort import _cupy_problem, read_model
+
+    elements = list(_kernels.ELEMENTS)
+    if arguments.model is not None:
+        model = read_model(arguments.model)
+        elements = [model.outputs[model.heads["heatmaps"]].dtype]
+    problem = _cupy_problem()
+    if problem:
+        print(f"nothing to compile: {problem}; the NumPy twin needs no compiling")
+        return 0
+    for element in elements:
+        for layout in _kernels.LAYOUTS:
+            variant = _kernels.posenet(_kernels.ELEMENTS[element], layout)
+            start = time.perf_counter()
+            _kernels.kernel(variant)
+            print(f"{variant!s:<40}{time.perf_counter() - start:6.2f} s")
+    return 0
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    """Run the benchmark harness, which lies in the package when installed and beside it in a checkout."""
+    for name in ("posepost.bench.run", "bench.run"):
+        if importlib.util.find_spec(name.partition(".run")[0]):
+            status: int = importlib.import_module(name).main(["-o", arguments.output])
+            return status
+    raise ImportError("the benchmark harness is not installed: it comes with posepost's wheel and its source")
 
 
 def doctor(arguments: argparse.Namespace) -> int:
@@ -412,6 +445,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--size", type=_size, metavar="HxW", help="of the network's input, where it takes any")
     command.set_defaults(command=run)
 
+    command = commands.add_parser("warmup", help="compile the kernels ahead of the first call")
+    command.add_argument("model", metavar="MODEL.onnx", nargs="?", help="only what this model needs")
+    command.set_defaults(command=warmup)
+
+    command = commands.add_parser("bench", help="measure decoder, floors and peers on this machine")
+    command.add_argument("-o", dest="output", metavar="DIR", default="bench-results", help="default: %(default)s")
+    command.set_defaults(command=bench)
+
     command = commands.add_parser("doctor", help="what this machine has, and what to install for what is missing")
     command.set_defaults(command=doctor)
     return parser
@@ -429,7 +470,7 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 
 
 def _no_command(arguments: argparse.Namespace) -> int:
-    raise ValueError("give a command: demo, inspect, run or doctor (posepost --help tells more)")
+    raise ValueError("give a command: demo, inspect, run, warmup, bench or doctor (posepost --help tells more)")
 
 
 def _size(text: str) -> tuple[int, int]:

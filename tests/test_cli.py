@@ -187,7 +187,7 @@ def test_bad_models(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "posepost: give a command: demo, inspect, run or doctor (posepost --help tells more)"),
+        ([], "posepost: give a command: demo, inspect, run, warmup, bench or doctor (posepost --help tells more)"),
         (["run", "MODEL"], "posepost run: the following arguments are required: IMAGE"),
         (["run", "MODEL", "x.png", "-o", ""], "posepost: -o must name a directory, got ''"),
         (["demo", "-o", ""], "posepost: -o must name a directory, got ''"),

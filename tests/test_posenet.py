@@ -11,6 +11,7 @@ import pytest
 import posepost
 from posepost import _check, _kernels, _view, ref
 from posepost.posenet import choose
+from posepost.ref.argmax import first_largest
 
 from .cases import DTYPES, KINDS, VIEWS, dtype_of, quantization_for, values
 from .cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
@@ -68,6 +69,19 @@ def test_twin_follows_the_definition(dtype: str, kind: str) -> None:
         )
         equal(got.keypoints.reshape(-1, 2), np.array(points, np.float32))
         equal(got.scores.ravel(), np.array(scores, np.float32))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_twin_of_large_maps(dtype: str, kind: str) -> None:
+    """Its quick ways (folded channels-last maps, float16 as integers) give what numpy.argmax of float32 gives."""
+    for seed, (H, W) in enumerate(((50, 43), (32, 64), (1, 2049))):
+        maps = values(kind, dtype, (3, 5, H, W), seed)
+        wide = maps.astype(np.float32).reshape(3, 5, -1)
+        for _, view in VIEWS.values():
+            placed = view(maps, np.array)
+            layout = placed if placed.shape == maps.shape else placed.transpose(0, 3, 1, 2)
+            equal(first_largest(layout), wide.argmax(axis=2))
 
 
 def test_sigmoid_and_affine_of_the_twin() -> None:
@@ -269,7 +283,7 @@ def test_each_element_is_read_once(
 def maps_of(shape: tuple[int, int, int, int], layout: str) -> _check.Maps:
     _, K, H, W = shape
     strides = (H * W * K, 1, W * K, K) if layout == "NHWC" else (K * H * W, H * W, W, 1)
-    return _check.Maps(*shape, strides, strides)
+    return _check.Maps(layout, *shape, strides, strides)
 
 
 @pytest.mark.parametrize(

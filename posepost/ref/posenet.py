@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from .. import _check, _view
 from ..types import Keypoints
+from .argmax import at, first_largest, widen
 
 Array = np.ndarray[Any, Any]
 
@@ -27,26 +29,21 @@ def decode_posenet(
     """`posepost.decode_posenet` for arrays in host memory; `stream` has no meaning there."""
     h, o = _view.view(heatmaps, "heatmaps"), _view.view(offsets, "offsets")
     _check.same_device(h.form, o.form, "offsets", "heatmaps")
-    maps = _check.posenet_maps(h.form, o.form, layout)
+    layout, B, K, H, W, _, _ = _check.posenet_maps(h.form, o.form, layout)
     _check.output_stride(output_stride)
     _check.activation(activation)
     scales = {
         name: (np.float32(scale), np.float32(zero))
         for name, scale, zero in _check.quantization(quantization, {"heatmaps": h.form.dtype, "offsets": o.form.dtype})
     }
-    B, K, H, W = maps.B, maps.K, maps.H, maps.W
-    maps4d = _channels_first(h, maps.heatmap_strides, (B, K, H, W))
-    fields = _channels_first(o, maps.offset_strides, (B, 2 * K, H, W))
+    maps, fields = channels_first(_view.as_numpy(h), layout), channels_first(_view.as_numpy(o), layout)
 
-    cell = first_largest(maps4d)
-    y, x = np.divmod(cell, W)
-    b, k = np.ogrid[:B, :K]
-    step = np.float32(output_stride)
-    keypoints = np.empty((B, K, 2), np.float32)
+    cell = first_largest(maps)
+    b, k, channel_xy = _indices(B, K)
     with np.errstate(invalid="ignore", over="ignore"):
-        keypoints[..., 0] = x.astype(np.float32) * step + dequantize(fields[b, K + k, y, x], scales.get("offsets"))
-        keypoints[..., 1] = y.astype(np.float32) * step + dequantize(fields[b, k, y, x], scales.get("offsets"))
-        scores = dequantize(maps4d[b, k, y, x], scales.get("heatmaps")) + np.float32(0)  # -0 becomes +0
+        offset = dequantize(at(fields, b[..., None], channel_xy, cell[..., None]), scales.get("offsets"))
+        keypoints = _cell_positions(H, W, float(output_stride))[cell] + offset
+        scores = dequantize(at(maps, b, k, cell), scales.get("heatmaps")) + np.float32(0)  # -0 becomes +0
         if activation == "sigmoid":
             scores = sigmoid(scores)
         if transform is not None:
@@ -62,37 +59,29 @@ def decode_posenet(
     return Keypoints(*out)
 
 
-def _channels_first(seen: _view.View, strides: tuple[int, ...], shape: tuple[int, ...]) -> Array:
-    array = _view.as_numpy(seen)
-    nbytes = [stride * array.itemsize for stride in strides]
-    return np.lib.stride_tricks.as_strided(array, shape, nbytes, writeable=False)
+def channels_first(array: Array, layout: str) -> Array:
+    """Any layout as a view (B, C, H, W)."""
+    if array.ndim == 3:
+        array = array[None]
+    return array if layout == "NCHW" else array.transpose(0, 3, 1, 2)
 
 
-def first_largest(maps: Array) -> Array:
-    """(B, K, H, W) -> (B, K): the first largest cell of each map in row-major order, NaN above all, as numpy.argmax."""
-    B, K, H, W = maps.shape
-    comparable = widen(maps) if is_bfloat16(maps) else maps
-    if comparable.strides[1] < comparable.strides[3]:  # channels last: argmax along the cells as they lie
-        cells: Array = comparable.transpose(0, 2, 3, 1).reshape(B, H * W, K).argmax(axis=1)
-    else:
-        cells = comparable.reshape(B, K, H * W).argmax(axis=2)
-    return cells
+@functools.lru_cache(maxsize=64)
+def _indices(B: int, K: int) -> tuple[Array, Array, Array]:
+    """Index arrays: image (B, 1), heatmap channel (1, K), offset channels (1, K, 2) of x and y."""
+    k = np.arange(K)
+    return np.arange(B)[:, None], k[None], np.stack([K + k, k], axis=-1)[None]
 
 
-def is_bfloat16(array: Array) -> bool:
-    return bool(array.dtype == _view.BFLOAT16 or array.dtype.name == "bfloat16")
-
-
-def widen(array: Array) -> Array:
-    """Any element type as float32, exactly."""
-    if is_bfloat16(array):
-        bits = array["bfloat16"] if array.dtype == _view.BFLOAT16 else array.view(np.uint16)
-        return (bits.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(np.float32)
+@functools.lru_cache(maxsize=16)
+def _cell_positions(H: int, W: int, output_stride: float) -> Array:
+    """(H * W, 2) float32: x and y of each cell in pixels of the input."""
+    y, x = np.indices((H, W), np.float32)
+    return np.stack([x, y], axis=-1).reshape(-1, 2) * np.float32(output_stride)
 
 
 def dequantize(array: Array, scale_and_zero: tuple[np.float32, np.float32] | None) -> Array:
-    values = widen(array)
+    values = array if array.dtype == np.float32 else widen(array)
     return values if scale_and_zero is None else (values - scale_and_zero[1]) * scale_and_zero[0]
 
 

@@ -1,0 +1,17 @@
+"""What pytest-benchmark's JSON says besides: the machine, and the variants that failed or were skipped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
+    from .bench_posenet import describe_machine
+
+    machine_info["posepost"] = describe_machine()
+
+
+def pytest_benchmark_update_json(config: Any, benchmarks: list[Any], output_json: dict[str, Any]) -> None:
+    from .bench_posenet import FAILURES
+
+    output_json["posepost_failures"] = [failure._asdict() for failure in FAILURES]

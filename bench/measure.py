@@ -1,0 +1,281 @@
+"""One case measured: posepost, its floors and its peers, on the same arrays, each checked against the twin before it is timed."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from posepost import _kernels, decode_posenet, pinned, posenet, ref
+
+from . import timing
+from .cases import BASE, BATCH_SWEEP, FORMATS, POSENET, SIZE_SWEEP, Case, inputs
+from .peers import PEERS, Unsupported
+
+POSITION_ATOL = 1e-3  # pixels; peers may round a product and a sum at once
+SCORE_ATOL = 1e-5
+L2_BYTES = 128 << 20  # input sets past this much lie in no cache of today's GPUs
+HOST_BYTES = 1 << 30  # at most, of input sets
+
+READ, EMPTY, READ_BACK = "floor: plain read", "floor: empty kernel", "floor: empty kernel and read-back"
+SLOW_TO_PREPARE = {"torch.compile": {POSENET[1].name, POSENET[4].name, "HRNet 64x48/B64/NCHW/float32"}}
+
+
+class Measurement(NamedTuple):
+    """Times of one variant in seconds, and what it moved."""
+
+    times: list[float]
+    bus_bytes: int | None = None
+    floor: str | None = None  # the variant of the same kind that it is compared to
+
+
+class Failure(NamedTuple):
+    case: str
+    variant: str
+    kind: str
+    status: str  # "failed" or "skipped"
+    reason: str
+
+
+class Measured(NamedTuple):
+    results: dict[tuple[str, str], Measurement]  # (variant, kind)
+    failures: list[Failure]
+
+
+def device_here() -> str:
+    """ "cuda" where CuPy finds a device, else "cpu"."""
+    try:
+        import cupy
+    except ImportError:
+        return "cpu"
+    return "cuda" if cupy.cuda.is_available() else "cpu"
+
+
+def expected(case: Case, heatmaps: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    keypoints, scores = ref.decode_posenet(heatmaps, offsets, **_options(case))
+    return keypoints, scores
+
+
+def check(got: tuple[Any, Any], wanted: tuple[np.ndarray, np.ndarray], complete: bool, case: Case, cells: Any) -> None:
+    """AssertionError where a result is not the twin's; `cells` stand in for the points of peers without offsets."""
+    points, scores = (np.asarray(array, np.float32) for array in got)
+    np.testing.assert_allclose(points, wanted[0] if complete else cells, rtol=0, atol=POSITION_ATOL)
+    np.testing.assert_allclose(scores, wanted[1], rtol=0, atol=SCORE_ATOL)
+
+
+def measure(case: Case, device: str, *, seconds: float = 0.25, with_peers: bool = True) -> Measured:
+    """All variants of a case on one device. A variant that fails is reported, and the others go on."""
+    measured = Measured({}, [])
+    copies = 2 if 6 * case.heatmap_bytes > HOST_BYTES // 4 else 4
+    sets = [inputs(case, seed) for seed in range(copies)]
+    wanted = [expected(case, *pair) for pair in sets]
+    cells = [_cells(case, pair) for pair in sets]
+
+    calls: dict[str, Callable[[int], Any]] = {}
+
+    def add(name: str, kind: str, prepare: Callable[[], Callable[[int], Any]], complete: bool = True) -> bool:
+        """Prepare, check on every set, and take part in the timing."""
+        try:
+            call = prepare()
+            for i in range(copies):
+                check(call(i), wanted[i], complete, case, cells[i])
+        except Unsupported as reason:
+            measured.failures.append(Failure(case.name, name, kind, "skipped", str(reason)))
+        except Exception as error:  # whatever a peer does wrong is a line in the report
+            measured.failures.append(Failure(case.name, name, kind, "failed", f"{type(error).__name__}: {_first(error)}"))
+        else:
+            calls[name] = call
+        return name in calls
+
+    kind = "blocking"
+    on_device = _on_device(case, sets) if device == "cuda" else sets
+    if device == "cuda":
+        add("posepost", kind, lambda: _blocking(case, on_device, memory=None))
+        add("posepost, pinned out", kind, lambda: _blocking(case, on_device, memory=pinned(case.B, case.K)))
+        calls[READ_BACK] = _read_back(case)
+    else:
+        add("posepost", kind, lambda: lambda i: decode_posenet(*sets[i], **_options(case)))
+        calls[READ] = _read_on_host(sets)
+    for peer in PEERS if with_peers else ():
+        name = peer.NAME
+        reason = _not_here(peer, case, device)
+        if reason:
+            measured.failures.append(Failure(case.name, name, kind, "skipped", reason))
+        elif hasattr(peer, "timed"):
+            try:
+                times = peer.timed(case, sets, device, 50)
+                measured.results[name, kind] = Measurement(times)
+            except Unsupported as unsupported:
+                measured.failures.append(Failure(case.name, name, kind, "skipped", str(unsupported)))
+            except Exception as error:
+                measured.failures.append(Failure(case.name, name, kind, "failed", _first(error)))
+        else:
+            add(name, kind, functools.partial(peer.prepare, case, on_device, device), peer.COMPLETE)
+
+    floor = READ_BACK if device == "cuda" else READ
+    for name, times in timing.interleaved(calls, copies, seconds=seconds).items():
+        measured.results[name, kind] = Measurement(times, _bus_bytes(name, case, sets[0], device), floor)
+    if "posepost" in calls and case == POSENET[1]:
+        times = timing.paced(calls["posepost"], copies, hertz=30, count=60)
+        measured.results["posepost", "blocking 30 Hz"] = Measurement(times, case.keypoint_bytes)
+    if device == "cuda":
+        try:
+            measured.results.update(_device_results(case, seconds))
+        except Exception as error:
+            measured.failures.append(Failure(case.name, "posepost", "device", "failed", _first(error)))
+    return measured
+
+
+def _options(case: Case) -> dict[str, Any]:
+    return {"output_stride": case.output_stride, "layout": case.layout, "quantization": case.quantization}
+
+
+def _cells(case: Case, pair: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    heatmaps = pair[0]
+    zeros = np.zeros([2 * n if axis == (1 if case.layout == "NCHW" else 3) else n for axis, n in enumerate(heatmaps.shape)])
+    scales = {"heatmaps": case.quantization["heatmaps"]} if case.quantization else None
+    options = {**_options(case), "quantization": scales}
+    return ref.decode_posenet(heatmaps, zeros.astype(np.float32), **options).keypoints
+
+
+def _not_here(peer: Any, case: Case, device: str) -> str | None:
+    if device not in peer.DEVICES:
+        return f"runs on {' and '.join(peer.DEVICES)}, not on {device}"
+    if peer.NAME in SLOW_TO_PREPARE and case.name not in SLOW_TO_PREPARE[peer.NAME]:
+        return "compiles for many seconds: measured on " + ", ".join(sorted(SLOW_TO_PREPARE[peer.NAME]))
+    reason: str | None = peer.missing(device)
+    return reason
+
+
+def _bus_bytes(name: str, case: Case, pair: tuple[np.ndarray, np.ndarray], device: str) -> int | None:
+    """What crosses the bus from maps on the device to keypoints on the host; None where there is no bus."""
+    if device == "cpu":
+        return None
+    downloads = "download" in name.lower() or "mmpose" in name.lower()
+    return pair[0].nbytes + pair[1].nbytes if downloads else case.keypoint_bytes
+
+
+def _read_on_host(sets: list[tuple[np.ndarray, np.ndarray]]) -> Callable[[int], Any]:
+    """The heatmaps' bytes summed as words, by NumPy's vectorised reduction: about what reading them once costs."""
+    flat = [np.ascontiguousarray(heatmaps).reshape(-1).view(np.uint8) for heatmaps, _ in sets]
+    words = [bytes_[: bytes_.size // 8 * 8].view(np.uint64) for bytes_ in flat]
+    return lambda i: np.add.reduce(words[i])
+
+
+# ---- on a device
+
+
+def _on_device(case: Case, sets: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[Any, Any]]:
+    import cupy
+
+    return [tuple(cupy.asarray(array) for array in pair) for pair in sets]
+
+
+def _blocking(case: Case, sets: list[tuple[Any, Any]], memory: Any) -> Callable[[int], Any]:
+    outs = [memory or decode_posenet(*pair, **_options(case)) for pair in sets]
+
+    def call(i: int) -> Any:
+        return decode_posenet(*sets[i], **_options(case), out=outs[i]).numpy()
+
+    return call
+
+
+@functools.cache
+def _floor_kernel(entry: str) -> Any:
+    import cupy
+
+    source = (Path(__file__).parent / "floors.cu").read_text(encoding="utf-8")
+    return cupy.RawModule(code=source, options=_kernels.OPTIONS).get_function(entry)
+
+
+def _floor_params(data: Any, out: Any) -> np.ndarray:
+    params = np.zeros(1, np.dtype([("data", "u8"), ("out", "u8"), ("vectors", "u8")]))
+    params["data"], params["out"], params["vectors"] = data.data.ptr, out.data.ptr, data.nbytes // 16
+    return params
+
+
+def _grid(case: Case) -> tuple[tuple[int, int], int]:
+    """Grid and block of the decoder on this case."""
+    B, K, H, W = case.B, case.K, case.H, case.W
+    strides = (K * H * W, H * W, W, 1) if case.layout == "NCHW" else (H * W * K, 1, W * K, K)
+    from posepost._check import Maps
+
+    launch = posenet.choose(Maps(case.layout, B, K, H, W, strides, strides), case.dtype)
+    return (launch.tiles, launch.splits), launch.block
+
+
+def _read_back(case: Case) -> Callable[[int], Any]:
+    import cupy
+
+    grid, block = _grid(case)
+    result = cupy.zeros(3 * case.B * case.K, cupy.float32)
+    params = _floor_params(result, result)
+    kernel = _floor_kernel("empty")
+
+    def call(i: int) -> Any:
+        kernel((*grid, 1), (block, 1, 1), (params,))
+        return result.get()
+
+    return call
+
+
+def _device_results(case: Case, seconds: float) -> dict[tuple[str, str], Measurement]:
+    """Device time warm and cold, enqueue time on the host, each with its floors."""
+    import cupy
+
+    results = {}
+    grid, block = _grid(case)
+    sink = cupy.zeros(1, cupy.uint32)
+    for kind in ("device warm", "device cold"):
+        count = 1 if kind == "device warm" else max(2, min(4096, -(-L2_BYTES // case.heatmap_bytes)))
+        heatmaps, offsets = inputs(case, 0)
+        sets = [(cupy.asarray(heatmaps), cupy.asarray(offsets)) for _ in range(count)]
+        outs = [decode_posenet(*pair, **_options(case)) for pair in sets]
+        params = [_floor_params(pair[0], sink) for pair in sets]
+        sms = cupy.cuda.Device().attributes["MultiProcessorCount"]
+
+        def decode(i: int, sets: Any = sets, outs: Any = outs) -> None:
+            decode_posenet(*sets[i], **_options(case), out=outs[i])
+
+        def read(i: int, params: Any = params, sms: int = sms) -> None:
+            _floor_kernel("read")((8 * sms,), (256,), (params[i],))
+
+        def empty(i: int, params: Any = params) -> None:
+            _floor_kernel("empty")((*grid, 1), (block, 1, 1), (params[i],))
+
+        results["posepost", kind] = Measurement(timing.device_times(decode, count), 0, READ)
+        results[READ, kind] = Measurement(timing.device_times(read, count), 0)
+        results[EMPTY, kind] = Measurement(timing.device_times(empty, count), 0)
+        if kind == "device warm":
+            results["posepost", "enqueue"] = Measurement(_enqueue_times(decode), 0, EMPTY)
+            results[EMPTY, "enqueue"] = Measurement(_enqueue_times(empty), 0)
+    return results
+
+
+def _enqueue_times(call: Callable[[int], None], count: int = 2000) -> list[float]:
+    """Host seconds of each call alone; the queue is drained now and then, outside the clock, before it fills."""
+    import cupy
+
+    times = []
+    with timing.quiet():
+        for n in range(count):
+            if n % 200 == 0:
+                cupy.cuda.get_current_stream().synchronize()
+            start = time.perf_counter()
+            call(0)
+            times.append(time.perf_counter() - start)
+    return times
+
+
+def _first(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3])[:300] or type(error).__name__
+
+
+def sweeps_of(case: Case) -> list[str]:
+    lists = {"base": BASE, "format": FORMATS, "batch": BATCH_SWEEP, "size": SIZE_SWEEP}
+    return [name for name, cases in lists.items() if case in cases]

@@ -1,0 +1,101 @@
+"""How things are timed: interleaved, garbage collector off, inputs changing from call to call, medians with percentiles.
+
+On the host a clock stands around each call. On a device, `device_times` replays a CUDA graph of at least 200 launches over
+input sets that fit the L2 cache (warm) or are rotated past it (cold), so that launch costs overlap as they do in a stream.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+LAUNCHES = 200  # at least, in one graph
+REPLAYS = 15
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No garbage collection inside."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def interleaved(
+    calls: dict[str, Callable[[int], Any]], sets: int, *, seconds: float, least: int = 5, most: int = 10_000
+) -> dict[str, list[float]]:
+    """Seconds of each call by name. The calls take turns, in another order each round; call(i) works on input set i."""
+    names = list(calls)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    spent = dict.fromkeys(names, 0.0)
+    with quiet():
+        for name in names:
+            for i in range(min(sets, 2)):
+                calls[name](i)  # warm-up
+        for turn in range(most):
+            waiting = [name for name in names if turn < least or spent[name] < seconds]
+            if not waiting:
+                break
+            first = turn % len(waiting)
+            for name in waiting[first:] + waiting[:first]:
+                start = time.perf_counter()
+                calls[name](turn % sets)
+                elapsed = time.perf_counter() - start
+                times[name].append(elapsed)
+                spent[name] += elapsed
+    return times
+
+
+def paced(call: Callable[[int], Any], sets: int, *, hertz: float, count: int) -> list[float]:
+    """Seconds of each call when frames come at a camera's pace and the machine idles in between."""
+    times = []
+    with quiet():
+        call(0)
+        due = time.perf_counter()
+        for i in range(count):
+            due += 1 / hertz
+            time.sleep(max(0.0, due - time.perf_counter()))
+            start = time.perf_counter()
+            call(i % sets)
+            times.append(time.perf_counter() - start)
+    return times
+
+
+def device_times(enqueue: Callable[[int], None], sets: int) -> list[float]:
+    """Seconds of device time of one enqueue(i), from replays of a graph that goes round all sets at least once."""
+    import cupy
+
+    count = max(LAUNCHES, sets)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        for i in range(sets):
+            enqueue(i)  # compiles, allocates
+        stream.synchronize()
+        stream.begin_capture()
+        for i in range(count):
+            enqueue(i % sets)
+        graph = stream.end_capture()
+        begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+        times = []
+        for replay in range(REPLAYS + 2):
+            begin.record(stream)
+            graph.launch(stream)
+            end.record(stream)
+            end.synchronize()
+            if replay >= 2:
+                times.append(cupy.cuda.get_elapsed_time(begin, end) / 1000 / count)
+    return times
+
+
+def percentiles(times: list[float]) -> dict[str, float]:
+    return {f"p{q}": float(np.percentile(times, q)) for q in (20, 50, 80, 90, 99)}
