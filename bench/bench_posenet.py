@@ -1,4 +1,4 @@
-"""pytest-benchmark's face of the harness: `make bench`, or `python -m pytest bench/bench_posenet.py --benchmark-enable`.
+"""The harness as pytest-benchmark sees it: `make bench`, or `python -m pytest bench/bench_posenet.py`.
 
 All variants of a case are timed in turns by bench/measure.py; each test then hands the times of one of them to
 pytest-benchmark, which makes the statistics and the JSON.

@@ -45,9 +45,7 @@ POSENET = (
     Case("PoseNet 540p/16", 1, 17, 34, 60),
     Case("PoseNet 1080p/16", 1, 17, 68, 120),
 )
-HRNET = tuple(
-    Case(f"HRNet {H}x{W}", B, 17, H, W, 4) for H, W in ((64, 48), (96, 72)) for B in (1, 8, 64, 512)
-)
+HRNET = tuple(Case(f"HRNet {H}x{W}", B, 17, H, W, 4) for H, W in ((64, 48), (96, 72)) for B in (1, 8, 64, 512))
 WHOLEBODY = (Case("whole-body 133x96x72", 1, 133, 96, 72, 4),)
 
 BASE = POSENET + HRNET + WHOLEBODY

@@ -1,8 +1,8 @@
 """What can be counted of the kernels without a GPU: `python -m bench.counted`.
 
 For each instantiation: registers and spilled bytes over all architectures (NVRTC), and, from running it on the CPU
-executor on one PoseNet frame, launches, bytes of heatmap read per byte of heatmap, and the share of them read by 16-byte
-loads. Then the Python time of one `decode_posenet` call up to the launch. Speed on a GPU cannot be counted.
+executor on one PoseNet frame, launches, bytes of heatmap read per byte of heatmap, and the share of them read by
+16-byte loads. Then the Python time of one `decode_posenet` call up to the launch. Speed on a GPU cannot be counted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One case measured: posepost, its floors and its peers, on the same arrays, each checked against the twin before it is timed."""
+"""One case measured: posepost, its floors and its peers, on the same arrays, each checked before it is timed."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def measure(case: Case, device: str, *, seconds: float = 0.25, with_peers: bool 
         except Unsupported as reason:
             measured.failures.append(Failure(case.name, name, kind, "skipped", str(reason)))
         except Exception as error:  # whatever a peer does wrong is a line in the report
-            measured.failures.append(Failure(case.name, name, kind, "failed", f"{type(error).__name__}: {_first(error)}"))
+            measured.failures.append(Failure(case.name, name, kind, "failed", _first(error)))
         else:
             calls[name] = call
         return name in calls
@@ -136,10 +136,11 @@ def _options(case: Case) -> dict[str, Any]:
 
 def _cells(case: Case, pair: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     heatmaps = pair[0]
-    zeros = np.zeros([2 * n if axis == (1 if case.layout == "NCHW" else 3) else n for axis, n in enumerate(heatmaps.shape)])
+    channels = 1 if case.layout == "NCHW" else 3
+    zeros = np.zeros([2 * n if axis == channels else n for axis, n in enumerate(heatmaps.shape)], np.float32)
     scales = {"heatmaps": case.quantization["heatmaps"]} if case.quantization else None
     options = {**_options(case), "quantization": scales}
-    return ref.decode_posenet(heatmaps, zeros.astype(np.float32), **options).keypoints
+    return ref.decode_posenet(heatmaps, zeros, **options).keypoints
 
 
 def _not_here(peer: Any, case: Case, device: str) -> str | None:
@@ -273,7 +274,7 @@ def _enqueue_times(call: Callable[[int], None], count: int = 2000) -> list[float
 
 def _first(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:3])[:300] or type(error).__name__
+    return f"{type(error).__name__}: {' '.join(lines[:3])[:300]}"
 
 
 def sweeps_of(case: Case) -> list[str]:

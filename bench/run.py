@@ -1,4 +1,4 @@
-"""`make bench`, `posepost bench`: measure everything that can be measured here, print a table, leave JSON and a report."""
+"""`make bench`, `posepost bench`: measure all that can be measured here, print a table, leave JSON and a report."""
 
 from __future__ import annotations
 

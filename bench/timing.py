@@ -1,7 +1,7 @@
-"""How things are timed: interleaved, garbage collector off, inputs changing from call to call, medians with percentiles.
+"""How things are timed: interleaved, garbage collector off, inputs changing from call to call, percentiles.
 
-On the host a clock stands around each call. On a device, `device_times` replays a CUDA graph of at least 200 launches over
-input sets that fit the L2 cache (warm) or are rotated past it (cold), so that launch costs overlap as they do in a stream.
+On the host a clock stands around each call. On a device, `device_times` replays a CUDA graph of at least 200 launches
+over input sets that fit the L2 cache (warm) or are rotated past it (cold), so that launch costs overlap as in a stream.
 """
 
 from __future__ import annotations
