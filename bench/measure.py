@@ -55,79 +55,88 @@ def device_here() -> str:
     return "cuda" if cupy.cuda.is_available() else "cpu"
 
 
-def expected(case: Case, heatmaps: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    keypoints, scores = ref.decode_posenet(heatmaps, offsets, **_options(case))
-    return keypoints, scores
+class Variants:
+    """What takes part in the timing of one case: every variant is checked on every set before and on one after."""
+
+    def __init__(self, case: Case, sets: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        complete = [tuple(ref.decode_posenet(*pair, **_options(case))) for pair in sets]
+        cells = [(_cells(case, pair), scores) for pair, (_, scores) in zip(sets, complete)]
+        self.case, self.answers = case, {True: complete, False: cells}
+        self.calls: dict[str, Callable[[int], Any]] = {}
+        self.complete: dict[str, bool] = {}
+        self.failures: list[Failure] = []
+
+    def fail(self, name: str, kind: str, status: str, reason: str) -> None:
+        self.failures.append(Failure(self.case.name, name, kind, status, reason))
+
+    def add(self, name: str, prepare: Callable[[], Callable[[int], Any]], complete: bool = True) -> None:
+        try:
+            call = prepare()
+            for i, answer in enumerate(self.answers[complete]):
+                check(call(i), answer)
+        except Unsupported as reason:
+            self.fail(name, "blocking", "skipped", str(reason))
+        except Exception as error:  # whatever a variant does wrong is a line in the report, and the others go on
+            self.fail(name, "blocking", "failed", _first(error))
+        else:
+            self.calls[name], self.complete[name] = call, complete
+
+    def still_right(self, name: str) -> bool:
+        if name not in self.complete:  # a floor has no answer
+            return True
+        try:
+            check(self.calls[name](0), self.answers[self.complete[name]][0])
+        except Exception as error:
+            self.fail(name, "blocking", "failed", f"wrong after timing: {_first(error)}")
+            return False
+        return True
 
 
-def check(got: tuple[Any, Any], wanted: tuple[np.ndarray, np.ndarray], complete: bool, case: Case, cells: Any) -> None:
-    """AssertionError where a result is not the twin's; `cells` stand in for the points of peers without offsets."""
-    points, scores = (np.asarray(array, np.float32) for array in got)
-    np.testing.assert_allclose(points, wanted[0] if complete else cells, rtol=0, atol=POSITION_ATOL)
-    np.testing.assert_allclose(scores, wanted[1], rtol=0, atol=SCORE_ATOL)
+def check(got: tuple[Any, Any], answer: tuple[np.ndarray, np.ndarray]) -> None:
+    """AssertionError where keypoints and scores are not those of the twin."""
+    for values, wanted, tolerance in zip(got, answer, (POSITION_ATOL, SCORE_ATOL)):
+        np.testing.assert_allclose(np.asarray(values, np.float32), wanted, rtol=0, atol=tolerance)
 
 
 def measure(case: Case, device: str, *, seconds: float = 0.25, with_peers: bool = True) -> Measured:
     """All variants of a case on one device. A variant that fails is reported, and the others go on."""
-    measured = Measured({}, [])
     copies = 2 if 6 * case.heatmap_bytes > HOST_BYTES // 4 else 4
     sets = [inputs(case, seed) for seed in range(copies)]
-    wanted = [expected(case, *pair) for pair in sets]
-    cells = [_cells(case, pair) for pair in sets]
+    variants = Variants(case, sets)
+    results: dict[tuple[str, str], Measurement] = {}
 
-    calls: dict[str, Callable[[int], Any]] = {}
-
-    def add(name: str, kind: str, prepare: Callable[[], Callable[[int], Any]], complete: bool = True) -> bool:
-        """Prepare, check on every set, and take part in the timing."""
-        try:
-            call = prepare()
-            for i in range(copies):
-                check(call(i), wanted[i], complete, case, cells[i])
-        except Unsupported as reason:
-            measured.failures.append(Failure(case.name, name, kind, "skipped", str(reason)))
-        except Exception as error:  # whatever a peer does wrong is a line in the report
-            measured.failures.append(Failure(case.name, name, kind, "failed", _first(error)))
-        else:
-            calls[name] = call
-        return name in calls
-
-    kind = "blocking"
-    on_device = _on_device(case, sets) if device == "cuda" else sets
+    placed: list[tuple[Any, Any]] = sets
     if device == "cuda":
-        add("posepost", kind, lambda: _blocking(case, on_device, memory=None))
-        add("posepost, pinned out", kind, lambda: _blocking(case, on_device, memory=pinned(case.B, case.K)))
-        calls[READ_BACK] = _read_back(case)
+        placed = _on_device(sets)
+        variants.add("posepost", lambda: _blocking(case, placed, memory=None))
+        variants.add("posepost, pinned out", lambda: _blocking(case, placed, memory=pinned(case.B, case.K)))
+        floor = READ_BACK
+        variants.calls[floor] = _read_back(case)
     else:
-        add("posepost", kind, lambda: lambda i: decode_posenet(*sets[i], **_options(case)))
-        calls[READ] = _read_on_host(sets)
+        variants.add("posepost", lambda: lambda i: decode_posenet(*sets[i], **_options(case)))
+        floor = READ
+        variants.calls[floor] = _read_on_host(sets)
     for peer in PEERS if with_peers else ():
-        name = peer.NAME
         reason = _not_here(peer, case, device)
         if reason:
-            measured.failures.append(Failure(case.name, name, kind, "skipped", reason))
-        elif hasattr(peer, "timed"):
-            try:
-                times = peer.timed(case, sets, device, 50)
-                measured.results[name, kind] = Measurement(times)
-            except Unsupported as unsupported:
-                measured.failures.append(Failure(case.name, name, kind, "skipped", str(unsupported)))
-            except Exception as error:
-                measured.failures.append(Failure(case.name, name, kind, "failed", _first(error)))
-        else:
-            add(name, kind, functools.partial(peer.prepare, case, on_device, device), peer.COMPLETE)
+            variants.fail(peer.NAME, "blocking", "skipped", reason)
+            continue
+        variants.add(peer.NAME, functools.partial(peer.prepare, case, placed, device), peer.COMPLETE)
+        if hasattr(peer, "timed") and variants.calls.pop(peer.NAME, None):  # it has a clock of its own
+            results[peer.NAME, "blocking"] = Measurement(peer.timed(case, sets, device, 50), None, floor)
 
-    floor = READ_BACK if device == "cuda" else READ
-    for name, times in timing.interleaved(calls, copies, seconds=seconds).items():
-        measured.results[name, kind] = Measurement(times, _bus_bytes(name, case, sets[0], device), floor)
-    if "posepost" in calls and case == POSENET[1]:
-        times = timing.paced(calls["posepost"], copies, hertz=30, count=60)
-        measured.results["posepost", "blocking 30 Hz"] = Measurement(times, case.keypoint_bytes)
+    for name, times in timing.interleaved(variants.calls, copies, seconds=seconds).items():
+        if variants.still_right(name):
+            results[name, "blocking"] = Measurement(times, _bus_bytes(name, case, sets[0], device), floor)
+    if "posepost" in variants.calls and case == POSENET[1]:
+        times = timing.paced(variants.calls["posepost"], copies, hertz=30, count=60)
+        results["posepost", "blocking 30 Hz"] = Measurement(times, _bus_bytes("posepost", case, sets[0], device))
     if device == "cuda":
         try:
-            measured.results.update(_device_results(case, seconds))
+            results.update(_device_results(case))
         except Exception as error:
-            measured.failures.append(Failure(case.name, "posepost", "device", "failed", _first(error)))
-    return measured
+            variants.fail("posepost", "device cold", "failed", _first(error))
+    return Measured(results, variants.failures)
 
 
 def _options(case: Case) -> dict[str, Any]:
@@ -170,7 +179,7 @@ def _read_on_host(sets: list[tuple[np.ndarray, np.ndarray]]) -> Callable[[int], 
 # ---- on a device
 
 
-def _on_device(case: Case, sets: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[Any, Any]]:
+def _on_device(sets: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[Any, Any]]:
     import cupy
 
     return [tuple(cupy.asarray(array) for array in pair) for pair in sets]
@@ -178,6 +187,9 @@ def _on_device(case: Case, sets: list[tuple[np.ndarray, np.ndarray]]) -> list[tu
 
 def _blocking(case: Case, sets: list[tuple[Any, Any]], memory: Any) -> Callable[[int], Any]:
     outs = [memory or decode_posenet(*pair, **_options(case)) for pair in sets]
+    for out in outs:  # poisoned: a launch that writes nothing must not pass the check
+        out.keypoints.fill(np.nan)
+        out.scores.fill(np.nan)
 
     def call(i: int) -> Any:
         return decode_posenet(*sets[i], **_options(case), out=outs[i]).numpy()
@@ -224,7 +236,7 @@ def _read_back(case: Case) -> Callable[[int], Any]:
     return call
 
 
-def _device_results(case: Case, seconds: float) -> dict[tuple[str, str], Measurement]:
+def _device_results(case: Case) -> dict[tuple[str, str], Measurement]:
     """Device time warm and cold, enqueue time on the host, each with its floors."""
     import cupy
 
