@@ -287,6 +287,71 @@ def test_control_is_clean(name, schedule):
     probe(*shape)
 
 
+# Correct kernels that a careless rule would blame.
+CLEAN = {
+    "the last thread to come ends instead of shuffling": (
+        (1, 32),
+        "PROBE { u32 t = threadIdx.x; if (t == 31 || t == 0) return; p.out[t] = __shfl_sync(~0u, t, 5); }",
+    ),
+    "the last thread to come ends instead of __syncthreads": (
+        (2, 64),
+        "PROBE { u32 t = threadIdx.x; if (t == 63 || t == 0) return; __syncthreads(); p.out[t] = t; }",
+    ),
+    "two tickets after one another": (
+        (3, 64),
+        """PROBE { u32 t = threadIdx.x;
+        for (u32 row = 0; row < 2; ++row) {
+            if (t == 40) atomicMax(p.best + row, 5ull);
+            __syncthreads();
+            if (t == 0) { __threadfence(); atomicInc(p.ticket + row, gridDim.x - 1); __threadfence(); }
+        }
+        __syncthreads();
+        if (t == 0) atomicInc(p.ticket + 2, gridDim.x); }""",
+    ),
+    "only the other threads publish and fence": (
+        (3, 64),
+        """PROBE { u32 t = threadIdx.x;
+        if (t) { p.out[64 * blockIdx.x + t] = t; __threadfence(); }
+        __syncthreads();
+        if (t == 0) atomicInc(p.ticket, gridDim.x - 1); }""",
+    ),
+    "a block that does not draw the last ticket goes on": (
+        (3, 32),
+        """PROBE { if (threadIdx.x) return;
+        atomicMax(p.best, 5ull);
+        __threadfence();
+        if (atomicInc(p.ticket, gridDim.x - 1) != gridDim.x - 1) atomicAdd(p.ticket + 1, 1); }""",
+    ),
+    "atomicInc in shared memory is no ticket": (
+        (3, 32),
+        """PROBE { SHARED(u32, turn); if (threadIdx.x == 0) turn = 0;
+        __syncthreads();
+        atomicInc(&turn, 7);
+        atomicAdd(p.ticket, 1); }""",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CLEAN)
+def test_correct_kernel_is_clean(name):
+    shape, body = CLEAN[name]
+    probe = Probe(body)
+    probe.watch_all()
+    for order in executor.ORDERS:
+        for chaos in (0, 1, 2):
+            probe.kernel.schedule(order, seed=chaos + 1, resident=2, chaos=chaos)
+            probe.ticket[:] = 0
+            probe(*shape)
+
+
+def test_access_over_the_end_of_a_buffer():
+    probe = Probe("PROBE { p.out[0] = __ldg(p.in + p.n); }")
+    probe.kernel.watch(probe.input.ctypes.data, 10)
+    assert probe(1, 1, 1)[0] == 1
+    with pytest.raises(KernelFault, match="__ldg of 4 bytes outside every registered buffer"):
+        probe(1, 1, 2)  # bytes 8 to 12 of 10
+
+
 def test_faulty_launch_leaves_the_next_one_clean():
     probe = Probe("PROBE { __syncthreads(); if (p.n == threadIdx.x) __trap(); p.out[threadIdx.x] = __popc(~0u); }")
     for _ in range(3):
@@ -413,6 +478,20 @@ def test_votes_and_reductions_by_mask(block):
             np.testing.assert_array_equal(probe(1, block, mask)[: 10 * block].reshape(10, block), expected)
 
 
+def test_collectives_in_a_loop_keep_step():
+    probe = Probe("""PROBE { u32 v = p.in[threadIdx.x];
+        for (u32 i = 0; i < p.n; ++i)
+            for (u32 d = 16; d; d /= 2) v = v * 3 + __shfl_xor_sync(~0u, v, d);
+        p.out[threadIdx.x] = v; }""")
+    v = probe.input[:64].copy()
+    for _ in range(7):
+        for d in (16, 8, 4, 2, 1):
+            v = v * np.uint32(3) + v[np.arange(64) ^ d]
+    for order in executor.ORDERS:
+        probe.kernel.schedule(order)
+        np.testing.assert_array_equal(probe(1, 64, 7)[:64], v)
+
+
 def test_shuffles_carry_eight_bytes_and_floats():
     out = Probe("""PROBE { const u32 t = threadIdx.x;
         const u64 wide = __shfl_xor_sync(~0u, (u64)t << 32 | 7, 1);
@@ -427,13 +506,18 @@ def test_indices_and_warps_of_three_dimensions():
     probe = Probe("""PROBE {
         const u32 t = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
         const u32 b = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
-        const u32 size = blockDim.x * blockDim.y * blockDim.z;
-        p.out[b * size + t] += 1000 * b + __reduce_max_sync(~0u, t) + 1; }""")
+        u32* out = p.out + 2 * (b * blockDim.x * blockDim.y * blockDim.z + t);
+        out[0] += __reduce_max_sync(~0u, t) + 1;
+        out[1] = threadIdx.x + 10 * threadIdx.y + 100 * threadIdx.z +
+                 1000 * (blockIdx.x + 10 * blockIdx.y + 100 * blockIdx.z); }""")
     warps_last = np.array([min(t // 32 * 32 + 31, 69) for t in range(70)])
+    z, y, x = np.indices((2, 7, 5)).reshape(3, 70)
+    bz, by, bx = np.indices((2, 3, 2)).reshape(3, 12, 1)
     for order in executor.ORDERS:
         probe.kernel.schedule(order, resident=5)
-        got = probe((2, 3, 2), (5, 7, 2))[: 12 * 70].reshape(12, 70)
-        np.testing.assert_array_equal(got, 1000 * np.arange(12)[:, None] + warps_last + 1)
+        got = probe((2, 3, 2), (5, 7, 2))[: 2 * 12 * 70].reshape(12, 70, 2)
+        np.testing.assert_array_equal(got[..., 0], np.broadcast_to(warps_last + 1, (12, 70)))
+        np.testing.assert_array_equal(got[..., 1], x + 10 * y + 100 * z + 1000 * (bx + 10 * by + 100 * bz))
 
 
 def test_shared_memory_is_poisoned_for_each_block_and_its_own():
@@ -533,22 +617,26 @@ def test_schedules():
     assert order("forward", chaos=1) != order("forward")
 
 
-def test_chaos_interleaves_and_lags():
-    probe = Probe("""PROBE { for (int i = 0; i < 8; ++i) __threadfence();
-        p.out[blockDim.x * blockIdx.x + threadIdx.x] = atomicAdd(p.ticket, 1); }""")
+def test_chaos_lets_others_in_and_lags():
+    """Each thread takes 50 steps of a common clock; out: the clock at its first step, and at its last."""
+    probe = Probe("""PROBE { u32* out = p.out + 2 * (blockDim.x * blockIdx.x + threadIdx.x);
+        out[0] = atomicAdd(p.ticket, 1);
+        for (int i = 0; i < 49; ++i) out[1] = atomicAdd(p.ticket, 1); }""")
 
-    def ranks(**options):
-        probe.kernel.schedule(resident=4, **options)
+    def clock(chaos):
+        probe.kernel.schedule(resident=4, chaos=chaos)
         probe.ticket[:] = 0
-        return probe(4, 32)[:128].astype(int)
+        return probe(4, 32)[:256].astype(int).reshape(128, 2).T
 
-    assert list(ranks()) == list(range(128))
-    one, two = ranks(chaos=1), ranks(chaos=2)
-    assert list(one) != list(range(128))
-    # With everything ready at once a lane that does not lag takes ~2 rounds for its yields; a slow one ~16 for each.
-    assert np.array_equal(np.sort(two), np.arange(128))
-    block = np.arange(128) // 32
-    assert max(np.bincount(block[two >= 96], minlength=4)) < 32  # the last quarter is not one block: laggards of all
+    first, last = clock(0)
+    assert (last - first == 49).all()
+    first, last = clock(1)
+    assert (last - first).min() > 49
+    assert first.max() < 128 * 50 / 4  # nobody is kept from starting
+    first, last = clock(2)
+    late = first > 128 * 50 / 2
+    assert 8 < late.sum() < 56  # about a quarter, of all blocks
+    assert (late.reshape(4, 32).sum(1) > 0).all()
 
 
 def test_resident_blocks_meet():
@@ -709,7 +797,13 @@ SANITIZED = {
     "shared store past the end": (
         "address",
         (3, 64),
-        "PROBE { SHARED(Cells, s); SHARED(Cells, t); t.cell[0] = 1;\n s.cell[193 + threadIdx.x] = 1; }",
+        "PROBE { SHARED(Cells, a); SHARED(Cells, b); b.cell[0] = 1;\n a.cell[193 + threadIdx.x] = 1; }",
+        r"use-after-poison[\s\S]*probe.cu:2",
+    ),
+    "store past the last shared variable": (
+        "address",
+        (3, 64),
+        "PROBE { SHARED(Cells, a); SHARED(Cells, b); a.cell[0] = 1;\n b.cell[193 + threadIdx.x] = 1; }",
         r"use-after-poison[\s\S]*probe.cu:2",
     ),
     "stack store past the end": (
@@ -812,7 +906,14 @@ def sanitized_main(name):
     print("finished")
 
 
-@pytest.mark.parametrize("name", SANITIZED)
+# A process each takes about a second: `make test` runs these, `.ci/run` all.
+QUICK = {"stores in range", "store past the end", "signed overflow", "with __syncthreads", "missing __syncthreads"}
+QUICK |= {"partials between fences", "partials, fence too early"}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SANITIZED]
+)
 def test_sanitizers(name):
     kind, *_, report = SANITIZED[name]
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom tests.test_executor import sanitized_main\n"
