@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,24 @@ import pytest
 
 import posepost
 from bench.cases import Case, inputs
-from bench.peers import PEERS, Unsupported, absent, mmpose_codec, tfjs_node, torch_compile
+from bench.peers import (
+    PEERS,
+    Unsupported,
+    absent,
+    cupy_ops,
+    mmpose_codec,
+    numpy_download,
+    numpy_download_pinned,
+    tfjs_node,
+    torch_compile,
+)
 
 LAYOUTS = ("NCHW", "NHWC")
 DTYPES = ("float32", "float16", "bfloat16", "uint8")
 ONE = Case("one", 1, 17, 9, 7, 16)
 TWO = Case("two", 2, 5, 8, 11, 8)
-CASES = [case._replace(layout=layout, dtype=dtype) for case in (ONE, TWO) for layout in LAYOUTS for dtype in DTYPES]
+CASES = [ONE._replace(layout=layout) for layout in LAYOUTS]
+CASES += [TWO._replace(layout=layout, dtype=dtype) for layout in LAYOUTS for dtype in DTYPES]
 COMMAND = re.compile(r": (pip|npm|apt) (un)?install \S")
 
 runs = [
@@ -112,6 +123,54 @@ def test_the_first_of_equal_cells_wins(peer: ModuleType, device: str, layout: st
     keypoints, _ = call(0)
     want = expected(case, heatmaps, offsets, peer.COMPLETE)
     np.testing.assert_allclose(keypoints, want.keypoints, rtol=0, atol=1e-3)
+
+
+class OnDevice(np.ndarray):
+    """A NumPy array in the place of a CuPy array, for the peers that use CuPy alone."""
+
+    def get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
+        if out is None:
+            return np.array(self)
+        assert stream
+        assert not blocking
+        stream.pending.append((out, self))
+        return out
+
+
+class Stream:
+    """Asynchronous copies arrive when it is waited for."""
+
+    def __init__(self) -> None:
+        self.pending: list[Any] = []
+
+    def synchronize(self) -> None:
+        for out, array in self.pending:
+            np.copyto(out, array)
+        self.pending.clear()
+
+
+@pytest.mark.parametrize("peer", [numpy_download, numpy_download_pinned, cupy_ops, mmpose_codec])
+def test_what_peers_do_on_a_gpu_with_numpy_in_the_place_of_cupy(
+    peer: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if peer is mmpose_codec:
+        skip_if_missing(peer, "cpu")
+    stream = Stream()
+    cuda = SimpleNamespace(get_current_stream=lambda: stream)
+    device = SimpleNamespace(cuda=cuda, exp=np.exp, float32=np.float32)
+    device.asarray = lambda array: array.view(OnDevice)
+    device.concatenate = lambda arrays, axis: device.asarray(np.concatenate(arrays, axis))
+    monkeypatch.setitem(sys.modules, "cupy", device)
+    monkeypatch.setitem(sys.modules, "cupyx", SimpleNamespace(empty_pinned=np.empty))
+    for case in CASES:
+        host = [inputs(case, seed) for seed in (0, 1)]
+        sets = [tuple(map(device.asarray, arrays)) for arrays in host]
+        try:
+            call = peer.prepare(case, sets, "cuda")
+        except Unsupported:
+            assert case not in ALWAYS.get(peer.__name__.rpartition(".")[2], CASES), case.name
+            continue
+        check(peer, "cuda", case, host, call)
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.__name__.rpartition(".")[2])

@@ -2,8 +2,9 @@
 
 Shapes are fixed and the cells' pixels and flat indices are constants of the graph, so that it has few nodes. Inputs are
 bound where they lie (I/O binding), outputs are bound on the host. On a GPU no node may fall back to the CPU: such a
-session is an error. Types that the provider's ArgMax lacks are cast in the graph (onnxruntime's OperatorKernels.md). On
-the CPU onnxruntime has its default threads, but they stop spinning after a run, not to slow what is measured next.
+session is an error; cuDNN promises no order among equal maxima there. Types that the provider's ArgMax lacks are cast
+in the graph (onnxruntime's OperatorKernels.md). On the CPU onnxruntime has its default threads, but they stop spinning
+after a run, not to slow what is measured next.
 """
 
 from __future__ import annotations

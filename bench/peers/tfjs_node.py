@@ -1,4 +1,4 @@
-"""tfjs PoseNet's decodeSinglePose in a node process that is kept running, on the CPU backend of tfjs.
+"""tfjs PoseNet's decodeSinglePose in a node process that is kept running, on the JavaScript CPU backend.
 
 npm: @tensorflow-models/posenet 2.2.2, tfjs 3.21.0 (node/package.json). It takes one image in NHWC and scores after a
 sigmoid, which are made once in `prepare`. `timed` gives what node measures over tensors that lie in its memory; a call

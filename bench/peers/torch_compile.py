@@ -1,15 +1,15 @@
 """The function of torch_eager through torch.compile, for the case's own shapes alone (dynamic=False, fullgraph=True).
 
 On a GPU both the default mode and "reduce-overhead" are compiled and the faster is kept: a CUDA graph saves launches,
-but copies the maps into its own memory first. `torch.compiler.reset` keeps one case from counting as a recompilation of
-another, of which torch allows eight; calls that were prepared before it compile again.
+but copies the maps into its own memory first. On the CPU it is compiled for one thread and for torch's default number,
+likewise. `torch.compiler.reset` keeps one case from counting as a recompilation of another, of which torch allows
+eight; calls that were prepared before it compile again.
 """
 
 from __future__ import annotations
 
 import shutil
 import sysconfig
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,18 +38,8 @@ def prepare(case: Case, sets: list[tuple[Any, Any]], device: str) -> Callable[[i
 
     torch.compiler.reset()
     decode = torch_eager.decoder(case, device)
-    calls = []
+    calls: list[Callable] = []
     for mode in ("default", "reduce-overhead") if device == "cuda" else ("default",):
         compiled = torch.compile(decode, mode=mode, dynamic=False, fullgraph=True)
-        calls.append(torch_eager.caller(compiled, case, sets))
-    return min(calls, key=lambda call: seconds(call, len(sets)))
-
-
-def seconds(call: Callable[[int], Any], sets: int) -> float:
-    """The median of 20 calls after those that compile and record."""
-    times = []
-    for i in range(25):
-        start = time.perf_counter()
-        call(i % sets)
-        times.append(time.perf_counter() - start)
-    return sorted(times[5:])[10]
+        calls += torch_eager.callers(compiled, case, sets, device)
+    return torch_eager.fastest(calls, len(sets))

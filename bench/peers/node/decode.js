@@ -8,6 +8,7 @@ const readline = require('readline');
 const tf = require('@tensorflow/tfjs-core');
 require('@tensorflow/tfjs-backend-cpu');
 const {decodeSinglePose} = require('@tensorflow-models/posenet');
+tf.enableProdMode();  // no checks, no advertisement
 
 const WARM_UP_SECONDS = 0.5;  // V8 compiles what runs often
 
