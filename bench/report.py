@@ -534,14 +534,14 @@ def _failures(result: Result) -> str:
         body.append([status, variant, reason, ", ".join(kinds), cases])
     cells = "".join(
         f"<tr class={'failed' if status == 'failed' else 'skipped'}><td>{escape(status)}</td><td>{escape(variant)}</td>"
-        f"<td class=wrap>{escape(reason)}</td>"
-        f"<td>{escape(kinds)}</td><td>{_cases(cases)}</td></tr>"
+        f"<td class=wrap>{escape(reason)}</td><td>{escape(kinds)}</td><td>{_cases(cases)}</td></tr>"
         for status, variant, reason, kinds, cases in body
     )
     head = "".join(f"<th scope=col>{name}</th>" for name in ("status", "variant", "reason", "kind", "cases"))
-    failed = sum(status == "failed" for (status, _, _), _ in groups)
+    failed = sum(failure["status"] == "failed" for failure in result["posepost_failures"])
+    skipped = len(result["posepost_failures"]) - failed
     return (
-        f"<p>{failed or 'None'} failed, {len(groups) - failed or 'none'} skipped, alike ones taken together.</p>"
+        f"<p>{failed or 'None'} failed, {skipped or 'none'} skipped; alike ones share a row.</p>"
         "<div class=box tabindex=0 role=region aria-label='Failed and skipped'><table>"
         f"<thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table></div>"
     )
@@ -888,7 +888,8 @@ table{border-collapse:collapse;width:100%;font-size:.86rem;font-variant-numeric:
 th,td{padding:5px 12px;text-align:left;white-space:nowrap;vertical-align:top}
 tbody td:first-child{position:sticky;left:0;background:var(--bg)}thead th:first-child{left:0;z-index:2}
 thead th{z-index:1;position:sticky;top:0;background:var(--card);border-bottom:1px solid var(--line);font-weight:600}
-tbody tr+tr td{border-top:1px solid var(--line)}.n,.words1 td:nth-child(n+2),.words3 td:nth-child(n+4){text-align:right}.wrap{white-space:normal;min-width:280px}
+tbody tr+tr td{border-top:1px solid var(--line)}
+.n,.words1 td:nth-child(n+2),.words3 td:nth-child(n+4){text-align:right}.wrap{white-space:normal;min-width:280px}
 tr.failed td:first-child{color:var(--warn);font-weight:650}th[aria-sort]{cursor:pointer}
 th[aria-sort=ascending]::after{content:" ▴"}th[aria-sort=descending]::after{content:" ▾"}
 summary{cursor:pointer;padding:6px 0}td summary{padding:0}
