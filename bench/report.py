@@ -851,11 +851,11 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]], words: int, capti
 
 _STYLE = """
 :root{color-scheme:light dark;--bg:#fff;--card:#f6f7f9;--ink:#16202c;--soft:#566375;
---line:#dfe4ea;--us:#0a5fc2;--second:#6aa3e8;--floor:#16202c;--warn:#8f2d00;
---warnbg:#fff1e8;--p0:#c2410c;--p1:#00735a;--p2:#8b3fa3;--p3:#876800;--p4:#5d6b7a;--p5:#b02a63}
+--line:#dfe4ea;--us:#0a5fc2;--second:#5191dd;--floor:#16202c;--warn:#8f2d00;
+--warnbg:#fff1e8;--p0:#bf6b12;--p1:#3d918c;--p2:#6a2f78;--p3:#564704;--p4:#434141}
 @media(prefers-color-scheme:dark){:root{--bg:#0e131a;--card:#171e28;--ink:#e8edf3;--soft:#a3b0bf;--line:#2c3644;
 --us:#58a8ff;--second:#2f6db5;--floor:#e8edf3;--warn:#ffb691;--warnbg:#37200f;
---p0:#ff8f5c;--p1:#3fcfa8;--p2:#d59bea;--p3:#e2bd45;--p4:#aeb9c6;--p5:#ff86b3}}@media print{
+--p0:#bd571e;--p1:#07b077;--p2:#986492;--p3:#ceb507;--p4:#f3e5e5}}@media print{
 :root{color-scheme:light}body{font-size:10pt}nav,.filter{display:none!important}figure,.tile,tr{break-inside:avoid}
 h2{break-after:avoid}.box{overflow:visible!important;max-height:none!important}thead{display:table-header-group}
 .grid,.pair{grid-template-columns:1fr 1fr!important}table{font-size:7pt!important}td,th{padding:2px 5px!important}
@@ -900,7 +900,7 @@ gap:16px;margin-bottom:16px;max-width:1000px}ul{margin:.2em 0;padding-left:1.2em
 border:1px solid var(--soft);border-radius:9px;background:var(--bg);color:inherit}
 footer{padding-top:40px;padding-bottom:40px;color:var(--soft);font-size:.86rem}svg{--c:var(--soft)}
 .us{--c:var(--us)}.f0{--c:var(--us)}.f1{--c:var(--second)}.floor{--c:var(--floor)}.p0{--c:var(--p0)}
-.p1{--c:var(--p1)}.p2{--c:var(--p2)}.p3{--c:var(--p3)}.p4{--c:var(--p4)}.p5{--c:var(--p5)}
+.p1{--c:var(--p1)}.p2{--c:var(--p2)}.p3{--c:var(--p3)}.p4{--c:var(--p4)}
 text{fill:var(--ink);font-size:11.5px}.heading{font-weight:600;font-size:13.5px}
 text.tick,text.axis{fill:var(--soft);font-size:11px}text.name.us{font-weight:700;fill:var(--us)}
 text.name.gone{fill:var(--soft)}text.value{font-variant-numeric:tabular-nums;white-space:pre}
