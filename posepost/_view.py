@@ -64,6 +64,8 @@ def device(array: Array, name: str) -> int | None:
     """The device of an array, without touching its data or a stream."""
     kind: Any = type(array)
     reader = _reader(kind)
+    if reader is _from_numpy:
+        return None
     if reader is _from_cupy:
         return int(array.data.device_id)
     if reader is _from_dlpack:

@@ -88,6 +88,7 @@ def decode_posenet(
     queue = _kernels.cuda.stream(device) if stream is None else _check.stream_pointer(stream)
     h, o = _view.view(heatmaps, "heatmaps", queue), _view.view(offsets, "offsets", queue)
     scales = _check.quantization(quantization, {"heatmaps": h.form.dtype, "offsets": o.form.dtype})
+    _check.output_stride(output_stride)
     plan = _plan(h.form, o.form, output_stride, layout, activation, scales)
     _check.alignment(h, "heatmaps")
     _check.alignment(o, "offsets")
@@ -241,7 +242,6 @@ def _plan(
 ) -> Plan:
     _check.same_device(heatmaps, offsets, "offsets", "heatmaps")
     maps = _check.posenet_maps(heatmaps, offsets, layout)
-    _check.output_stride(output_stride)
     _check.activation(activation)
     launch = choose(maps, heatmaps.dtype)
     if launch.tiles >= 2**31:

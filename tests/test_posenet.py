@@ -498,6 +498,7 @@ BAD = [
     ({**_maps(), "output_stride": 0}, ValueError, "output_stride must be finite and above 0, got 0"),
     ({**_maps(), "output_stride": math.nan}, ValueError, "output_stride must be finite and above 0, got nan"),
     ({**_maps(), "output_stride": "16"}, TypeError, "output_stride must be a number, got str"),
+    ({**_maps(), "output_stride": [16]}, TypeError, "output_stride must be a number, got list"),
     ({**_maps(), "transform": np.eye(3)}, ValueError, "transform must have shape (2, 3) or (1, 2, 3), got (3, 3)"),
     (
         {**_maps(), "transform": [["a", 0, 0], [0, 0, 0]]},

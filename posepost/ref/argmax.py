@@ -51,15 +51,6 @@ def _of_folded(images: Array) -> Array:
     return first
 
 
-def at(array: Array, b: Array, c: Array, cell: Array) -> Array:
-    """Elements of (B, C, H, W) at cells of H * W, without a copy of the array."""
-    B, C, H, W = array.shape
-    if H == 1 or array.strides[2] == W * array.strides[3]:
-        return array.reshape(B, C, H * W)[b, c, cell]
-    y, x = np.divmod(cell, W)
-    return array[b, c, y, x]
-
-
 def _of_half(maps: Array) -> Array:
     """float16 compared as integers that order as the numbers do: NumPy has vector code for those alone.
 
@@ -69,8 +60,9 @@ def _of_half(maps: Array) -> Array:
     bits = maps.view(np.int16)
     keys = bits ^ (bits >> 15 & 0x7FFF)
     first = first_largest(keys)
-    B, K = first.shape
-    winner = at(keys, np.arange(B)[:, None], np.arange(K), first)
+    b, k = np.ogrid[: first.shape[0], : first.shape[1]]
+    y, x = np.divmod(first, maps.shape[3])
+    winner = keys[b, k, y, x]
     doubtful = (winner > HALF_INFINITY) | (winner == 0) | (winner == -1)
     if keys.size and keys.min() < ~HALF_INFINITY:
         doubtful |= (keys < ~HALF_INFINITY).any(axis=(2, 3))

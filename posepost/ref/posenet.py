@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import _check, _view
 from ..types import Keypoints
-from .argmax import at, first_largest, widen
+from .argmax import first_largest, widen
 
 Array = np.ndarray[Any, Any]
 
@@ -28,26 +28,19 @@ def decode_posenet(
 ) -> Keypoints:
     """`posepost.decode_posenet` for arrays in host memory; `stream` has no meaning there."""
     h, o = _view.view(heatmaps, "heatmaps"), _view.view(offsets, "offsets")
-    _check.same_device(h.form, o.form, "offsets", "heatmaps")
-    layout, B, K, H, W, _, _ = _check.posenet_maps(h.form, o.form, layout)
+    quantized = _check.quantization(quantization, {"heatmaps": h.form.dtype, "offsets": o.form.dtype})
     _check.output_stride(output_stride)
-    _check.activation(activation)
-    scales = {
-        name: (np.float32(scale), np.float32(zero))
-        for name, scale, zero in _check.quantization(quantization, {"heatmaps": h.form.dtype, "offsets": o.form.dtype})
-    }
-    maps, fields = channels_first(_view.as_numpy(h), layout), channels_first(_view.as_numpy(o), layout)
+    maps, places, scales = _prepare(h.form, o.form, layout, output_stride, activation, quantized)
+    heat, fields = _view.as_numpy(h), _view.as_numpy(o)
 
-    cell = first_largest(maps)
-    b, k, channel_xy = _indices(B, K)
+    cell = first_largest(channels_first(heat, maps.layout))
+    offset = at(fields, places.offsets, maps.offset_strides, maps.W, cell[..., None])
+    scores = dequantize(at(heat, places.heatmaps, maps.heatmap_strides, maps.W, cell), scales.get("heatmaps"))
     with np.errstate(invalid="ignore", over="ignore"):
-        offset = dequantize(at(fields, b[..., None], channel_xy, cell[..., None]), scales.get("offsets"))
-        keypoints = _cell_positions(H, W, float(output_stride))[cell] + offset
-        scores = dequantize(at(maps, b, k, cell), scales.get("heatmaps")) + np.float32(0)  # -0 becomes +0
-        if activation == "sigmoid":
-            scores = sigmoid(scores)
+        keypoints = places.cells[cell] + dequantize(offset, scales.get("offsets"))
+        scores = sigmoid(scores) if activation == "sigmoid" else scores + np.float32(0)  # -0 becomes +0
         if transform is not None:
-            matrix = _check.transform(transform, h.form, B)
+            matrix = _check.transform(transform, h.form, maps.B)
             assert isinstance(matrix, np.ndarray)  # a device array has been refused
             keypoints = affine(keypoints, matrix)
 
@@ -66,18 +59,63 @@ def channels_first(array: Array, layout: str) -> Array:
     return array if layout == "NCHW" else array.transpose(0, 3, 1, 2)
 
 
-@functools.lru_cache(maxsize=64)
-def _indices(B: int, K: int) -> tuple[Array, Array, Array]:
-    """Index arrays: image (B, 1), heatmap channel (1, K), offset channels (1, K, 2) of x and y."""
-    k = np.arange(K)
-    return np.arange(B)[:, None], k[None], np.stack([K + k, k], axis=-1)[None]
+class Places(NamedTuple):
+    """Where things are, in elements from the start of an array, and in pixels."""
+
+    heatmaps: Array  # (B, K) cell 0 of each heatmap
+    offsets: Array  # (B, K, 2) cell 0 of the x and of the y offsets
+    cells: Array  # (H * W, 2) float32: x and y of each cell in pixels of the input
+
+
+Scales = dict[str, tuple[np.float32, np.float32]]
+"""(scale, zero) of each quantised argument."""
 
 
 @functools.lru_cache(maxsize=16)
-def _cell_positions(H: int, W: int, output_stride: float) -> Array:
-    """(H * W, 2) float32: x and y of each cell in pixels of the input."""
-    y, x = np.indices((H, W), np.float32)
-    return np.stack([x, y], axis=-1).reshape(-1, 2) * np.float32(output_stride)
+def _prepare(
+    heatmaps: _view.Form,
+    offsets: _view.Form,
+    layout: str | None,
+    output_stride: float,
+    activation: str | None,
+    quantized: _check.Quantization,
+) -> tuple[_check.Maps, Places, Scales]:
+    """All checks, and all of a call that does not change from frame to frame."""
+    _check.same_device(heatmaps, offsets, "offsets", "heatmaps")
+    maps = _check.posenet_maps(heatmaps, offsets, layout)
+    _check.activation(activation)
+    scales = {name: (np.float32(scale), np.float32(zero)) for name, scale, zero in quantized}
+    return maps, _places(maps, output_stride), scales
+
+
+def _places(maps: _check.Maps, output_stride: float) -> Places:
+    b, k = np.ogrid[: maps.B, : maps.K]
+    channel = np.stack([maps.K + k, k], axis=-1)
+    image_stride, channel_stride, _, _ = maps.heatmap_strides
+    offset_image_stride, offset_channel_stride, _, _ = maps.offset_strides
+    y, x = np.indices((maps.H, maps.W), np.float32)
+    return Places(
+        b * image_stride + k * channel_stride,
+        b[..., None] * offset_image_stride + channel * offset_channel_stride,
+        np.stack([x, y], axis=-1).reshape(-1, 2) * np.float32(output_stride),
+    )
+
+
+def at(array: Array, start: Array, strides: tuple[int, int, int, int], W: int, cell: Array) -> Array:
+    """Elements at cells (y * W + x) of the maps that begin at `start`, whatever the strides, without a copy."""
+    _, _, stride_y, stride_x = strides
+    if stride_y == W * stride_x:
+        place = start + cell * stride_x
+    else:
+        y, x = np.divmod(cell, W)
+        place = start + y * stride_y + x * stride_x
+    if array.flags.c_contiguous:
+        flat = array.reshape(-1)
+    else:
+        span = sum((size - 1) * stride for size, stride in zip(array.shape, array.strides)) // array.itemsize + 1
+        flat = np.lib.stride_tricks.as_strided(array, (span,), (array.itemsize,), writeable=False)
+    elements: Array = flat[place]
+    return elements
 
 
 def dequantize(array: Array, scale_and_zero: tuple[np.float32, np.float32] | None) -> Array:
