@@ -603,14 +603,14 @@ def _comparison(result: Result, other: Result, names: Sequence[str]) -> str:
         variants.append(ratios(f"{kind}: mean of each variant", desc.strip(), entries, warning, sides))
     cases = [dots(keys, kind) for kind in kinds if (keys := [key for key in both if key[1:] == (US, kind)])]
 
-    head = ("case", "variant", "kind", f"{names[0]} µs", f"{names[1]} µs", "ratio", "")
+    head = ("case", "variant", "kind", f"{names[0]} µs", f"{names[1]} µs", "ratio", "p20 to p80")
     body = [
         [
             *key,
             micro(ours[key]["p50"]),
             micro(theirs[key]["p50"]),
             f"{ratio[key]:.3f}",
-            "within the noise" if noise[key] else "",
+            "overlap" if noise[key] else "apart",
         ]
         for key in both
     ]

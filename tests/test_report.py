@@ -348,7 +348,7 @@ def test_comparison(tmp_path: Path) -> None:
 def test_comparison_with_the_same_file_is_within_the_noise(tmp_path: Path) -> None:
     page, parsed = page_of(written(tmp_path, a=cpu_result(), b=cpu_result()))
     _, *body = table_with(parsed, "ratio")
-    assert {(cells[5], cells[6]) for cells in body} == {("1.000", "within the noise")}
+    assert {(cells[5], cells[6]) for cells in body} == {("1.000", "overlap")}
     drawing = next(d for d in svgs(page) if d[0].text == "posepost, blocking: a case a dot")
     assert {circle.attrib["class"] for circle in drawing.iter("circle")} == {"hollow us"}
 
@@ -367,6 +367,19 @@ def test_comparison_of_different_machines_says_so_on_each_plot(tmp_path: Path) -
     for plot in plots:
         assert " ".join(text.text or "" for text in plot.iter("text") if text.get("class") == "warning") == words
         assert (plot[1].text or "").startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("names", "usual"),
+    [
+        (["CuPy ops", "NumPy after a pinned download", "NumPy after download"], "NumPy after download"),
+        (["A NumPy download (pinned)", "NumPy after download (pageable)", "NumPy"], "NumPy after download (pageable)"),
+        (["MMPose codecs in NumPy", "PyTorch eager"], None),
+    ],
+)
+def test_usual_peer(names: list[str], usual: str | None) -> None:
+    frame = case(POSENET, 1, 23, 31, "base")
+    assert report.usual_peer(result("cpu", [row(frame, name, "blocking", 1e-5) for name in names], [])) == usual
 
 
 def test_terminal_table_word_for_word() -> None:
@@ -435,6 +448,10 @@ REFUSED = [
     (
         lambda r: r["benchmarks"][1]["extra_info"].update(p50=float("nan")),
         'benchmarks[1].extra_info["p50"] must be a positive number of seconds, got nan',
+    ),
+    (
+        lambda r: r["benchmarks"][1]["extra_info"].update(gb_per_s=float("inf")),
+        'benchmarks[1].extra_info["gb_per_s"] must be a number or null, got inf',
     ),
     (
         lambda r: r["benchmarks"][1]["extra_info"].update(bus_bytes="204 B"),
