@@ -88,7 +88,8 @@ def load(path: Path) -> Result:
         where = f"benchmarks[{i}]"
         fields(benchmark, where, ("extra_info",))
         row, where = benchmark["extra_info"], f"{where}.extra_info"
-        fields(row, where, (*_TEXT, *_COUNTS, "sweep", *_SECONDS, *_OPTIONAL))
+        fields(row, where, (*_TEXT, *_COUNTS, "sweep", *_SECONDS, *_OPTIONAL, "checked"))
+        rule(row, where, ("checked",), "true", lambda v: v is True)
         rule(row, where, _TEXT, "text", lambda v: isinstance(v, str))
         rule(row, where, _COUNTS, "a positive whole number", lambda v: type(v) is int and v > 0)
         rule(row, where, ("sweep",), "a list", lambda v: isinstance(v, list))

@@ -373,7 +373,7 @@ def test_comparison_of_different_machines_says_so_on_each_plot(tmp_path: Path) -
     ("names", "usual"),
     [
         (["CuPy ops", "NumPy after a pinned download", "NumPy after download"], "NumPy after download"),
-        (["A NumPy download (pinned)", "NumPy after download (pageable)", "NumPy"], "NumPy after download (pageable)"),
+        (["NumPy", "A NumPy download (pinned)", "NumPy after download (pageable)"], "NumPy after download (pageable)"),
         (["MMPose codecs in NumPy", "PyTorch eager"], None),
     ],
 )
@@ -456,6 +456,10 @@ REFUSED = [
     (
         lambda r: r["benchmarks"][1]["extra_info"].update(bus_bytes="204 B"),
         "benchmarks[1].extra_info[\"bus_bytes\"] must be a number or null, got '204 B'",
+    ),
+    (
+        lambda r: r["benchmarks"][1]["extra_info"].update(checked=False),
+        'benchmarks[1].extra_info["checked"] must be true, got False',
     ),
     (
         lambda r: r["benchmarks"].append(r["benchmarks"][2]),
