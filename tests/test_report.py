@@ -458,8 +458,8 @@ REFUSED = [
         "benchmarks[1].extra_info[\"bus_bytes\"] must be a number or null, got '204 B'",
     ),
     (
-        lambda r: r["benchmarks"][1]["extra_info"].update(checked=False),
-        'benchmarks[1].extra_info["checked"] must be true, got False',
+        lambda r: r["benchmarks"][0]["extra_info"].update(checked=False),
+        'benchmarks[0].extra_info["checked"] must be true, got False',
     ),
     (
         lambda r: r["benchmarks"].append(r["benchmarks"][2]),

@@ -34,7 +34,7 @@ def missing(device: str) -> str | None:
         return "node is not installed: apt install nodejs npm"
     for package in PACKAGES:
         if not (NODE / "node_modules" / package / "package.json").is_file():
-            return f"{package} is not installed: npm install --prefix {NODE}"
+            return f"{package} is not installed: npm install --prefix bench/peers/node"
     return None
 
 
