@@ -226,7 +226,7 @@ def test_a_folder_without_code_is_no_package(tmp_path: Path, monkeypatch: pytest
 def test_missing_node_and_missing_npm_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tfjs_node, "NODE", tmp_path)
     monkeypatch.setattr(shutil, "which", lambda name: "node")
-    reason = f"@tensorflow-models/posenet is not installed: npm install --prefix {tmp_path}"
+    reason = "@tensorflow-models/posenet is not installed: npm install --prefix bench/peers/node"
     assert tfjs_node.missing("cpu") == reason
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert tfjs_node.missing("cpu") == "node is not installed: apt install nodejs npm"
