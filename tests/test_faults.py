@@ -198,7 +198,9 @@ def parameter(fault: Fault) -> object:
     return pytest.param(fault, id=name, marks=() if fault.name in QUICK else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("element", list(_kernels.ELEMENTS.values()))
+@pytest.mark.parametrize(
+    "element", ["f32", *(pytest.param(e, marks=pytest.mark.slow) for e in probe.DTYPE if e != "f32")]
+)
 @pytest.mark.parametrize("layout", _kernels.LAYOUTS)
 def test_nothing_is_found_in_the_kernels_as_they_are(layout: str, element: str) -> None:
     assert probe.judge(layout, element) == {}

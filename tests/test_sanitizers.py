@@ -6,6 +6,8 @@ last, buffers without a byte to spare. Every run is a process of its own.
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from posepost import _kernels
@@ -13,7 +15,7 @@ from posepost import _kernels
 from .cuda_cpu import executor, probe
 
 ABLE, REASON = executor.available()
-pytestmark = pytest.mark.skipif(not ABLE, reason=REASON)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not ABLE, reason=REASON)]
 pytest.importorskip("cupy", reason="CuPy makes the device arrays: pip install posepost[cuda13]")
 
 WRITE = "p.scores[row] = score;"
@@ -32,11 +34,7 @@ FAULTS = {  # sanitizer -> a fault for each layout, and what the report must say
 }  # fmt: skip
 
 
-def parameter(sanitizer: str, layout: str) -> object:
-    return pytest.param(sanitizer, layout, marks=() if layout == "STRIDED" else pytest.mark.slow)
-
-
-RUNS = [parameter(sanitizer, layout) for sanitizer in FAULTS for layout in _kernels.LAYOUTS]
+RUNS = list(itertools.product(FAULTS, _kernels.LAYOUTS))
 
 
 @pytest.mark.parametrize(("sanitizer", "layout"), RUNS)
