@@ -63,8 +63,8 @@ def values(kind: str, dtype: str, shape: tuple[int, ...], seed: int) -> np.ndarr
     return x.astype(dtype_of(dtype))
 
 
-# Views. Each takes the values of an array (B, C, H, W) and a function that places an array in memory (on the "device" or
-# not), and returns a view of placed memory that holds them.
+# Views. Each takes the values of an array (B, C, H, W) and a function that places an array in memory (on the "device"
+# or not), and returns a view of placed memory that holds them.
 
 Place = Callable[[np.ndarray], Any]
 
