@@ -20,7 +20,7 @@ import pytest
 import posepost
 
 from .cases import BASE, CASES, FORMATS, Case
-from .measure import EMPTY, READ, READ_BACK, Failure, Measured, device_here, measure, sweeps_of
+from .measure import EMPTY, READ, READ_BACK, Failure, Measured, device_here, measure, peer_name, sweeps_of
 from .peers import PEERS
 from .timing import percentiles
 
@@ -36,7 +36,7 @@ KINDS = {
     },
 }[DEVICE]
 VARIANTS = [(variant, kind) for variant, kinds in KINDS.items() for kind in kinds]
-VARIANTS += [(peer.NAME, "blocking") for peer in PEERS]
+VARIANTS += [(peer_name(peer, DEVICE), "blocking") for peer in PEERS]
 FAILURES: list[Failure] = []
 QUICK = os.environ.get("POSEPOST_BENCH_QUICK") == "1"  # the test of the harness: two cases, few rounds
 

@@ -117,13 +117,14 @@ def measure(case: Case, device: str, *, seconds: float = 0.25, with_peers: bool 
         floor = READ
         variants.calls[floor] = _read_on_host(sets)
     for peer in PEERS if with_peers else ():
+        name = peer_name(peer, device)
         reason = _not_here(peer, case, device)
         if reason:
-            variants.fail(peer.NAME, "blocking", "skipped", reason)
+            variants.fail(name, "blocking", "skipped", reason)
             continue
-        variants.add(peer.NAME, functools.partial(peer.prepare, case, placed, device), peer.COMPLETE)
-        if hasattr(peer, "timed") and variants.calls.pop(peer.NAME, None):  # it has a clock of its own
-            results[peer.NAME, "blocking"] = Measurement(peer.timed(case, sets, device, 50), None, floor)
+        variants.add(name, functools.partial(peer.prepare, case, placed, device), peer.COMPLETE)
+        if hasattr(peer, "timed") and variants.calls.pop(name, None):  # it has a clock of its own
+            results[name, "blocking"] = Measurement(peer.timed(case, sets, device, 50), None, floor)
 
     for name, times in timing.interleaved(variants.calls, copies, seconds=seconds).items():
         if variants.still_right(name):
@@ -150,6 +151,12 @@ def _cells(case: Case, pair: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     scales = {"heatmaps": case.quantization["heatmaps"]} if case.quantization else None
     options = {**_options(case), "quantization": scales}
     return ref.decode_posenet(heatmaps, zeros, **options).keypoints
+
+
+def peer_name(peer: Any, device: str) -> str:
+    """Label of a peer, which may be another where there is nothing to download."""
+    name: str = getattr(peer, "CPU_NAME", peer.NAME) if device == "cpu" else peer.NAME
+    return name
 
 
 def _not_here(peer: Any, case: Case, device: str) -> str | None:

@@ -38,7 +38,7 @@ class Form(NamedTuple):
 class View(NamedTuple):
     """What a launch needs to know of an array, and what keeps it alive."""
 
-    pointer: int
+    pointer: int  # 0 for NumPy arrays: `as_numpy` gives the array itself, and asking for its address is slow
     form: Form
     library: str
     owner: Any  # the array, or the DLPack capsule that holds it
@@ -111,7 +111,7 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _from_numpy(array: Any, name: str, stream: int | None) -> View:
     form = _form(array.shape, array.strides, array.dtype, None, name)
-    return View(array.__array_interface__["data"][0], form, "numpy", array, not array.flags.writeable)
+    return View(0, form, "numpy", array, not array.flags.writeable)
 
 
 def _from_cupy(array: Any, name: str, stream: int | None) -> View:

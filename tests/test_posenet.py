@@ -75,7 +75,7 @@ def test_twin_follows_the_definition(dtype: str, kind: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_twin_of_large_maps(dtype: str, kind: str) -> None:
     """Its quick ways (folded channels-last maps, float16 as integers) give what numpy.argmax of float32 gives."""
-    for seed, (H, W) in enumerate(((50, 43), (32, 64), (1, 2049))):
+    for seed, (H, W) in enumerate(((50, 43), (32, 64), (1, 2049), (3, 5), (1, 2049 * 2))):
         maps = values(kind, dtype, (3, 5, H, W), seed)
         wide = maps.astype(np.float32).reshape(3, 5, -1)
         for _, view in VIEWS.values():

@@ -88,7 +88,8 @@ def test_host_arrays_of_every_library(library: str, dtype: str) -> None:
 def test_host_views_are_not_copies() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    for placed in (array, torch.from_numpy(array), in_ort(array), Dlpack(array)):
+    assert _view.as_numpy(_view.view(array, "array")) is array
+    for placed in (torch.from_numpy(array), in_ort(array), Dlpack(array)):
         seen = _view.view(placed, "array")
         assert seen.pointer == _view.as_numpy(seen).ctypes.data
     slanted = torch.from_numpy(array).permute(2, 0, 1)[1:, :, ::2]

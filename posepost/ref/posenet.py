@@ -105,7 +105,7 @@ def at(array: Array, start: Array, strides: tuple[int, int, int, int], W: int, c
     """Elements at cells (y * W + x) of the maps that begin at `start`, whatever the strides, without a copy."""
     _, _, stride_y, stride_x = strides
     if stride_y == W * stride_x:
-        place = start + cell * stride_x
+        place = start + (cell if stride_x == 1 else cell * stride_x)
     else:
         y, x = np.divmod(cell, W)
         place = start + y * stride_y + x * stride_x
