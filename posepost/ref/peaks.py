@@ -1,0 +1,290 @@
+"""The NumPy twin of posepost.find_peaks, and the peak test that the multi-person heads share."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import _check, _view
+from .argmax import widen
+from .posenet import Scales, channels_first, dequantize, sigmoid
+
+Array = np.ndarray[Any, Any]
+
+
+class _Peaks(NamedTuple):
+    points: _view.Array
+    scores: _view.Array
+    count: _view.Array
+
+
+class Peaks(_Peaks):
+    """The best peaks of each map: B images, K maps an image, room for M = `max_peaks` peaks a map.
+
+    points : (B, K, M, 2) float32
+        (x, y) in cells of the map, x to the right, y down, best score first. Rows from `count` on are zero.
+    scores : (B, K, M) float32
+        The value of each peak, zero from `count` on.
+    count : (B, K) int32
+        How many peaks stand there, at most M.
+
+    Unpacks as a tuple of these three.
+    """
+
+    left_out: _view.Array = None
+    """(B, K) int32: how many peaks there were beyond `max_peaks`. None for arrays put together by hand."""
+
+
+def find_peaks(
+    heatmaps: _view.Array,
+    *,
+    threshold: float,
+    max_peaks: int,
+    window: int = 3,
+    plateau: str = "all",
+    layout: str | None = None,
+    activation: str | None = "sigmoid",
+    quantization: dict[str, tuple[float, int]] | None = None,
+    out: tuple[_view.Array, _view.Array, _view.Array] | None = None,
+    stream: Any = None,
+) -> Peaks:
+    """The local maxima of each map, best first.
+
+    B images, K maps an image, of H rows and W columns. Axes in the order of `layout`.
+
+    Parameters
+    ----------
+    heatmaps : (B, K, H, W) or (B, H, W, K), float32, float16, bfloat16, uint8 or int8
+        Any strides but negative ones, no copy. Without B it is a batch of one.
+    threshold : float
+        The least score of a peak, from 0 to 1 with activation "sigmoid"; any finite number with None.
+    max_peaks : int
+        Room for peaks of one map: the best are kept, `left_out` counts the others.
+    window : int
+        Side of the square, odd, in which a peak has no larger neighbour. It is clipped at the borders of the map.
+    plateau : "all" or "none"
+        Neighbours of equal value: "all": no neighbour may be larger, so every cell of a plateau is a peak. "none":
+        every neighbour must be smaller.
+    layout : "NCHW", "NHWC" or None
+        None means NCHW.
+    activation : "sigmoid" or None
+        "sigmoid": the maps are logits and scores go through a sigmoid. None: the maps are scores already.
+    quantization : {"heatmaps": (scale, zero_point)}
+        For an integer tensor; value = (q - zero_point) * scale. Peaks are compared as raw integers.
+    out : Peaks or (points, scores, count)
+        Where to write: C-contiguous. Then nothing is allocated but, where `out` is no Peaks, `left_out`.
+    stream
+        No meaning for host arrays.
+
+    Returns
+    -------
+    Peaks
+        points (B, K, max_peaks, 2), scores (B, K, max_peaks), count (B, K); attribute left_out (B, K).
+
+    Raises
+    ------
+    TypeError for objects and dtypes, ValueError for shapes, ranges and devices.
+
+    Notes
+    -----
+    Order: value descending, then y, then x ascending. Values are compared as given: logits that saturate to equal
+    scores are still told apart. -0 equals +0.
+
+    Threshold: a cell passes if its value is at least the smallest float32 that is not below `threshold`, or, with
+    "sigmoid", not below ln(threshold / (1 - threshold)): no exponential takes part. For integers the value is
+    (q - zero_point) * scale in float32.
+
+    A NaN cell, a cell with NaN in its window, and a cell of -inf are no peaks.
+    """
+    seen = _view.view(heatmaps, "heatmaps")
+    quantized = _check.quantization(quantization, {"heatmaps": seen.form.dtype})
+    _check.activation(activation)
+    check_threshold(threshold, "threshold", activation == "sigmoid")
+    check_count(max_peaks, "max_peaks")
+    check_count(window, "window")
+    plan = _prepare(seen.form, threshold, window, plateau, layout, activation, quantized)
+    B, K, H, W = plan.shape
+    results = {
+        "points": ((B, K, max_peaks, 2), "float32"),
+        "scores": ((B, K, max_peaks), "float32"),
+        "count": ((B, K), "int32"),
+    }
+    given = None if out is None else [_view.as_numpy(one) for one in outputs(out, results, seen.form)]
+    left = np.zeros((B, K), np.int32)
+
+    values = comparable(channels_first(_view.as_numpy(seen), plan.layout))
+    place = np.flatnonzero((values >= plan.least) & is_peak(values, 2, 3, window // 2, plateau))
+    raw = values.reshape(-1)[place] if values.flags.c_contiguous else values[np.unravel_index(place, values.shape)]
+    owner, cell = np.divmod(place, H * W)
+    order = np.lexsort((-widen(raw), owner))  # stable: equal values stay in row-major order
+    found = np.bincount(owner, minlength=B * K)
+    rank = np.arange(len(place)) - np.repeat(np.cumsum(found) - found, found)
+    kept = rank < max_peaks
+    order, row, rank = order[kept], owner[kept], rank[kept]  # sorting left `owner` as it was: ascending
+
+    points, scores, count = given or [np.empty(shape, dtype) for shape, dtype in results.values()]
+    points[...], scores[...] = 0, 0
+    y, x = np.divmod(cell[order], W)
+    b, k = np.divmod(row, K)
+    points[b, k, rank, 0], points[b, k, rank, 1] = x, y
+    scores[b, k, rank] = activated(dequantize(raw[order], plan.scales.get("heatmaps")), activation)
+    count[...] = np.minimum(found, max_peaks).reshape(B, K)
+    left[...] = (found - np.minimum(found, max_peaks)).reshape(B, K)
+
+    if out is None:
+        result = Peaks(*(_view.from_numpy(array, seen.library) for array in (points, scores, count)))
+    else:
+        result = Peaks(*out)
+    if isinstance(out, Peaks) and out.left_out is not None:
+        (view,) = outputs((out.left_out,), {"left_out": ((B, K), "int32")}, seen.form)
+        _view.as_numpy(view)[...] = left
+        result.left_out = out.left_out
+    else:
+        result.left_out = _view.from_numpy(left, seen.library)
+    return result
+
+
+class _Plan(NamedTuple):
+    shape: tuple[int, int, int, int]  # B, K, H, W
+    layout: str
+    least: float | int  # raw value that a peak has at least
+    scales: Scales
+
+
+@functools.lru_cache(maxsize=64)
+def _prepare(
+    heatmaps: _view.Form,
+    threshold: float,
+    window: int,
+    plateau: str,
+    layout: str | None,
+    activation: str | None,
+    quantized: _check.Quantization,
+) -> _Plan:
+    if layout not in ("NCHW", "NHWC", None):
+        raise ValueError(f'layout must be "NCHW", "NHWC" or None, got {layout!r}')
+    layout = layout or "NCHW"
+    _check.tensor(heatmaps, "heatmaps")
+    if 0 in heatmaps.shape[-3:]:
+        raise ValueError(f"heatmaps must have at least one channel, row and column, got shape {heatmaps.shape}")
+    if window % 2 == 0:
+        raise ValueError(f"window must be odd, got {window}")
+    if plateau not in ("all", "none"):
+        raise ValueError(f'plateau must be "all" or "none", got {plateau!r}')
+    shape, _ = _check._channels_first(heatmaps, layout)
+    scales = {name: (np.float32(scale), np.float32(zero)) for name, scale, zero in quantized}
+    return _Plan(shape, layout, least_raw(threshold, activation, heatmaps.dtype, scales.get("heatmaps")), scales)
+
+
+def check_threshold(value: float, name: str, probability: bool) -> None:
+    number(value, name)
+    if probability and not 0 <= value <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, got {value}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+
+
+def number(value: float, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+
+
+def check_count(value: int, name: str, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def outputs(out: Any, results: dict[str, tuple[tuple[int, ...], str]], reference: _view.Form) -> list[_view.View]:
+    """The arrays of `out`, one for each of `results` (name -> shape, dtype): C-contiguous, writable, on the device."""
+    if not isinstance(out, tuple) or len(out) != len(results):
+        names = ", ".join(results)
+        got = f"{len(out)} arrays" if isinstance(out, tuple) else type(out).__name__
+        raise TypeError(f"out must be a result of the same call or a tuple ({names}), got {got}")
+    views = []
+    for array, (name, (shape, dtype)) in zip(out, results.items()):
+        seen = _view.view(array, f"out.{name}")
+        if seen.form.dtype != dtype:
+            raise TypeError(f"out.{name} must be {dtype}, got {seen.form.dtype}")
+        _check._output(seen.form._replace(dtype="float32"), f"out.{name}", shape, reference.device)
+        if seen.readonly:
+            raise ValueError(f"out.{name} must be writable, got a read-only {seen.library} array")
+        views.append(seen)
+    return views
+
+
+LOWEST = float(np.finfo(np.float32).min)
+
+
+def least_raw(
+    threshold: float,
+    activation: str | None,
+    dtype: str,
+    scale_and_zero: tuple[np.float32, np.float32] | None,
+    margin: float = 0.0,
+) -> float | int:
+    """What a value is compared with: the smallest float32, or raw integer, that a peak may have.
+
+    margin : added to the threshold before it becomes a logit, as libcoral does.
+    """
+    exact = float(threshold)
+    if activation == "sigmoid":
+        t = exact + margin
+        exact = -math.inf if t <= 0 else math.inf if t >= 1 else -math.log(1 / t - 1)
+    with np.errstate(over="ignore"):
+        least = np.float32(exact)
+        if float(least) < exact:
+            least = np.nextafter(least, np.float32(np.inf))
+    lowest = max(float(least), LOWEST)
+    if dtype not in _check.INTEGER_RANGE:
+        return lowest
+    low, high = _check.INTEGER_RANGE[dtype]
+    integers = np.arange(low, high + 1, dtype=np.int16)
+    with np.errstate(over="ignore"):
+        enough = dequantize(integers, scale_and_zero) >= np.float32(lowest)
+    return int(integers[enough.argmax()]) if enough.any() else high + 1
+
+
+def comparable(maps: Array) -> Array:
+    """The maps in a type whose order NumPy knows: float32, uint8 and int8 as they are, halves widened."""
+    return maps if maps.dtype == np.float32 or maps.dtype.kind in "iu" else widen(maps)
+
+
+def is_peak(values: Array, y: int, x: int, radius: int, plateau: str) -> Array:
+    """Whether each cell is a local maximum along the axes y and x, in a window that the borders clip."""
+    if plateau == "all":
+        largest = _largest(_largest(values, x, radius), y, radius)  # with the cell itself: one pass less
+        equal: Array = values >= largest
+        return equal
+    if values.dtype.kind in "iu":
+        values = values.astype(np.int16)
+    beside = _largest(values, x, radius, itself=False)
+    above_and_below = _largest(np.maximum(beside, values), y, radius, itself=False)
+    larger: Array = values > np.maximum(beside, above_and_below)
+    return larger
+
+
+def _largest(values: Array, axis: int, radius: int, itself: bool = True) -> Array:
+    """The largest value within `radius` cells along one axis; NaN where one of them is NaN."""
+    if itself:
+        largest = values.copy(order="K")
+    else:
+        least = -np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).min
+        largest = np.full_like(values, least)
+    for distance in range(1, min(radius, values.shape[axis] - 1) + 1):
+        first, last = [slice(None)] * values.ndim, [slice(None)] * values.ndim
+        first[axis], last[axis] = slice(None, -distance), slice(distance, None)
+        for to, source in ((tuple(first), tuple(last)), (tuple(last), tuple(first))):
+            np.maximum(largest[to], values[source], out=largest[to])
+    return largest
+
+
+def activated(values: Array, activation: str | None) -> Array:
+    """Scores from values; -0 becomes +0."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        result: Array = sigmoid(values) if activation == "sigmoid" else values + np.float32(0)
+    return result
