@@ -28,9 +28,14 @@ def decode_posenet(
 ) -> Keypoints:
     """`posepost.decode_posenet` for arrays in host memory; `stream` has no meaning there."""
     h, o = _view.view(heatmaps, "heatmaps"), _view.view(offsets, "offsets")
-    quantized = _check.quantization(quantization, {"heatmaps": h.form.dtype, "offsets": o.form.dtype})
-    _check.output_stride(output_stride)
-    maps, places, scales = _prepare(h.form, o.form, layout, output_stride, activation, quantized)
+    quantized: _check.Quantization | None = None
+    if quantization is not None:
+        quantized = _check.quantization(quantization, {"heatmaps": h.form.dtype, "offsets": o.form.dtype})
+    try:
+        maps, places, scales = _prepare(h.form, o.form, layout, output_stride, activation, quantized)
+    except TypeError:
+        _check.output_stride(output_stride)  # a list cannot be looked up, and so was not checked there
+        raise
     heat, fields = _view.as_numpy(h), _view.as_numpy(o)
 
     cell = first_largest(channels_first(heat, maps.layout))
@@ -78,11 +83,14 @@ def _prepare(
     layout: str | None,
     output_stride: float,
     activation: str | None,
-    quantized: _check.Quantization,
+    quantized: _check.Quantization | None,
 ) -> tuple[_check.Maps, Places, Scales]:
     """All checks, and all of a call that does not change from frame to frame."""
     _check.same_device(heatmaps, offsets, "offsets", "heatmaps")
     maps = _check.posenet_maps(heatmaps, offsets, layout)
+    _check.output_stride(output_stride)
+    if quantized is None:
+        quantized = _check.quantization(None, {"heatmaps": heatmaps.dtype, "offsets": offsets.dtype})
     _check.activation(activation)
     scales = {name: (np.float32(scale), np.float32(zero)) for name, scale, zero in quantized}
     return maps, _places(maps, output_stride), scales
@@ -123,10 +131,15 @@ def dequantize(array: Array, scale_and_zero: tuple[np.float32, np.float32] | Non
     return values if scale_and_zero is None else (values - scale_and_zero[1]) * scale_and_zero[0]
 
 
+ONE = np.float32(1)
+
+
 def sigmoid(values: Array) -> Array:
-    one = np.float32(1)
-    result: Array = one / (one + np.exp(-values))
-    return result
+    """1 / (1 + exp(-values)) in float32, in new memory."""
+    result: Array = np.negative(values)
+    np.exp(result, out=result)
+    result += ONE
+    return np.divide(ONE, result, out=result)
 
 
 def affine(points: Array, matrix: Array) -> Array:
