@@ -409,7 +409,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the two bundled scenes, scene.png and crowd.png.")
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    for name, people, index in (("scene", 1, 7), ("crowd", 5, 5)):
+    for name, people, index in (("scene", 1, 372), ("crowd", 5, 5)):
         write(draw(np.random.default_rng([ASSETS, index]), people, cut=False), folder / f"{name}.png")
 
 
