@@ -7,6 +7,7 @@ over input sets that fit the L2 cache (warm) or are rotated past it (cold), so t
 from __future__ import annotations
 
 import gc
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,7 +35,12 @@ def quiet() -> Iterator[None]:
 def interleaved(
     calls: dict[str, Callable[[int], Any]], sets: int, *, seconds: float, least: int = 5, most: int = 10_000
 ) -> dict[str, list[float]]:
-    """Seconds of each call by name. The calls take turns, in another order each round; call(i) works on input set i."""
+    """Seconds of each call by name; call(i) works on input set i.
+
+    The calls take turns in random order: threads of one that still spin slow down whatever comes next, so no call may
+    always follow the same other one.
+    """
+    order = random.Random(0)
     names = list(calls)
     times: dict[str, list[float]] = {name: [] for name in names}
     spent = dict.fromkeys(names, 0.0)
@@ -46,8 +52,8 @@ def interleaved(
             waiting = [name for name in names if turn < least or spent[name] < seconds]
             if not waiting:
                 break
-            first = turn % len(waiting)
-            for name in waiting[first:] + waiting[:first]:
+            order.shuffle(waiting)
+            for name in waiting:
                 start = time.perf_counter()
                 calls[name](turn % sets)
                 elapsed = time.perf_counter() - start
