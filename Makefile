@@ -42,7 +42,7 @@ $(VENV)/.test: setup.cfg | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.bench: setup.cfg | $(VENV)/bin/python
-	$(INSTALL) '.[bench,$(RUN_EXTRAS)]'
+	$(INSTALL) '.[bench,$(CUDA),$(RUN_EXTRAS)]'
 	touch $@
 
 $(VENV)/.lint: setup.cfg | $(VENV)/bin/python

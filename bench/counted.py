@@ -7,6 +7,7 @@ executor on one PoseNet frame, launches, bytes of heatmap read per byte of heatm
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from typing import Any
@@ -17,7 +18,7 @@ from posepost import _kernels, decode_posenet, posenet
 from tests.cases import VIEWS, dtype_of, quantization_for
 from tests.cuda_cpu.seam import ExecutorCuda, to_device
 
-from .resources import compile_for
+from .resources import compile_for, inner_loop
 
 SHAPE = (1, 17, 33, 33)  # PoseNet, 513 x 513 at stride 16
 VIEW_OF = {"PLANAR": "nchw", "INTERLEAVED": "nhwc", "STRIDED": "nchw_every_other_column"}
@@ -78,15 +79,17 @@ def host_time(*, with_out: bool, repeats: int = 20000) -> float:
     return statistics.median(times) / 1000
 
 
-def main() -> None:
+def table() -> None:
     archs = _kernels.ARCHITECTURES
     print(f"registers, spills: sm_{', '.join(map(str, archs))}; loads: heatmaps {SHAPE}, CPU executor")
     print(f"{'kernel':38} launches  bytes read  in 16-byte   registers  spilled  shared")
     print(f"{'':38}           per byte     loads                   bytes   bytes")
+    seconds = []
     for dtype, element in _kernels.ELEMENTS.items():
         for layout in _kernels.LAYOUTS:
             variant = _kernels.posenet(element, layout)
             compiled = [compile_for(variant, arch) for arch in archs]
+            seconds += [c.seconds for c in compiled]
             loads = counted(dtype, layout)
             registers = [c.registers for c in compiled]
             print(
@@ -95,8 +98,19 @@ def main() -> None:
                 f" {max(c.shared_bytes for c in compiled):7}"
             )
     posenet._plan.cache_clear()
-    print(f"\nPython time of one call up to the launch, median: {host_time(with_out=True):.1f} us with out=")
-    print("(without out= it is this and one allocation; measured with CuPy arrays on this machine's CPU)")
+    print(f"\nNVRTC compiles a kernel in {statistics.median(seconds):.2f} s (median), once: CuPy keeps it on disk")
+    print(f"Python of one call up to the launch: {host_time(with_out=True):.1f} us (median, with out=, CuPy arrays)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = {str(variant): variant for variant in _kernels.VARIANTS}
+    parser.add_argument("--sass", choices=names, metavar="KERNEL", help="its inner loop for sm_90: " + "; ".join(names))
+    arguments = parser.parse_args()
+    if arguments.sass:
+        print(inner_loop(compile_for(names[arguments.sass], 90).cubin))
+    else:
+        table()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,12 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
 from typing import NamedTuple
 
 from posepost import _kernels
@@ -18,6 +24,7 @@ class Compiled(NamedTuple):
     stack_bytes: int
     shared_bytes: int
     warnings: tuple[str, ...]
+    seconds: float
     cubin: bytes
 
 
@@ -36,7 +43,9 @@ def compile_for(variant: _kernels.Variant, architecture: int) -> Compiled:
     )
     log = io.StringIO()
     program = _NVRTCProgram(_kernels.source(variant.source), variant.source, method="cubin")
+    start = time.perf_counter()
     cubin, _ = program.compile(options, log)
+    seconds = time.perf_counter() - start
     text = log.getvalue()
 
     def number(pattern: str) -> int:
@@ -48,5 +57,31 @@ def compile_for(variant: _kernels.Variant, architecture: int) -> Compiled:
         stack_bytes=number(r"(\d+) bytes stack frame"),
         shared_bytes=number(r"(\d+) bytes smem"),
         warnings=tuple(line for line in text.splitlines() if "warning" in line.lower()),
-        cubin=cubin,
+        seconds=seconds,
+        cubin=cubin + b"\0",  # CuPy drops the last byte, which the disassembler misses
     )
+
+
+def inner_loop(cubin: bytes) -> str:
+    """SASS of the loop around the first 16-byte load, or why there is none.
+
+    nvdisasm comes with CUDA's toolkit or as the package nvidia-cuda-nvdisasm.
+    """
+    wheels = Path(sysconfig.get_path("purelib")).glob("nvidia/*/bin/nvdisasm")
+    tool = shutil.which("nvdisasm") or next(map(str, wheels), None)
+    if tool is None:
+        return "nvdisasm is not installed: pip install nvidia-cuda-nvdisasm"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        listing = subprocess.run([tool, "-c", file.name], capture_output=True, text=True, check=True).stdout
+    lines = [re.sub(r"\s*/\*[0-9a-f]+\*/\s*", "    ", line).rstrip() for line in listing.splitlines()]
+    load = next((n for n, line in enumerate(lines) if "LDG.E.128" in line), None)
+    if load is None:
+        return "no 16-byte load"
+    labels = {line.rstrip(":"): n for n, line in enumerate(lines) if line.endswith(":")}
+    for end in range(load, len(lines)):
+        back = re.search(r"BRA `\((\S+)\)", lines[end])
+        if back and labels.get(back[1], end) <= load:
+            return "\n".join(line for line in lines[labels[back[1]] : end + 1] if line.strip())
+    return "the load stands in no loop"

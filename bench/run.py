@@ -43,10 +43,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status or 2
     result = json.loads(target.read_text(encoding="utf-8"))
     print(terminal_table(result))
+    if DEVICE == "cpu":
+        count_kernels()
     report = target.with_suffix(".html")
     write_report([target], report)
     print(f"wrote {target} and {report}")
     return 0 if status == 0 else 1
+
+
+def count_kernels() -> None:
+    """Without a GPU: what can be counted of the kernels instead."""
+    try:
+        from .counted import table
+
+        table()
+        print("the inner loop of a kernel in SASS: python -m bench.counted --sass KERNEL\n")
+    except (ImportError, RuntimeError) as error:
+        print(f"kernels not counted ({error}): that needs the source checkout, g++ and posepost[cuda13]\n")
 
 
 if __name__ == "__main__":

@@ -87,11 +87,17 @@ def decode_posenet(
         )
     queue = _kernels.cuda.stream(device) if stream is None else _check.stream_pointer(stream)
     h, o = _view.view(heatmaps, "heatmaps", queue), _view.view(offsets, "offsets", queue)
-    scales = _check.quantization(quantization, {"heatmaps": h.form.dtype, "offsets": o.form.dtype})
-    _check.output_stride(output_stride)
-    plan = _plan(h.form, o.form, output_stride, layout, activation, scales)
-    _check.alignment(h, "heatmaps")
-    _check.alignment(o, "offsets")
+    quantized: _check.Quantization | None = None
+    if quantization is not None:
+        quantized = _check.quantization(quantization, {"heatmaps": h.form.dtype, "offsets": o.form.dtype})
+    try:
+        plan = _plan(h.form, o.form, output_stride, layout, activation, quantized)
+    except TypeError:
+        _check.output_stride(output_stride)  # a list cannot be looked up, and so was not checked there
+        raise
+    if (h.pointer | o.pointer) % plan.alignment:
+        _check.alignment(h, "heatmaps")
+        _check.alignment(o, "offsets")
     result = _new_result(plan, device, queue, h.library) if out is None else _given_result(out, plan, h.form, queue)
     origin = result.origin
     assert origin is not None
@@ -188,6 +194,7 @@ class Plan(NamedTuple):
     variant: _kernels.Variant
     grid: tuple[int, int]
     block: int
+    alignment: int  # bytes: the larger element
     workspace: int  # words of 8 bytes; 0: no two blocks share a tile
     blocks: Blocks
 
@@ -238,11 +245,14 @@ def _plan(
     output_stride: float,
     layout: str | None,
     activation: str | None,
-    scales: _check.Quantization,
+    quantized: _check.Quantization | None,
 ) -> Plan:
     _check.same_device(heatmaps, offsets, "offsets", "heatmaps")
     maps = _check.posenet_maps(heatmaps, offsets, layout)
+    _check.output_stride(output_stride)
     _check.activation(activation)
+    if quantized is None:
+        quantized = _check.quantization(None, {"heatmaps": heatmaps.dtype, "offsets": offsets.dtype})
     launch = choose(maps, heatmaps.dtype)
     if launch.tiles >= 2**31:
         raise ValueError(f"heatmaps must have fewer than 2**31 maps, got {maps.B} x {maps.K}")
@@ -255,7 +265,7 @@ def _plan(
     params["offset_element"] = list(_kernels.ELEMENTS).index(offsets.dtype)
     params["sigmoid"] = activation == "sigmoid"
     params["output_stride"] = output_stride
-    for name, scale, zero in scales:
+    for name, scale, zero in quantized:
         prefix = name.removesuffix("s")
         params[f"{prefix}_scale"], params[f"{prefix}_zero"] = scale, zero
     return Plan(
@@ -263,6 +273,7 @@ def _plan(
         variant=_kernels.posenet(_kernels.ELEMENTS[heatmaps.dtype], launch.layout),
         grid=(launch.tiles, launch.splits),
         block=launch.block,
+        alignment=max(_view.ITEMSIZE[heatmaps.dtype], _view.ITEMSIZE[offsets.dtype]),
         workspace=0 if launch.splits == 1 else maps.B * maps.K + -(-launch.tiles // 2),
         blocks=Blocks(params),
     )

@@ -242,7 +242,8 @@ def test_torch_on_a_device(cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPat
             got = posepost.decode_posenet(*put, output_stride=8)
             assert isinstance(got.keypoints, torch.Tensor)
             assert cpu_cuda.waits == waits
-            assert torch.recorded == [STREAM] * waits.count((STREAM, 0x70))  # the allocator keeps the inputs until we have read
+            # the allocator keeps the inputs until posepost's stream has read them
+            assert torch.recorded == [STREAM] * waits.count((STREAM, 0x70))
             result = got.numpy()
         np.testing.assert_array_equal(result.keypoints, expected.keypoints)
         np.testing.assert_array_equal(result.scores, expected.scores)

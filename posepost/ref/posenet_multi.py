@@ -401,7 +401,7 @@ def _decode(plan: Plan, images: list[Array], max_poses: int) -> tuple[Array, Arr
 Walk = Callable[[Array], tuple[Array, Array]]
 """Candidates (n,) -> all their keypoints (2, 17, n) as (y, x) and scores (17, n), in COCO's order."""
 
-FIRST_CHUNK, LARGEST_CHUNK = 32, 256  # candidates that are walked at a time
+CHUNK = 128  # candidates that are walked at a time: bounds the memory, and walks few that an accepted pose suppresses
 
 
 def _accept(
@@ -413,9 +413,9 @@ def _accept(
     accepted pose, has to reach `plan.least_pose`.
     """
     points, scores = np.empty((2, KEYPOINTS, 0), np.float32), np.empty((KEYPOINTS, 0), np.float32)
-    rest, chunk = np.arange(len(k)), FIRST_CHUNK
+    rest = np.arange(len(k))
     while len(rest) and points.shape[2] < max_poses:
-        now, rest, chunk = rest[:chunk], rest[chunk:], min(2 * chunk, LARGEST_CHUNK)
+        now, rest = rest[:CHUNK], rest[CHUNK:]
         walked, walked_scores = walk(now)
         roots, of = places[:, now], k[now]
         passed = np.zeros(len(now), bool)
