@@ -131,6 +131,13 @@ def test_a_plateau() -> None:
     assert find_peaks(maps, threshold=0.5, max_peaks=5, plateau="none", activation=None).count.tolist() == [[0]]
 
 
+def test_a_lonely_cell_is_a_peak_whatever_its_value() -> None:
+    for dtype, lowest in (("uint8", 0), ("int8", -128)):
+        maps = np.full((1, 1, 1), lowest, dtype)
+        options = {"threshold": -1000, "max_peaks": 1, "activation": None, "quantization": {"heatmaps": (1, 0)}}
+        assert find_peaks(maps, plateau="none", **options).count.tolist() == [[1]]
+
+
 def test_nan_hides_its_neighbours() -> None:
     maps = np.zeros((1, 5, 5), np.float32)
     maps[0, 2, 2], maps[0, 2, 3], maps[0, 2, 0] = np.nan, 9, 3

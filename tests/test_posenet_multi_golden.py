@@ -74,7 +74,8 @@ class Loops:
         return 1 / (1 + np.exp(-value)) if self.sigmoid else value
 
     def near(self, a: tuple[float, float], b: tuple[float, float]) -> bool:
-        return (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 <= self.radius**2
+        dy, dx = a[0] - b[0], a[1] - b[1]
+        return dy * dy + dx * dx <= self.radius * self.radius
 
     def edges(self, root: int) -> Iterator[tuple[int, int, int, bool]]:
         """(edge, from, to, forward) in the order in which tfjs follows them."""
@@ -89,12 +90,14 @@ class Loops:
     # tfjs, pytorch
 
     def cell(self, p: tuple[float, float]) -> tuple[int, int]:
-        rounded = [round(v / self.stride) if self.mode == "pytorch" else math.floor(v / self.stride + 0.5) for v in p]
+        half = self.number(0.5)
+        rounded = [round(v / self.stride) if self.mode == "pytorch" else math.floor(v / self.stride + half) for v in p]
         return min(max(rounded[0], 0), self.H - 1), min(max(rounded[1], 0), self.W - 1)
 
     def place(self, cell: tuple[int, int], k: int) -> tuple[float, float]:
         y, x = cell
-        return y * self.stride + self.offset[y, x, k], x * self.stride + self.offset[y, x, self.K + k]
+        at_y, at_x = self.number(y) * self.stride, self.number(x) * self.stride
+        return at_y + self.offset[y, x, k], at_x + self.offset[y, x, self.K + k]
 
     def nearest(self, root: tuple[float, int, int, int]) -> tuple[dict, dict]:
         value, y, x, k = root
@@ -112,7 +115,7 @@ class Loops:
             points[target] = q
             scores[target] = self.score(self.heat[(*(before if self.mode == "pytorch" else self.cell(q)), target)])
         for other in set(range(17)) - set(points):
-            points[other], scores[other] = (0.0, 0.0), 0.0
+            points[other], scores[other] = (self.number(0), self.number(0)), self.number(0)
         return points, scores
 
     # coral, edgetpu
@@ -124,15 +127,17 @@ class Loops:
         y, x = math.floor(p[0]), math.floor(p[1])
         fy, fx = p[0] - self.number(y), p[1] - self.number(x)
 
+        one = self.number(1)
+
         def row(y: int) -> float:
             left = array[y, x, channel]
-            return left if fx == 0 else left * (1 - fx) + array[y, x + 1, channel] * fx
+            return left if fx == 0 else left * (one - fx) + array[y, x + 1, channel] * fx
 
-        return row(y) if fy == 0 else row(y) * (1 - fy) + row(y + 1) * fy
+        return row(y) if fy == 0 else row(y) * (one - fy) + row(y + 1) * fy
 
     def interpolated(self, root: tuple[float, int, int, int]) -> tuple[dict, dict]:
         _, y, x, k = root
-        points = {k: self.clamp(y + self.offset[y, x, k], x + self.offset[y, x, 17 + k])}
+        points = {k: self.clamp(self.number(y) + self.offset[y, x, k], self.number(x) + self.offset[y, x, 17 + k])}
         for edge, source, target, forward in self.edges(k):
             p = points[source]
             array, channels = (self.forward if forward else self.backward), (edge, 16 + edge)
@@ -170,7 +175,7 @@ class Loops:
             value, y, x, k = root
             start = self.place((y, x), k)
             if coral:
-                start = self.clamp(y + self.offset[y, x, k], x + self.offset[y, x, 17 + k])
+                start = self.clamp(self.number(y) + self.offset[y, x, k], self.number(x) + self.offset[y, x, 17 + k])
             if any(self.near(q[k], start) for q, _ in poses):
                 continue
             pose = self.interpolated(root) if coral else self.nearest(root)
@@ -193,7 +198,7 @@ class Loops:
         return self.array(poses), np.array(means), values
 
     def array(self, poses: list[tuple[dict, dict]]) -> np.ndarray:
-        scale = self.stride if self.mode in ("coral", "edgetpu") else 1
+        scale = self.stride if self.mode in ("coral", "edgetpu") else self.number(1)
         rows = [[(q[k][1] * scale, q[k][0] * scale, s[k]) for k in range(17)] for q, s in poses]
         return np.array(rows).reshape(-1, 17, 3)
 
@@ -441,23 +446,25 @@ def test_modes_without_golden_files(shared: Path, case: str, mode: str) -> None:
 # ---- without golden data
 
 
-def random_maps(seed: int, H: int = 9, W: int = 12, ties: bool = False) -> list[np.ndarray]:
+def random_maps(seed: int, H: int = 9, W: int = 12, kind: str = "distinct") -> list[np.ndarray]:
     """Scores, offsets and displacements (H, W, C) of a crowd that makes no sense: every rule comes into play."""
     rng = np.random.default_rng(seed)
     scores = rng.random((H, W, 17), np.float32)
-    if ties:
+    if kind == "ties":
         scores = np.round(scores * 8) / 8
+    if kind == "negative too":
+        scores = 3 * scores - 1
     fields = [rng.normal(0, size, (H, W, 2 * n)).astype(np.float32) for size, n in ((6, 17), (40, 16), (40, 16))]
     return [scores, *fields]
 
 
-@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("kind", ["distinct", "ties", "negative too"])
 @pytest.mark.parametrize("mode", MODES)
-def test_the_rules_as_loops_give_the_same_bits(mode: str, ties: bool) -> None:
+def test_the_rules_as_loops_give_the_same_bits(mode: str, kind: str) -> None:
     """Without an exponential every position and score is the documented float32 arithmetic, operation by operation."""
     poses = 0
     for seed in range(6):
-        maps = random_maps(seed, ties=ties)
+        maps = random_maps(seed, kind=kind)
         stride, radius, most, threshold = (8, 16, 12.5)[seed % 3], (20, 9, 0)[seed % 3], (20, 7)[seed % 2], 0.45
         got = decode_posenet_multi(
             *maps,
@@ -519,6 +526,18 @@ def test_two_drawn_figures(mode: str) -> None:
         np.testing.assert_allclose(points, truth, rtol=0, atol=1e-3)
     assert got.scores[0, :2].min() > 0.7
     assert not any(array[0, 2:].any() for array in got[:3])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_keypoints_on_cells_beside_minus_infinity(mode: str) -> None:
+    """Between cells -inf counts only with a weight above 0."""
+    truth = figure(96, 48, 16)
+    maps = draw([truth], 30, 14, 16)
+    maps[0][maps[0] < 4] = -np.inf
+    got = decode_posenet_multi(*maps, output_stride=16, mode=mode)
+    assert got.count.tolist() == [1]
+    np.testing.assert_array_equal(got.keypoints[0, 0], truth)
+    np.testing.assert_allclose(got.keypoint_scores[0, 0], 1 / (1 + np.exp(-4)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -648,8 +667,9 @@ def test_types(dtype: str, mode: str) -> None:
 
 def test_out_and_transform() -> None:
     batch = [np.stack(arrays) for arrays in zip(random_maps(9), random_maps(10))]
-    options = {"output_stride": 8, "activation": None, "max_poses": 6}
+    options = {"output_stride": 8, "activation": None, "max_poses": 300}
     plain = decode_posenet_multi(*batch, **options)
+    assert (plain.count < 300).all()
     out = Poses(*(np.full_like(array, 7) for array in plain))
     got = decode_posenet_multi(*batch, out=out, **options)
     assert all(a is b for a, b in zip(got, out))
