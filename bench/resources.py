@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import shutil
@@ -30,23 +31,10 @@ class Compiled(NamedTuple):
 
 def compile_for(variant: _kernels.Variant, architecture: int) -> Compiled:
     """Compile one instantiation for sm_<architecture> as RawModule would."""
-    from cupy._core.core import assemble_cupy_compiler_options
-    from cupy.cuda.compiler import _NVRTCProgram  # CuPy's public way asks the driver for a device first
-
-    options = (
-        *assemble_cupy_compiler_options(_kernels.OPTIONS + variant.options),
-        "-ftz=true",  # RawModule adds it behind all others
-        f"-arch=sm_{architecture}",
-        "--device-as-default-execution-space",
-        "--ptxas-options=-v",
-        "--ptxas-options=--warn-on-spills",
-    )
-    log = io.StringIO()
-    program = _NVRTCProgram(_kernels.source(variant.source), variant.source, method="cubin")
-    start = time.perf_counter()
-    cubin, _ = program.compile(options, log)
-    seconds = time.perf_counter() - start
-    text = log.getvalue()
+    cubin, log, seconds = _compile(variant.source, variant.options, architecture)
+    # ptxas reports function by function; a source may hold several
+    functions = re.split(r"Compiling entry function '", log)
+    text = next(function for function in functions if function.startswith(f"{variant.entry}'"))
 
     def number(pattern: str) -> int:
         return sum(int(found) for found in re.findall(pattern, text))
@@ -56,10 +44,31 @@ def compile_for(variant: _kernels.Variant, architecture: int) -> Compiled:
         spilled_bytes=number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads"),
         stack_bytes=number(r"(\d+) bytes stack frame"),
         shared_bytes=number(r"(\d+) bytes smem"),
-        warnings=tuple(line for line in text.splitlines() if "warning" in line.lower()),
+        warnings=tuple(line for line in log.splitlines() if "warning" in line.lower()),
         seconds=seconds,
-        cubin=cubin + b"\0",  # CuPy drops the last byte, which the disassembler misses
+        cubin=cubin,
     )
+
+
+@functools.lru_cache(maxsize=16)  # the kernels of one source follow each other
+def _compile(source: str, defines: tuple[str, ...], architecture: int) -> tuple[bytes, str, float]:
+    from cupy._core.core import assemble_cupy_compiler_options
+    from cupy.cuda.compiler import _NVRTCProgram  # CuPy's public way asks the driver for a device first
+
+    options = (
+        *assemble_cupy_compiler_options(_kernels.OPTIONS + defines),
+        "-ftz=true",  # RawModule adds it behind all others
+        f"-arch=sm_{architecture}",
+        "--device-as-default-execution-space",
+        "--ptxas-options=-v",
+        "--ptxas-options=--warn-on-spills",
+    )
+    log = io.StringIO()
+    program = _NVRTCProgram(_kernels.source(source), source, method="cubin")
+    start = time.perf_counter()
+    cubin, _ = program.compile(options, log)
+    seconds = time.perf_counter() - start
+    return cubin + b"\0", log.getvalue(), seconds  # CuPy drops the last byte, which the disassembler misses
 
 
 def inner_loop(cubin: bytes) -> str:

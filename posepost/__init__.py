@@ -4,8 +4,9 @@ Only the keypoints, 12 bytes each, cross the bus. The same call on host arrays r
 """
 
 from .posenet import decode_posenet
-from .types import Keypoints, pinned
+from .posenet_multi import decode_posenet_multi
+from .types import Keypoints, Poses, pinned
 
 __version__ = "0.1.0"
 
-__all__ = ["Keypoints", "decode_posenet", "pinned"]
+__all__ = ["Keypoints", "Poses", "decode_posenet", "decode_posenet_multi", "pinned"]

@@ -79,8 +79,8 @@ def posenet_maps(heatmaps: Form, offsets: Form, layout: str | None) -> Maps:
         )
     if o[channel] != 2 * h[channel]:
         raise ValueError(f"offsets must have twice the channels of heatmaps, got {o[channel]} and {h[channel]}")
-    (B, K, H, W), heatmap_strides = _channels_first(heatmaps, layout)
-    _, offset_strides = _channels_first(offsets, layout)
+    (B, K, H, W), heatmap_strides = channels_first(heatmaps, layout)
+    _, offset_strides = channels_first(offsets, layout)
     if H * W >= 2**32:
         raise ValueError(f"heatmaps must have fewer than 2**32 cells a map, got {H} x {W}")
     return Maps(layout, B, K, H, W, heatmap_strides, offset_strides)
@@ -95,7 +95,7 @@ def _find_layout(h: tuple[int, ...], o: tuple[int, ...]) -> str:
     raise ValueError(f"offsets must match heatmaps in all axes but the channels, got shapes {o} and {h}")
 
 
-def _channels_first(form: Form, layout: str) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
+def channels_first(form: Form, layout: str) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
     shape, strides = form.shape, form.strides
     if len(shape) == 3:
         shape, strides = (1, *shape), (0, *strides)

@@ -48,7 +48,17 @@ def posenet(element: str, layout: str) -> Variant:
     return Variant("posenet.cu", "decode_posenet", (("ELEMENT", element), ("LAYOUT", layout)))
 
 
-VARIANTS = tuple(posenet(element, layout) for element, layout in itertools.product(ELEMENTS.values(), LAYOUTS))
+MULTI_ENTRIES = ("find_roots", "walk_roots", "accept_poses")
+
+
+def posenet_multi(element: str, entry: str) -> Variant:
+    return Variant("posenet_multi.cu", entry, (("ELEMENT", element),))
+
+
+VARIANTS = (
+    *(posenet(element, layout) for element, layout in itertools.product(ELEMENTS.values(), LAYOUTS)),
+    *(posenet_multi(element, entry) for element, entry in itertools.product(ELEMENTS.values(), MULTI_ENTRIES)),
+)
 """Every instantiation there is: what the compile tests and `posepost warmup` go through."""
 
 
@@ -215,7 +225,9 @@ def kernel(variant: Variant) -> Any:
     return cuda.compile(variant)
 
 
-_workspaces: dict[tuple[int, int, int], list[Any]] = {}
+_Store = dict[tuple[int, int, int], list[Any]]
+_workspaces: _Store = {}
+_scratch: _Store = {}
 _workspaces_lock = threading.Lock()
 _PER_THREAD_STREAM = 2  # CUDA's per-thread default stream: the same number is another stream in each thread
 
@@ -225,9 +237,18 @@ def workspace(words: int, device: int, stream: int) -> int:
 
     Launches on one stream follow each other, so they share it; launches on two streams may overlap, so they must not.
     """
+    return _grown(_workspaces, words, device, stream)
+
+
+def scratch(words: int, device: int, stream: int) -> int:
+    """The like of `workspace` for kernels that write before they read: its contents are anything."""
+    return _grown(_scratch, words, device, stream)
+
+
+def _grown(store: _Store, words: int, device: int, stream: int) -> int:
     key = (device, stream, threading.get_ident() if stream == _PER_THREAD_STREAM else 0)
     with _workspaces_lock:
-        grown = _workspaces.setdefault(key, [])  # smaller ones stay: a captured graph may hold their address
+        grown = store.setdefault(key, [])  # smaller ones stay: a captured graph may hold their address
         if not grown or grown[-1].size < words:
             grown.append(cuda.zeros(max(4096, 1 << (words - 1).bit_length()), device, stream))
         return int(grown[-1].data.ptr)

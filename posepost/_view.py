@@ -270,6 +270,11 @@ def empty(floats: int, ordinal: int, stream: int, library: str) -> tuple[Array, 
     return array, array.data.ptr
 
 
+def as_int32(array: Array, library: str) -> Array:
+    """float32 device memory of `empty` seen as int32."""
+    return array.view(sys.modules["torch"].int32) if library == "torch" else array.view(np.int32)
+
+
 def hand_over(arrays: tuple[Array, ...], ordinal: int, stream: int, library: str) -> tuple[Array, ...]:
     """Results that `stream` is still to write, in the input's library, ordered before that library's next work."""
     if library == "torch":

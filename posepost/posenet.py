@@ -104,7 +104,7 @@ def decode_posenet(
 
     B, K = plan.shape
     words, params = plan.blocks.take()
-    matrices = _set_transform(params, transform, h.form, B, queue)
+    matrices = set_transform(params, transform, h.form, B, queue)
     if B:
         best = _kernels.workspace(plan.workspace, device, queue) if plan.workspace else 0
         rows = matrices.pointer if matrices else 0
@@ -135,7 +135,7 @@ def _given_result(out: tuple[_view.Array, _view.Array], plan: Plan, reference: _
     return on_device(*out, origin._replace(stream=queue))
 
 
-def _set_transform(params: Any, transform: Any, reference: _view.Form, rows: int, queue: int) -> _view.View | None:
+def set_transform(params: Any, transform: Any, reference: _view.Form, rows: int, queue: int) -> _view.View | None:
     """Put one host matrix into the parameter block, or return the rows on the device, to be held until the launch."""
     if transform is None:
         params["affine"] = NO_MATRIX

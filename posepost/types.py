@@ -54,6 +54,36 @@ class Keypoints(_Keypoints):
         return Keypoints(flat[:points].reshape(self.keypoints.shape), flat[points:].reshape(self.scores.shape))
 
 
+class _Poses(NamedTuple):
+    keypoints: _view.Array
+    keypoint_scores: _view.Array
+    scores: _view.Array
+    count: _view.Array
+
+
+class Poses(_Poses):
+    """Everybody in each image: B images, room for P people of K keypoints.
+
+    keypoints : (B, P, K, 2) float32
+        (x, y), x to the right, y down, in pixels of the network's input unless a `transform` maps them further.
+    keypoint_scores : (B, P, K) float32
+    scores : (B, P) float32
+        Score of each pose.
+    count : (B,) int32
+        How many poses stand in each image. Rows from there on are zero.
+
+    Unpacks as a tuple. The arrays live where the decoder's input lived, in the input's library; on a device the stream
+    of the call may still be writing them, which `.numpy()` waits for.
+    """
+
+    stream: int | None = None
+    """Pointer of the stream that writes the arrays; None on the host."""
+
+    def numpy(self) -> Poses:
+        """The same poses as NumPy arrays. The one method that waits."""
+        return Poses(*(_view.download(array, self.stream) for array in self))
+
+
 def pinned(B: int, K: int, *, device: int = 0) -> Keypoints:
     """Host memory for `out=` that the kernel writes itself: no copy call, one wait.
 

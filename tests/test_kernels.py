@@ -14,19 +14,20 @@ from .cuda_cpu import executor
 from .cuda_cpu.seam import ExecutorCuda
 
 
-@pytest.mark.parametrize("architecture", _kernels.ARCHITECTURES)
 @pytest.mark.parametrize("variant", _kernels.VARIANTS, ids=str)
+@pytest.mark.parametrize("architecture", _kernels.ARCHITECTURES)
 def test_compiles_without_spills(variant: _kernels.Variant, architecture: int) -> None:
     pytest.importorskip("cupy", reason="CuPy brings NVRTC's options: pip install posepost[cuda13]")
     compiled = compile_for(variant, architecture)
     assert compiled.cubin[:4] == b"\x7fELF"
-    assert 0 < compiled.registers <= 128  # two blocks of 256 threads fit an SM
+    # two blocks of 256 threads fit an SM; accept_poses, one block an image, may fill it alone
+    assert 0 < compiled.registers <= (255 if variant.entry == "accept_poses" else 128)
     assert compiled.shared_bytes <= 48 * 1024
     assert (compiled.spilled_bytes, compiled.stack_bytes, compiled.warnings) == (0, 0, ())
 
 
 def test_every_variant_is_listed_once() -> None:
-    assert len(set(_kernels.VARIANTS)) == len(_kernels.VARIANTS) == 15
+    assert len(set(_kernels.VARIANTS)) == len(_kernels.VARIANTS) == 30
 
 
 def test_parameter_struct_is_laid_out_as_in_the_source() -> None:

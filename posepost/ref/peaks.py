@@ -174,7 +174,7 @@ def _prepare(
         raise ValueError(f"window must be odd, got {window}")
     if plateau not in ("all", "none"):
         raise ValueError(f'plateau must be "all" or "none", got {plateau!r}')
-    shape, _ = _check._channels_first(heatmaps, layout)
+    shape, _ = _check.channels_first(heatmaps, layout)
     scales = {name: (np.float32(scale), np.float32(zero)) for name, scale, zero in quantized}
     return _Plan(shape, layout, least_raw(threshold, activation, heatmaps.dtype, scales.get("heatmaps")), scales)
 

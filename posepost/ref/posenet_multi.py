@@ -11,36 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _check, _view
+from ..types import Poses
 from .peaks import activated, check_count, check_threshold, comparable, is_peak, least_raw, number, outputs
 from .posenet import Scales, affine, dequantize
 
 Array = np.ndarray[Any, Any]
-
-
-class _Poses(NamedTuple):
-    keypoints: _view.Array
-    keypoint_scores: _view.Array
-    scores: _view.Array
-    count: _view.Array
-
-
-class Poses(_Poses):
-    """Everybody in each image: B images, room for P people of K keypoints.
-
-    keypoints : (B, P, K, 2) float32
-        (x, y), x to the right, y down, in pixels of the network's input unless a `transform` maps them further.
-    keypoint_scores : (B, P, K) float32
-    scores : (B, P) float32
-        Score of each pose.
-    count : (B,) int32
-        How many poses stand in each image. Rows from there on are zero.
-
-    Unpacks as a tuple. The arrays live where the decoder's input lived, in the input's library.
-    """
-
-    def numpy(self) -> Poses:
-        """The same poses as NumPy arrays."""
-        return Poses(*(_view.download(array, None) for array in self))
 
 
 EDGES = (
@@ -331,8 +306,8 @@ def _prepare(
     maps = multi_maps(heatmaps, offsets, displacement_fwd, displacement_bwd, layout)
     scales: Scales = {name: (np.float32(scale), np.float32(zero)) for name, scale, zero in quantized}
     coral = mode in ("coral", "edgetpu")
-    _, fwd = _check._channels_first(displacement_fwd, maps.layout)
-    _, bwd = _check._channels_first(displacement_bwd, maps.layout)
+    _, fwd = _check.channels_first(displacement_fwd, maps.layout)
+    _, bwd = _check.channels_first(displacement_bwd, maps.layout)
     margin = 1e-6 if coral and activation == "sigmoid" else 0.0
     radius = nms_radius / output_stride if coral else nms_radius
     coco = np.array(BY_DEPTH)

@@ -1,0 +1,306 @@
+"""PoseNet for several people: local maxima, walks along the skeleton, acceptance, in three launches."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _check, _kernels, _view, ref
+from .posenet import NO_MATRIX, Blocks, set_transform
+from .ref.peaks import least_raw, outputs
+from .ref.posenet_multi import KEYPOINTS, LEAST_POSE_SCORE, MODES, REFINEMENTS, check_options, multi_maps
+from .types import Poses
+
+ARGUMENTS = ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd")
+
+
+def decode_posenet_multi(
+    heatmaps: _view.Array,
+    offsets: _view.Array,
+    displacement_fwd: _view.Array,
+    displacement_bwd: _view.Array,
+    *,
+    output_stride: float,
+    max_poses: int = 20,
+    score_threshold: float = 0.5,
+    nms_radius: float = 20.0,
+    mode: str = "tfjs",
+    refinement_steps: int | None = None,
+    layout: str | None = None,
+    activation: str | None = "sigmoid",
+    quantization: dict[str, tuple[float, int]] | None = None,
+    transform: Any = None,
+    out: tuple[_view.Array, _view.Array, _view.Array, _view.Array] | None = None,
+    stream: Any = None,
+) -> Poses:
+    """Decode PoseNet's four outputs into everybody in each image.
+
+    B images, K = 17 keypoints, E = 16 edges of PoseNet's skeleton, maps of H rows and W columns, P = `max_poses`.
+
+    Parameters
+    ----------
+    heatmaps : (B, K, H, W) or (B, H, W, K), float32, float16, bfloat16, uint8 or int8
+        Confidence maps. Any strides but negative ones, no copy. Without B it is a batch of one.
+    offsets : (B, 2K, H, W) or (B, H, W, 2K), any of the same types
+        Pixels of the network's input to add to a cell's place: all y channels, then all x channels.
+    displacement_fwd, displacement_bwd : (B, 2E, H, W) or (B, H, W, 2E), any of the same types
+        Pixels from the parent of each edge to its child, and from the child to its parent: y channels, then x.
+    output_stride : float
+        Pixels of the network's input from one cell to the next: 8, 16, 32.
+    max_poses : int
+        Poses an image, at most.
+    score_threshold : float
+        Least score of a root, from 0 to 1. In modes "coral" and "edgetpu" also of a pose.
+    nms_radius : float
+        Pixels of the network's input. A root so near to the same keypoint of an accepted pose starts none.
+    mode : "tfjs", "pytorch", "coral" or "edgetpu"
+        Which peer's rules: see Notes.
+    refinement_steps : int
+        How often an offset is followed after a displacement, in modes "coral" and "edgetpu"; None: 5, as Coral's
+        operator. The others have a fixed number.
+    layout : "NCHW", "NHWC" or None
+        None finds it: only along the channels have the offsets twice the size.
+    activation : "sigmoid" or None
+        "sigmoid": the maps are logits and scores go through a sigmoid. None: the maps are scores already.
+        "tfjs" and "pytorch" read the maps at cells only, so that both give the same poses unless logits saturate;
+        "coral" and "edgetpu" interpolate what was given, and Coral gives logits.
+    quantization : dict of argument name to (scale, zero_point)
+        For each integer tensor; value = (q - zero_point) * scale. Peaks are found on the raw integers.
+    transform : (2, 3) or (B, 2, 3), float32 on the device, or any real type on the host
+        Affine map of (x, y, 1) from pixels of the input on to the image.
+    out : Poses or (keypoints, keypoint_scores, scores, count)
+        Where to write: C-contiguous. count is int32, the others float32.
+    stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
+        Where the three launches go; None: CuPy's current stream on the input's device. No meaning for host arrays.
+
+    Returns
+    -------
+    Poses
+        keypoints (B, P, K, 2) as (x, y), keypoint_scores (B, P, K), scores (B, P), count (B,), zero from count on.
+        In order of acceptance for "tfjs" and "pytorch", by falling score for "coral" and "edgetpu".
+
+    Raises
+    ------
+    TypeError for objects and dtypes, ValueError for shapes, ranges and devices. Each names the argument, the rule and
+    what it got.
+
+    Notes
+    -----
+    Roots: cells that reach the threshold and have no larger neighbour in their 3x3 window, clipped at the borders, on
+    each map; equal neighbours are all roots. The comparison is that of `find_peaks`: exact, and before any
+    exponential. Roots are taken in order of value as given, largest first; equal values by y, then x, then k.
+    A NaN cell, a cell beside NaN and a cell of -inf are no roots.
+
+    Suppression: root r of keypoint k starts no pose if an accepted pose q has dy * dy + dx * dx <= radius * radius,
+    dy and dx from q's keypoint k to r. NaN is never near.
+
+    Skeleton: from the root up to the nose, then down every edge that leads to a keypoint not yet known. A keypoint's
+    place depends on its path from the root alone, never on accepted poses.
+
+    float32 arithmetic, each operation rounded, in the order written; s = output_stride, (y, x) pairs alike.
+    cell(p) = floor(min(max(p / s + 0.5, 0), size - 1)); max and min as fmaxf and fminf, so that NaN becomes cell 0 and
+    infinity the last cell. place(c, k) = c * s + offset[k, c].
+
+    "tfjs": root place(c, k), score of its cell c. A step from p to keypoint t: q = p + D[cell(p)]; twice q =
+    place(cell(q), t); score of cell(q).
+    "pytorch": cell(p) rounds half to even, rint(min(max(p / s, 0), size - 1)); one refinement q = place(c, t) with c =
+    cell(q), score of that c. Behind a keypoint whose score is not above 0 keypoints and scores are 0. A pose is
+    accepted if its score is at least 0.5; one that is not neither counts nor suppresses.
+    Score of a pose in both: (((s_0 + s_1) + ...) + s_16) / 17 where s_k counts as 0 if an earlier accepted pose has its
+    keypoint k within the radius.
+
+    "coral": in cells, i.e. offsets and displacements times 1 / s, radius / s. clamp(p) = min(max(p, 0), size - 1) as
+    above. Root clamp(c + offset[k, c]); a step: q = clamp(p + D(p)), then `refinement_steps` times q = clamp(q +
+    offset(q)[t]); score of t, and of the root, at the final q. Maps are read between cells: with i = floor(q), f = q -
+    i, g = 1 - f: rows first, a * g + b * f along x, then along y; where f = 0 the result is a, whatever b is. The
+    threshold gets 1e-6 added before it becomes a logit. A pose is accepted if the mean of its 17 scores is at least
+    `score_threshold`; one that is not neither counts nor suppresses. At the end poses are sorted by that mean, a
+    keypoint near the same keypoint of a better one counts 0 in a second mean as above, poses are sorted by that and
+    those below the threshold dropped; both sorts keep the order of equal means. Pixels = cells * s.
+    "edgetpu": as "coral", but the displacement from the left eye to the nose is read from channels 16 (forward, x of
+    edge 0) and 0 (backward, y of edge 0) of the displacements, as edgetpu does in error.
+
+    Infinite and NaN displacements and offsets give what these formulas give; places in pixels ("tfjs", "pytorch") can
+    then be infinite or NaN, cells never leave the map.
+
+    Source: tensorflow/tfjs-models@18a7342 posenet/src/multi_pose; rwightman/posenet-pytorch posenet/decode_multi.py;
+    google-coral/libcoral@6589d0b coral/pose_estimation/posenet_decoder.cc; google-coral/edgetpu@5020de9
+    src/cpp/posenet/posenet_decoder.cc.
+    """
+    device = _view.device(heatmaps, "heatmaps")
+    if device is None:
+        return ref.decode_posenet_multi(
+            heatmaps,
+            offsets,
+            displacement_fwd,
+            displacement_bwd,
+            output_stride=output_stride,
+            max_poses=max_poses,
+            score_threshold=score_threshold,
+            nms_radius=nms_radius,
+            mode=mode,
+            refinement_steps=refinement_steps,
+            layout=layout,
+            activation=activation,
+            quantization=quantization,
+            transform=transform,
+            out=out,
+            stream=stream,
+        )
+    queue = _kernels.cuda.stream(device) if stream is None else _check.stream_pointer(stream)
+    tensors = (heatmaps, offsets, displacement_fwd, displacement_bwd)
+    views = [_view.view(array, name, queue) for array, name in zip(tensors, ARGUMENTS)]
+    forms = [view.form for view in views]
+    quantized = _check.quantization(quantization, {name: form.dtype for name, form in zip(ARGUMENTS, forms)})
+    _check.output_stride(output_stride)
+    check_options(max_poses, score_threshold, nms_radius, mode, refinement_steps)
+    numbers = (float(output_stride), int(max_poses), float(score_threshold), float(nms_radius))
+    plan = _plan(*forms, *numbers, mode, refinement_steps, layout, activation, quantized)
+    for view, name in zip(views, ARGUMENTS):
+        _check.alignment(view, name)
+
+    B, P = plan.B, int(max_poses)
+    shapes = {
+        "keypoints": ((B, P, KEYPOINTS, 2), "float32"),
+        "keypoint_scores": ((B, P, KEYPOINTS), "float32"),
+        "scores": ((B, P), "float32"),
+        "count": ((B,), "int32"),
+    }
+    if out is None:
+        sizes = [int(np.prod(shape)) for shape, _ in shapes.values()]
+        memory, address = _view.empty(sum(sizes), device, queue, views[0].library)
+        ends = np.cumsum(sizes).tolist()
+        parts = [memory[end - size : end].reshape(shape) for end, size, (shape, _) in zip(ends, sizes, shapes.values())]
+        arrays = (*parts[:3], _view.as_int32(parts[3], views[0].library))
+        addresses = [address + 4 * (end - size) for end, size in zip(ends, sizes)]
+        library = views[0].library
+    else:
+        given = outputs(out, shapes, forms[0])
+        arrays, addresses, library = tuple(out), [view.pointer for view in given], given[0].library
+
+    words, params = plan.blocks.take()
+    matrices = set_transform(params, transform, forms[0], B, queue)
+    if B:
+        sections = np.concatenate([[0], np.cumsum(plan.scratch)]).tolist()
+        start = _kernels.scratch(sections[-1], device, queue)
+        found = _kernels.workspace(-(-B // 2), device, queue)
+        pointers = [view.pointer for view in views] + [matrices.pointer if matrices else 0, *addresses]
+        pointers += [start + 8 * section for section in sections[:-1]] + [found]
+        words[: len(pointers)] = pointers
+        for entry, grid in plan.launches:
+            kernel = _kernels.kernel(_kernels.posenet_multi(plan.element, entry))
+            _kernels.cuda.launch(kernel, grid, _kernels.THREADS, params, device, queue)
+    plan.blocks.give_back(words, params)
+    result = Poses(*_view.hand_over(arrays, device, queue, library))
+    result.stream = queue
+    return result
+
+
+WALKED = 1024  # roots of an image whose walks are kept; those behind are walked when their turn comes
+
+
+class Plan(NamedTuple):
+    """All of a call that does not change from frame to frame."""
+
+    B: int
+    element: str
+    launches: tuple[tuple[str, tuple[int, int]], ...]  # entry, grid
+    scratch: tuple[int, ...]  # words of 8 bytes: roots, root_places, walks, accepted, means
+    blocks: Blocks
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(
+    heatmaps: _view.Form,
+    offsets: _view.Form,
+    displacement_fwd: _view.Form,
+    displacement_bwd: _view.Form,
+    output_stride: float,
+    max_poses: int,
+    score_threshold: float,
+    nms_radius: float,
+    mode: str,
+    refinement_steps: int | None,
+    layout: str | None,
+    activation: str | None,
+    quantized: _check.Quantization,
+) -> Plan:
+    _check.activation(activation)
+    maps = multi_maps(heatmaps, offsets, displacement_fwd, displacement_bwd, layout)
+    room = KEYPOINTS * maps.H * maps.W
+    if room >= 2**31:
+        raise ValueError(f"heatmaps must have fewer than 2**31 elements an image, got {room}")
+    if maps.B > 65535:
+        raise ValueError(f"heatmaps must have at most 65535 images, got {maps.B}")
+    coral = mode in ("coral", "edgetpu")
+    scales = {name: (scale, zero) for name, scale, zero in quantized}
+    strides = [maps.heatmap_strides, maps.offset_strides]
+    strides += [_check.channels_first(form, maps.layout)[1] for form in (displacement_fwd, displacement_bwd)]
+    threshold_scale = scales.get("heatmaps")
+    least = least_raw(
+        score_threshold,
+        activation,
+        heatmaps.dtype,
+        None if threshold_scale is None else (np.float32(threshold_scale[0]), np.float32(threshold_scale[1])),
+        1e-6 if coral and activation == "sigmoid" else 0.0,
+    )
+    radius = np.float32(nms_radius / output_stride if coral else nms_radius)
+    walked = min(room, WALKED)
+
+    params = np.zeros(1, _kernels.parameters("posenet_multi.cu"))
+    params["strides"] = np.ravel(strides)
+    forms = (heatmaps, offsets, displacement_fwd, displacement_bwd)
+    params["element"] = [list(_kernels.ELEMENTS).index(form.dtype) for form in forms]
+    params["scale"] = [scales.get(name, (1.0, 0))[0] for name in ARGUMENTS]
+    params["zero"] = [scales.get(name, (1.0, 0))[1] for name in ARGUMENTS]
+    params["H"], params["W"], params["room"], params["walked"] = maps.H, maps.W, room, walked
+    params["max_poses"], params["least_key"] = max_poses, key(least, heatmaps.dtype)
+    params["mode"] = MODES.index(mode)
+    params["refinements"] = REFINEMENTS[mode] if refinement_steps is None else refinement_steps
+    params["sigmoid"] = activation == "sigmoid"
+    params["channels_fastest"] = maps.heatmap_strides[1] < maps.heatmap_strides[3]
+    params["affine"] = NO_MATRIX
+    params["output_stride"], params["radius"] = output_stride, radius * radius
+    params["least_pose"] = score_threshold if coral else LEAST_POSE_SCORE
+    B, point = maps.B, 3 * KEYPOINTS
+    return Plan(
+        B=B,
+        element=_kernels.ELEMENTS[heatmaps.dtype],
+        launches=(
+            ("find_roots", (min(-(-room // (4 * _kernels.THREADS)), 4096), B)),
+            ("walk_roots", (-(-walked // (_kernels.THREADS // 32)), B)),
+            ("accept_poses", (B, 1)),
+        ),
+        scratch=(
+            B * room,
+            B * room,
+            -(-B * walked * point // 2),
+            -(-B * max_poses * point // 2),
+            -(-B * max_poses // 2),
+        ),
+        blocks=Blocks(params),
+    )
+
+
+def key(least: float, dtype: str) -> int:
+    """The key, as kernels/argmax.cuh makes it, of the smallest value of a type that is not below `least`."""
+    if dtype == "uint8":
+        return int(least) + 1
+    if dtype == "int8":
+        return int(least) + 129
+    value = np.float32(least)
+    if dtype == "float32":
+        bits, sign = int(value.view(np.uint32).item()), 1 << 31
+    elif dtype == "float16":
+        with np.errstate(over="ignore"):
+            half = np.float16(value)
+        if np.float32(half) < value:
+            half = np.nextafter(half, np.float16(np.inf))
+        bits, sign = int(half.view(np.uint16).item()), 1 << 15
+    else:  # bfloat16: the upper half, which for positive numbers may lie below
+        whole = int(value.view(np.uint32).item())
+        bits, sign = whole >> 16, 1 << 15
+        bits += int(bool(value > 0) and whole & 0xFFFF != 0)
+    return sign - (bits & (sign - 1)) if bits & sign else sign + bits
