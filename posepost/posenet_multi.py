@@ -296,8 +296,8 @@ def key(least: float, dtype: str) -> int:
     elif dtype == "float16":
         with np.errstate(over="ignore"):
             half = np.float16(value)
-        if np.float32(half) < value:
-            half = np.nextafter(half, np.float16(np.inf))
+            if np.float32(half) < value:
+                half = np.nextafter(half, np.float16(np.inf))
         bits, sign = int(half.view(np.uint16).item()), 1 << 15
     else:  # bfloat16: the upper half, which for positive numbers may lie below
         whole = int(value.view(np.uint32).item())

@@ -1,0 +1,329 @@
+"""decode_posenet_multi on the device: the three kernels (on the CPU executor) against the twin, and bad input."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import posepost
+from posepost import _kernels, posenet_multi, ref
+
+from .cases import DTYPES, VIEWS, dtype_of, values
+from .cuda_cpu import executor
+from .cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
+from .test_posenet_multi_golden import CASES as GOLDEN
+from .tolerance import SIGMOID_RTOL
+
+MODES = ("tfjs", "pytorch", "coral", "edgetpu")
+CHANNELS = {"heatmaps": 17, "offsets": 34, "displacement_fwd": 32, "displacement_bwd": 32}
+MATRIX = np.array([[1.5, -0.25, 7], [0.125, 2, -3]], np.float32)
+SCHEDULES = (
+    {"order": "forward"},
+    {"order": "reverse"},
+    {"order": "random", "seed": 3, "resident": 3, "chaos": 1},
+    {"order": "random", "seed": 4, "resident": 4, "chaos": 2},
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh_plans() -> None:
+    posenet_multi._plan.cache_clear()
+    _kernels._scratch.clear()
+
+
+def crowd(dtype: str, B: int, H: int, W: int, seed: int) -> dict[str, np.ndarray]:
+    """Four tensors of noise, channels first: many roots, short displacements, offsets within a cell or two."""
+    spread = {"heatmaps": 2.0, "offsets": 9.0, "displacement_fwd": 20.0, "displacement_bwd": 20.0}
+    tensors = {}
+    for i, (name, channels) in enumerate(CHANNELS.items()):
+        noise = values("random", "float32", (B, channels, H, W), 10 * seed + i) * spread[name]
+        if "int" in dtype:
+            noise = np.clip(
+                np.rint(noise) + (20 if dtype == "int8" else 128), *(np.iinfo(dtype).min, np.iinfo(dtype).max)
+            )
+        tensors[name] = noise.astype(dtype_of(dtype))
+    return tensors
+
+
+def scales(dtype: str) -> dict[str, tuple[float, int]] | None:
+    if "int" not in dtype:
+        return None
+    zero = 20 if dtype == "int8" else 128
+    return {
+        "heatmaps": (0.125, zero),
+        "offsets": (0.5, zero),
+        "displacement_fwd": (1, zero),
+        "displacement_bwd": (1, zero),
+    }
+
+
+def check_against_twin(tensors: dict[str, np.ndarray], view_name: str = "nchw", **options: Any) -> posepost.Poses:
+    layout, view = VIEWS[view_name]
+    options = {"output_stride": 8, "layout": layout, **options}
+    placed = [view(array, np.array) for array in tensors.values()]
+    expected = ref.decode_posenet_multi(*placed, **options)
+    got = posepost.decode_posenet_multi(*(view(array, to_device) for array in tensors.values()), **options).numpy()
+    assert [array.dtype.name for array in got] == ["float32", "float32", "float32", "int32"]
+    np.testing.assert_array_equal(got.count, expected.count)
+    np.testing.assert_array_equal(got.keypoints, expected.keypoints)
+    np.testing.assert_allclose(got.keypoint_scores, expected.keypoint_scores, rtol=SIGMOID_RTOL, atol=1e-37)
+    np.testing.assert_allclose(got.scores, expected.scores, rtol=2 * SIGMOID_RTOL, atol=1e-37)
+    return got
+
+
+# ---- equality
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("view_name", ["nchw", "nhwc", "nchw_crop", "nhwc_channels_of_more", "nchw_every_other_column"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kernels_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str, mode: str) -> None:
+    found = 0
+    for seed, (B, H, W) in enumerate(((2, 7, 9), (1, 1, 1), (1, 5, 1), (3, 4, 12))):
+        cpu_cuda.schedule = SCHEDULES[seed]
+        tensors = crowd(dtype, B, H, W, seed)
+        for threshold in (0.3, 0.6):
+            options = {"mode": mode, "score_threshold": threshold, "max_poses": 6, "nms_radius": 6.0}
+            got = check_against_twin(tensors, view_name, quantization=scales(dtype), **options)
+            found += int(got.count.sum())
+    assert found > 10
+    assert len(cpu_cuda.launches) == 3 * 8
+    assert [launched.variant.entry for launched in cpu_cuda.launches[:3]] == list(_kernels.MULTI_ENTRIES)
+    assert not host(_kernels._workspaces[0, STREAM, 0][-1]).any(), "the workspace must be left zero"
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_golden_tensors_through_the_kernels(shared: Path, cpu_cuda: ExecutorCuda, case: str) -> None:
+    """The tensors on which the twin equals tfjs and libcoral, in both layouts: equal to the twin."""
+    with np.load(shared / "tensors" / f"{case}.npz") as stored:
+        stride = int(stored["output_stride"])
+        names = ("offsets", "displacement_fwd", "displacement_bwd")
+        for mode, maps, activation in (("tfjs", "scores", None), ("coral", "heatmaps", "sigmoid")):
+            channels_first = [stored[name].transpose(2, 0, 1)[None] for name in (maps, *names)]
+            tensors = dict(zip(CHANNELS, channels_first))
+            for view_name in ("nchw", "nhwc"):
+                options = {"mode": mode, "activation": activation, "output_stride": stride, "score_threshold": 0.3}
+                check_against_twin(tensors, view_name, nms_radius=10.0, **options)
+
+
+def test_roots_beyond_those_whose_walks_are_kept(cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same poses whether a walk was kept or is made when its root's turn comes."""
+    tensors = crowd("float32", 2, 9, 9, 5)
+    for walked in (1, 8, 100):
+        monkeypatch.setattr(posenet_multi, "WALKED", walked)
+        posenet_multi._plan.cache_clear()
+        for mode in MODES:
+            check_against_twin(tensors, mode=mode, score_threshold=0.4, nms_radius=3.0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_maps_that_are_hard(cpu_cuda: ExecutorCuda, mode: str) -> None:
+    """Constant maps (every cell a root), nobody, all NaN, NaN and infinity here and there."""
+    options = {"mode": mode, "activation": None, "score_threshold": 0.5}
+    plain = crowd("float32", 1, 9, 11, 1)
+    for fill, count in ((0.75, None), (0.25, 0), (np.nan, 0), (-np.inf, 0)):
+        got = check_against_twin({**plain, "heatmaps": np.full_like(plain["heatmaps"], fill)}, **options)
+        assert count is None or got.count[0] == count
+    rng = np.random.default_rng(0)
+    for name in CHANNELS:
+        for bad in (np.nan, np.inf, -np.inf):
+            spoilt = {key: array.copy() for key, array in plain.items()}
+            spoilt[name][rng.random(spoilt[name].shape) < 0.1] = bad
+            check_against_twin(spoilt, **options)
+
+
+def test_equal_scores_go_by_y_then_x_then_k(cpu_cuda: ExecutorCuda) -> None:
+    tensors = {name: np.zeros((1, channels, 6, 40), np.float32) for name, channels in CHANNELS.items()}
+    for y, x, k in ((4, 3, 2), (1, 30, 5), (1, 30, 1), (1, 10, 16)):
+        tensors["heatmaps"][0, k, y, x] = 0.75
+    got = check_against_twin(tensors, activation=None, nms_radius=2.0)
+    roots = [np.argmax(row) for row in got.keypoint_scores[0, : got.count[0]]]
+    assert roots == [16, 1, 2]  # (1, 30, 5) lies where the pose of (1, 30, 1) has its keypoint 5: suppressed
+
+
+def test_max_poses_and_padding(cpu_cuda: ExecutorCuda) -> None:
+    tensors = crowd("float32", 2, 12, 12, 3)
+    for max_poses in (1, 3, 300):
+        got = check_against_twin(tensors, max_poses=max_poses, nms_radius=0.0, score_threshold=0.7)
+        assert got.keypoints.shape == (2, max_poses, 17, 2)
+        assert (got.count <= max_poses).all()
+        for b, count in enumerate(got.count):
+            assert not got.keypoints[b, count:].any()
+            assert not got.scores[b, count:].any()
+
+
+@pytest.mark.parametrize("mode", ["tfjs", "coral"])
+def test_transform(cpu_cuda: ExecutorCuda, mode: str) -> None:
+    tensors = crowd("float32", 3, 5, 6, 4)
+    rows = np.stack([MATRIX, 2 * MATRIX, -MATRIX])
+    for matrix in (MATRIX, rows):
+        check_against_twin(tensors, mode=mode, transform=matrix)
+    got = posepost.decode_posenet_multi(
+        *map(to_device, tensors.values()), output_stride=8, mode=mode, transform=to_device(rows)
+    ).numpy()
+    expected = ref.decode_posenet_multi(*tensors.values(), output_stride=8, mode=mode, transform=rows)
+    np.testing.assert_array_equal(got.keypoints, expected.keypoints)
+
+
+def test_three_dimensions_and_an_empty_batch(cpu_cuda: ExecutorCuda) -> None:
+    tensors = crowd("float32", 1, 5, 6, 4)
+    one = posepost.decode_posenet_multi(*(to_device(array[0]) for array in tensors.values()), output_stride=8).numpy()
+    batch = ref.decode_posenet_multi(*tensors.values(), output_stride=8)
+    np.testing.assert_array_equal(one.keypoints, batch.keypoints)
+    empty = posepost.decode_posenet_multi(
+        *(to_device(array[:0]) for array in tensors.values()), output_stride=8
+    ).numpy()
+    assert [array.shape for array in empty] == [(0, 20, 17, 2), (0, 20, 17), (0, 20), (0,)]
+
+
+def test_out_and_stream(cpu_cuda: ExecutorCuda) -> None:
+    tensors = [to_device(array) for array in crowd("float32", 2, 5, 6, 4).values()]
+    first = posepost.decode_posenet_multi(*tensors, output_stride=8, stream=55)
+    assert {launched.stream for launched in cpu_cuda.launches} == {55}
+    posepost.decode_posenet_multi(*tensors, output_stride=8, stream=55)
+    expected = first.numpy()
+    for array in first:
+        host(array)[...] = 77
+    before = cpu_cuda.allocations
+    again = posepost.decode_posenet_multi(*tensors, output_stride=8, out=first, stream=55)
+    assert cpu_cuda.allocations == before
+    assert all(a is b for a, b in zip(again, first))
+    for got, wanted in zip(again.numpy(), expected):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_signatures_of_function_and_twin_are_equal() -> None:
+    assert inspect.signature(posepost.decode_posenet_multi) == inspect.signature(ref.decode_posenet_multi)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_threshold_keys_order_as_the_values_do(dtype: str) -> None:
+    """key(least): values of the type that are not below `least`, and no others, have at least that key."""
+    if "int" in dtype:
+        info = np.iinfo(dtype)
+        for least in (info.min, -1, 0, 5, info.max):
+            if least >= info.min:
+                assert posenet_multi.key(least, dtype) == least - info.min + 1
+        return
+    if dtype == "float32":
+        bits = np.concatenate([np.arange(0, 2**32, 65537, dtype=np.uint32), np.arange(40, dtype=np.uint32)])
+        every, width = bits.view(np.float32), 31
+    else:
+        bits = np.arange(65536, dtype=np.uint16)
+        every, width = bits.view(dtype_of(dtype)).astype(np.float32), 15
+    whole = bits.astype(np.int64)
+    magnitude = whole & (1 << width) - 1
+    keys = np.where(whole >> width, (1 << width) - magnitude, (1 << width) + magnitude)  # as argmax.cuh, NaN aside
+    ordinary = ~np.isnan(every)
+    for least in (-3e38, -1.0, -0.0, 0.0, 1e-45, 6e-8, 0.30000001, 0.5, 1.0009, 65519.0, 3e38):
+        wanted = every[ordinary] >= np.float32(least)
+        np.testing.assert_array_equal(keys[ordinary] >= posenet_multi.key(least, dtype), wanted)
+
+
+# ---- bad input, word for word, the same on host and device
+
+
+def _tensors(**shapes: tuple[int, ...]) -> dict[str, np.ndarray]:
+    return {name: np.zeros(shapes.get(name, (1, channels, 4, 5)), np.float32) for name, channels in CHANNELS.items()}
+
+
+BAD = [
+    (
+        {**_tensors(displacement_fwd=(1, 34, 4, 5))},
+        ValueError,
+        "displacement_fwd must have 32 channels, two for each edge of PoseNet's skeleton, got 34",
+    ),
+    (
+        {**_tensors(displacement_bwd=(1, 32, 5, 4))},
+        ValueError,
+        "displacement_bwd must match heatmaps in all axes but the channels of NCHW, got shapes (1, 32, 5, 4) and "
+        "(1, 17, 4, 5)",
+    ),
+    (
+        {**_tensors(heatmaps=(1, 18, 4, 5), offsets=(1, 36, 4, 5))},
+        ValueError,
+        "heatmaps must have 17 channels, the keypoints of PoseNet's skeleton, got 18",
+    ),
+    ({**_tensors(), "max_poses": 0}, ValueError, "max_poses must be at least 1, got 0"),
+    ({**_tensors(), "max_poses": 2.0}, TypeError, "max_poses must be an int, got float"),
+    ({**_tensors(), "score_threshold": 1.5}, ValueError, "score_threshold must be from 0 to 1, got 1.5"),
+    ({**_tensors(), "score_threshold": math.nan}, ValueError, "score_threshold must be from 0 to 1, got nan"),
+    ({**_tensors(), "nms_radius": -1}, ValueError, "nms_radius must be finite and not negative, got -1"),
+    (
+        {**_tensors(), "mode": "openpose"},
+        ValueError,
+        'mode must be "tfjs", "pytorch", "coral" or "edgetpu", got \'openpose\'',
+    ),
+    (
+        {**_tensors(), "refinement_steps": 3},
+        ValueError,
+        'refinement_steps must be None but in modes "coral" and "edgetpu", got 3',
+    ),
+    ({**_tensors(), "output_stride": -8}, ValueError, "output_stride must be finite and above 0, got -8"),
+    ({**_tensors(), "activation": "relu"}, ValueError, "activation must be \"sigmoid\" or None, got 'relu'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), BAD, ids=[message[:50] for _, _, message in BAD])
+def test_bad_input(cpu_cuda: ExecutorCuda, arguments: dict, error: type, message: str) -> None:
+    for place in (np.asarray, to_device):
+        placed = {k: place(v) if k in CHANNELS else v for k, v in arguments.items()}
+        with pytest.raises(error) as caught:
+            posepost.decode_posenet_multi(**{"output_stride": 8, **placed})
+        assert str(caught.value) == message
+    assert not cpu_cuda.launches
+
+
+# ---- races and overruns: these kernels share lists
+
+
+SANITIZED = """
+import sys
+from posepost import _kernels
+from tests.cuda_cpu.seam import ExecutorCuda, to_device
+from tests.test_posenet_multi import crowd
+import posepost, posepost.posenet_multi as multi
+_kernels.cuda = ExecutorCuda(sanitize=sys.argv[1])
+if sys.argv[2] != "none":
+    read, (old, new) = _kernels.source, eval(sys.argv[2])
+    assert old in read("posenet_multi.cu")
+    _kernels.source = lambda name: read(name).replace(old, new)
+for mode in ("tfjs", "coral"):
+    for walked in (1024, 2):
+        multi.WALKED = walked
+        multi._plan.cache_clear()
+        tensors = [to_device(array) for array in crowd("float32", 2, 3, 4, 1).values()]
+        poses = posepost.decode_posenet_multi(*tensors, output_stride=8, mode=mode, max_poses=3, nms_radius=3.0)
+        assert poses.numpy().count.any()
+print("clean")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [
+        ("address", None),
+        ("thread", None),
+        ("thread", ("atomicAdd(p.found + image, 1u)", "p.found[image]++")),
+        ("thread", ("        __syncthreads();\n        if (s.accept) {", "        if (s.accept) {")),
+        (
+            "address",
+            ("p.keypoints[first * KEYPOINTS * 2 + i] = 0.0f", "p.keypoints[first * KEYPOINTS * 4 + i + 4096] = 0.0f"),
+        ),
+    ],
+)
+def test_sanitizers(kind: str, fault: tuple[str, str] | None) -> None:
+    """Nothing is found in the kernels, and the same run reports a seeded race or overrun."""
+    able, reason = executor.available()
+    if not able:
+        pytest.skip(reason)
+    done = executor.run_sanitized(kind, ["-c", SANITIZED, kind, "none" if fault is None else repr(fault)], timeout=300)
+    assert ("clean" in done.stdout) == (fault is None), done.stderr[-3000:]
+    if fault is not None:
+        assert "ERROR: AddressSanitizer" in done.stderr or "WARNING: ThreadSanitizer" in done.stderr
