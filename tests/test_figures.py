@@ -226,3 +226,59 @@ def test_bundled_scenes(session: object, name: str, people: int) -> None:
     miss = np.linalg.norm(at - keypoints, axis=-1) / scenes.torso_length(keypoints)[:, None]
     assert (miss < 0.2).mean() > 0.97
     assert (outputs["heatmaps"][0, k, cells[..., 1], cells[..., 0]] > 0).mean() > 0.9
+
+
+SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
+
+
+@pytest.fixture(scope="module")
+def crowds() -> object:
+    pytest.importorskip("onnxruntime", reason="the bundled model runs in onnxruntime: pip install posepost[ort]")
+    pytest.importorskip("pycocotools", reason="OKS is computed by pycocotools: pip install posepost[bench]")
+    from bench.figures import evaluate_crowds
+
+    return evaluate_crowds
+
+
+def at_oks(points: np.ndarray, flags: np.ndarray, wanted: float) -> np.ndarray:
+    """One person's joints, all moved to the right so far that OKS is `wanted`; those outside the picture, anywhere."""
+    inside = flags != scenes.OUTSIDE
+    area = 0.53 * np.prod(np.ptp(points[inside].astype(float), axis=0))
+    near, far = 0.0, 192.0
+    for _ in range(60):
+        middle = (near + far) / 2
+        oks = np.exp(-(middle**2) / (2 * area * (2 * SIGMAS[inside]) ** 2)).mean()
+        near, far = (middle, far) if oks > wanted else (near, middle)
+    return np.where(inside[:, None], points.astype(float) + [near, 0], 1e4)
+
+
+def test_crowd_metric_has_the_value_that_the_definition_gives(crowds: object) -> None:
+    cast = crowds.draw(24, stream=scenes.TEST)
+    assert any((scene.visibility == scenes.OUTSIDE).any() for scene in cast)
+    people = sum(len(scene.keypoints) for scene in cast)
+
+    def score(wanted: float, copies: int = 1) -> object:
+        found = []
+        for scene in cast:
+            moved = [at_oks(*person, wanted) for person in zip(scene.keypoints, scene.visibility, strict=True)]
+            found.append(crowds.Found(np.array(moved * copies), np.ones(len(moved) * copies)))
+        return crowds.score(cast, found)
+
+    ones = dict.fromkeys(("ap", "ap50", "ap75", "ar", "recall", "precision", "counted"), 1.0)
+    for wanted, passed in ((1.0, 10), (0.96, 10), (0.77, 6), (0.73, 5), (0.51, 1), (0.49, 0)):
+        share = {"ap": passed / 10, "ar": passed / 10, "ap75": float(passed >= 6)}
+        share |= dict.fromkeys(("ap50", "recall", "precision"), float(passed > 0))
+        expected = {**ones, **share, "people": people, "poses": people}
+        assert score(wanted)._asdict() == pytest.approx(expected, abs=1e-9)
+    twice = score(1.0, copies=2)
+    assert (twice.recall, twice.precision, twice.counted) == (1.0, 0.5, 0.0)
+    nobody = crowds.Found(np.empty((0, 17, 2)), np.empty(0))
+    assert crowds.score(cast, [nobody] * 24) == crowds.Result(*[0.0] * 7, people=people, poses=0)
+
+
+def test_model_finds_everybody(crowds: object) -> None:
+    cast = crowds.draw(30, stream=scenes.TEST)
+    assert {len(scene.keypoints) for scene in cast} == {1, 2, 3, 4, 5, 6}
+    result = crowds.score(cast, crowds.find(ASSETS / "figures.onnx", cast))
+    assert result.recall >= 0.95
+    assert result.precision >= 0.95
