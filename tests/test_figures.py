@@ -249,7 +249,7 @@ def at_oks(points: np.ndarray, flags: np.ndarray, wanted: float) -> np.ndarray:
         middle = (near + far) / 2
         oks = np.exp(-(middle**2) / (2 * area * (2 * SIGMAS[inside]) ** 2)).mean()
         near, far = (middle, far) if oks > wanted else (near, middle)
-    return np.where(inside[:, None], points.astype(float) + [near, 0], 1e4)
+    return np.where(inside[:, None], points.astype(float) + np.array([near, 0]), 1e4)
 
 
 def test_crowd_metric_has_the_value_that_the_definition_gives(crowds: object) -> None:
