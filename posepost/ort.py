@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from posepost import Keypoints, decode_posenet
+from posepost import Keypoints, Poses, decode_posenet, decode_posenet_multi
 from posepost._image import letterbox
 from posepost.draw import COCO_KEYPOINTS
 
@@ -75,7 +75,8 @@ class PoseSession:
     """An ONNX model with PoseNet heads, run by onnxruntime and decoded where its outputs lie.
 
     model: path or bytes of an ONNX file with one image input, (N, 3, H, W) or (N, H, W, 3), float32, float16 or uint8.
-    heads: names of outputs, by head ("heatmaps", "offsets"), where shapes and names leave a doubt.
+    heads: names of outputs, by head ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd"), where shapes and
+        names leave a doubt.
     output_stride: input pixels per heatmap cell; found from the sizes or the metadata when not given.
     layout: "NCHW" or "NHWC" of the outputs; found from the channel counts when not given.
     activation: "auto" reads off the graph whether the heatmaps passed a Sigmoid; "sigmoid" says that they are logits,
@@ -171,21 +172,24 @@ class PoseSession:
             pixels = pixels.transpose(2, 0, 1)
         return np.ascontiguousarray(pixels[None]), transform
 
-    def forward(self, images: Any) -> tuple[Any, Any]:
-        """Run the model alone: (heatmaps, offsets), NumPy arrays on the CPU, onnxruntime OrtValues on the device.
+    def forward(self, images: Any, *, heads: Sequence[str] = HEADS[:2]) -> tuple[Any, ...]:
+        """Run the model alone: its heads, NumPy arrays on the CPU, onnxruntime OrtValues on the device.
 
-        images: as for `run`. On "cuda" nothing waits; the result is ordered as that of `run` is.
+        images: as for `run`. heads: which of the model's heads, in this order. On "cuda" nothing waits; the result is
+        ordered as that of `run` is.
         """
+        for head in heads:
+            if head not in self.model.heads:
+                raise ValueError(f"heads must be among the model's {', '.join(self.model.heads)}, got {head!r}")
         with self._in_order():
-            return self._forward(images)
+            return self._forward(images, heads)
 
-    def _forward(self, images: Any) -> tuple[Any, Any]:
+    def _forward(self, images: Any, heads: Sequence[str]) -> tuple[Any, ...]:
         self._check(images)
-        names = [self.model.heads["heatmaps"], self.model.heads["offsets"]]
+        names = [self.model.heads[head] for head in heads]
         if self.device == "cpu":
             with self._failing():
-                heatmaps, offsets = self._session.run(names, {self.model.input_name: images}, self._run_options)
-            return heatmaps, offsets
+                return tuple(self._session.run(names, {self.model.input_name: images}, self._run_options))
         with self.stream:
             on_host = isinstance(images, np.ndarray) or not hasattr(images, "__dlpack__")
             array = self._cupy.asarray(images) if on_host else self._cupy.from_dlpack(images)
@@ -199,8 +203,7 @@ class PoseSession:
                 binding.bind_output(name, "cuda", self._device_id)
             with self._failing():
                 self._session.run_with_iobinding(binding, self._run_options)
-            heatmaps, offsets = binding.get_outputs()
-        return heatmaps, offsets
+            return tuple(binding.get_outputs())
 
     def run(self, images: Any, *, transform: Any = None, out: Any = None) -> Keypoints:
         """Run the model and decode one person per image.
@@ -213,18 +216,56 @@ class PoseSession:
         Raises what `decode_posenet` raises, TypeError and ValueError for `images`, RuntimeError when the model fails.
         """
         with self._in_order():
-            heatmaps, offsets = self._forward(images)
-            return decode_posenet(
-                heatmaps,
-                offsets,
-                output_stride=self._stride_for(images.shape, _shape(heatmaps), _shape(offsets)),
-                layout=self.model.layout,
-                activation=self.model.activation,
-                quantization=self.model.quantization or None,
+            maps = self._forward(images, HEADS[:2])
+            return decode_posenet(*maps, **self._facts(images, maps), transform=transform, out=out)
+
+    def run_multi(
+        self,
+        images: Any,
+        *,
+        max_poses: int = 20,
+        score_threshold: float = 0.5,
+        nms_radius: float = 20.0,
+        mode: str = "tfjs",
+        transform: Any = None,
+        out: Any = None,
+    ) -> Poses:
+        """Run the model and decode everybody in each image.
+
+        images, transform: as for `run`. max_poses, score_threshold, nms_radius, mode, out: as in
+        `decode_posenet_multi`.
+        Returns Poses: keypoints (N, P, K, 2) float32 (x, y), keypoint_scores (N, P, K) float32, scores (N, P) float32,
+        count (N,) int32 with P = max_poses, on the device that ran.
+        Raises ValueError where `several_people_problem` has something to say, what `decode_posenet_multi` raises,
+        TypeError and ValueError for `images`, RuntimeError when the model fails.
+        """
+        problem = several_people_problem(self.model)
+        if problem:
+            raise ValueError(problem)
+        with self._in_order():
+            maps = self._forward(images, HEADS)
+            return decode_posenet_multi(
+                *maps,
+                **self._facts(images, maps),
+                max_poses=max_poses,
+                score_threshold=score_threshold,
+                nms_radius=nms_radius,
+                mode=mode,
                 transform=transform,
                 out=out,
-                stream=self.stream,
             )
+
+    def _facts(self, images: Any, maps: Sequence[Any]) -> dict[str, Any]:
+        """What a decoder must be told of the first `len(maps)` heads."""
+        heads = HEADS[: len(maps)]
+        return {
+            "output_stride": self._stride_for(images.shape, _shape(maps[0]), _shape(maps[1])),
+            "layout": self.model.layout,
+            "activation": self.model.activation,
+            "quantization": {head: self.model.quantization[head] for head in heads if head in self.model.quantization}
+            or None,
+            "stream": self.stream,
+        }
 
     def describe(self) -> str:
         """What is known of the model, and where it runs, in a few lines."""
@@ -510,6 +551,26 @@ def input_size(model: PoseModel, size: tuple[int, int] | None) -> tuple[int, int
     return size
 
 
+def several_people_problem(model: PoseModel) -> str | None:
+    """Why a model's outputs cannot be decoded into several people; None where they can."""
+    missing = [head for head in HEADS if head not in model.heads]
+    if missing:
+        listing = ", ".join(f"{name} {_dims(tensor.shape)}" for name, tensor in model.outputs.items())
+        return (
+            f"{model.name}: no {' and '.join(missing)} among the outputs, which several people need "
+            f"(heads= or --heads names them): {listing}"
+        )
+    if model.keypoints and len(model.keypoints) != len(COCO_KEYPOINTS):
+        return (
+            f"{model.name}: several people need PoseNet's {len(COCO_KEYPOINTS)} keypoints, got {len(model.keypoints)}"
+        )
+    for head in HEADS:
+        dtype = model.outputs[model.heads[head]].dtype
+        if dtype in ("uint8", "int8") and head not in model.quantization:
+            return f"{model.name}: cannot read the scale of the {dtype} output {model.heads[head]}"
+    return None
+
+
 def choose_device(requested: Sequence[Any] | None, available: Sequence[str], cupy_problem: Any) -> tuple[str, str]:
     """("cuda" or "cpu", why): CUDA needs the provider, asked for or by default, and CuPy with a device.
 
@@ -700,10 +761,13 @@ def _find_quantization(
     heads: Mapping[str, str],
     outputs: Mapping[str, Tensor],
 ) -> dict[str, tuple[float, int]]:
-    """Scale and zero point of 8-bit heads, from the QuantizeLinear or QLinear node that makes them."""
+    """Scale and zero point of 8-bit heads, from the QuantizeLinear node that makes them.
+
+    A displacement whose scale cannot be read is left out: one person is decoded without it.
+    """
     onnx = _need("onnx")
     found = {}
-    for head in HEADS[:2]:
+    for head in heads:
         if outputs[heads[head]].dtype not in ("uint8", "int8"):
             continue
         node = producers.get(heads[head])
@@ -712,6 +776,8 @@ def _find_quantization(
         quantiser = node if node is not None and node.op_type == "QuantizeLinear" else None
         names = [value for value in quantiser.input[1:3] if value] if quantiser else []
         if not names or any(value not in constants or constants[value].dims not in ([], [1]) for value in names):
+            if head not in HEADS[:2]:
+                continue
             raise ValueError(f"{name}: cannot read the scale of the {outputs[heads[head]].dtype} output {heads[head]}")
         scale, *zero = (onnx.numpy_helper.to_array(constants[value]).reshape(()) for value in names)
         found[head] = (float(scale), int(zero[0]) if zero else 0)
