@@ -1,8 +1,9 @@
 """What can be counted of the kernels without a GPU: `python -m bench.counted`.
 
-For each instantiation: registers and spilled bytes over all architectures (NVRTC), and, from running it on the CPU
-executor on one PoseNet frame, launches, bytes of heatmap read per byte of heatmap, and the share of them read by
-16-byte loads. Then the Python time of one `decode_posenet` call up to the launch. Speed on a GPU cannot be counted.
+For each instantiation: launches of the call it belongs to, registers and spilled bytes over all architectures (NVRTC),
+and, from running it on the CPU executor on one PoseNet frame, bytes of heatmap read per byte of heatmap and the share of
+them read by 16-byte loads. Then compile times, and the Python time of one `decode_posenet` call up to the launch. Speed
+on a GPU cannot be counted.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from posepost import _kernels, decode_posenet, posenet
+from posepost import _kernels, decode_posenet, decode_posenet_multi, find_peaks, posenet
 from tests.cases import VIEWS, dtype_of, quantization_for
 from tests.cuda_cpu.seam import ExecutorCuda, to_device
 
@@ -34,34 +36,74 @@ class NullCuda(ExecutorCuda):
         pass
 
 
-def counted(dtype: str, layout: str) -> dict[str, float]:
-    """Loads of one decode, on the CPU executor."""
+def span_of(array: Any) -> int:
+    """Bytes from the first to the last element of a strided array."""
+    return sum((n - 1) * s for n, s in zip(array.shape, array.strides)) + array.itemsize
+
+
+def counted(variants: list[_kernels.Variant], tensors: list[Any], call: Callable[[], Any]) -> list[tuple[float, float]]:
+    """What each kernel of one call reads of tensors[0], per byte of it: altogether, and by 16-byte loads."""
     cuda = _kernels.cuda = ExecutorCuda()
     _kernels.kernel.cache_clear()
+    memory = [to_device(np.zeros(1 << 20, np.uint64)) for _ in range(2)]
+    _kernels._workspaces[0, cuda.stream(0), 0], _kernels._scratch[0, cuda.stream(0), 0] = memory[:1], memory[1:]
+    kernels = [_kernels.kernel(variant) for variant in variants]
+    counts = []
+    for kernel in kernels:
+        counts.append(kernel.watch(tensors[0].data.ptr, span_of(tensors[0]), count=True))
+        for array in (*tensors[1:], *memory):
+            kernel.watch(array.data.ptr, span_of(array))
+    call()
+    assert [launched.variant for launched in cuda.launches] == variants
+    nbytes = tensors[0].size * tensors[0].itemsize
+    return [
+        (int(count.sum()) / nbytes, 16 * kernel.loads().get(16, 0) / nbytes) for kernel, count in zip(kernels, counts)
+    ]
+
+
+def one_person(dtype: str, layout: str) -> tuple[list[_kernels.Variant], list[tuple[float, float]]]:
     B, K, H, W = SHAPE
     order, view = VIEWS[VIEW_OF[layout]]
-    rng = np.random.default_rng(0)
-    heatmaps = view(rng.integers(0, 100, SHAPE).astype(dtype_of(dtype)), to_device)
+    heatmaps = view(np.random.default_rng(0).integers(0, 100, SHAPE).astype(dtype_of(dtype)), to_device)
     offsets = view(np.zeros((B, 2 * K, H, W), np.float32), to_device)
-    variant = _kernels.posenet(_kernels.ELEMENTS[dtype], layout)
-    kernel = _kernels.kernel(variant)
-    span = sum((n - 1) * s for n, s in zip(heatmaps.shape, heatmaps.strides)) + heatmaps.itemsize
-    counts = kernel.watch(heatmaps.data.ptr, span, count=True)
-    offset_span = sum((n - 1) * s for n, s in zip(offsets.shape, offsets.strides)) + offsets.itemsize
-    kernel.watch(offsets.data.ptr, offset_span)
-    workspace = to_device(np.zeros(4096, np.uint64))
-    _kernels._workspaces.clear()
-    _kernels._workspaces[0, cuda.stream(0), 0] = [workspace]
-    kernel.watch(workspace.data.ptr, workspace.nbytes)
-    decode_posenet(heatmaps, offsets, output_stride=16, layout=order, quantization=quantization_for(dtype, "float32"))
-    (launched,) = cuda.launches
-    assert launched.variant == variant
-    nbytes = heatmaps.size * heatmaps.itemsize
-    return {
-        "launches": len(cuda.launches),
-        "read": int(counts.sum()) / nbytes,
-        "vector share": 16 * kernel.loads().get(16, 0) / nbytes,
+    variants = [_kernels.posenet(_kernels.ELEMENTS[dtype], layout)]
+    options = {"output_stride": 16, "layout": order, "quantization": quantization_for(dtype, "float32")}
+    return variants, counted(variants, [heatmaps, offsets], lambda: decode_posenet(heatmaps, offsets, **options))
+
+
+def several_maps(dtype: str) -> Any:
+    """Six peaks a map over a background below the threshold."""
+    _, K, H, W = SHAPE
+    rng = np.random.default_rng(0)
+    heatmaps = np.full(SHAPE, 10, np.float32)
+    heatmaps[0][np.arange(K)[:, None], rng.integers(0, H, (K, 6)), rng.integers(0, W, (K, 6))] = 100
+    return to_device(heatmaps.astype(dtype_of(dtype)))
+
+
+def background_scale(dtype: str) -> dict[str, tuple[float, int]] | None:
+    return {"heatmaps": (1.0, 50)} if "int" in dtype else None
+
+
+def several_people(dtype: str) -> tuple[list[_kernels.Variant], list[tuple[float, float]]]:
+    B, K, H, W = SHAPE
+    tensors = [several_maps(dtype)]
+    tensors += [to_device(np.zeros((B, channels, H, W), np.float32)) for channels in (2 * K, 2 * K - 2, 2 * K - 2)]
+    variants = [_kernels.posenet_multi(_kernels.ELEMENTS[dtype], entry) for entry in _kernels.MULTI_ENTRIES]
+    options = {
+        "output_stride": 16,
+        "layout": "NCHW",
+        "quantization": background_scale(dtype),
+        "score_threshold": 0.9999999,
     }
+    return variants, counted(variants, tensors, lambda: decode_posenet_multi(*tensors, **options))
+
+
+def peaks(dtype: str) -> tuple[list[_kernels.Variant], list[tuple[float, float]]]:
+    """Six peaks a map over a background below the threshold."""
+    heatmaps = several_maps(dtype)
+    variants = [_kernels.peaks(_kernels.ELEMENTS[dtype])]
+    options = {"threshold": 0.9999999, "max_peaks": 8, "quantization": background_scale(dtype)}
+    return variants, counted(variants, [heatmaps], lambda: find_peaks(heatmaps, **options))
 
 
 def host_time(*, with_out: bool, repeats: int = 20000) -> float:
@@ -84,21 +126,23 @@ def table() -> None:
     print(f"registers, spills: sm_{', '.join(map(str, archs))}; loads: heatmaps {SHAPE}, CPU executor")
     print(f"{'kernel':38} launches  bytes read  in 16-byte   registers  spilled  shared")
     print(f"{'':38}           per byte     loads                   bytes   bytes")
-    seconds = []
-    for dtype, element in _kernels.ELEMENTS.items():
-        for layout in _kernels.LAYOUTS:
-            variant = _kernels.posenet(element, layout)
+    seconds: dict[str, list[float]] = {}
+    calls = [one_person(dtype, layout) for dtype in _kernels.ELEMENTS for layout in _kernels.LAYOUTS]
+    calls += [several_people(dtype) for dtype in _kernels.ELEMENTS]
+    calls += [peaks(dtype) for dtype in _kernels.ELEMENTS]
+    for variants, reads in calls:
+        for variant, (read, by_vectors) in zip(variants, reads):
             compiled = [compile_for(variant, arch) for arch in archs]
-            seconds += [c.seconds for c in compiled]
-            loads = counted(dtype, layout)
+            seconds.setdefault(variant.source, []).extend(c.seconds for c in compiled)
             registers = [c.registers for c in compiled]
             print(
-                f"{variant!s:38} {loads['launches']:8} {loads['read']:11.2f} {loads['vector share']:11.1%}"
+                f"{variant!s:38} {len(variants):8} {read:11.2f} {by_vectors:11.1%}"
                 f" {min(registers):7}-{max(registers):<3} {max(c.spilled_bytes for c in compiled):8}"
                 f" {max(c.shared_bytes for c in compiled):7}"
             )
     posenet._plan.cache_clear()
-    print(f"\nNVRTC compiles a kernel in {statistics.median(seconds):.2f} s (median), once: CuPy keeps it on disk")
+    medians = ", ".join(f"{name} in {statistics.median(times):.2f} s" for name, times in seconds.items())
+    print(f"\nNVRTC compiles {medians} (medians), once: CuPy keeps the result on disk")
     print(f"Python of one call up to the launch: {host_time(with_out=True):.1f} us (median, with out=, CuPy arrays)")
 
 

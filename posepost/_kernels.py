@@ -55,9 +55,14 @@ def posenet_multi(element: str, entry: str) -> Variant:
     return Variant("posenet_multi.cu", entry, (("ELEMENT", element),))
 
 
+def peaks(element: str) -> Variant:
+    return Variant("peaks.cu", "find_peaks", (("ELEMENT", element),))
+
+
 VARIANTS = (
     *(posenet(element, layout) for element, layout in itertools.product(ELEMENTS.values(), LAYOUTS)),
     *(posenet_multi(element, entry) for element, entry in itertools.product(ELEMENTS.values(), MULTI_ENTRIES)),
+    *(peaks(element) for element in ELEMENTS.values()),
 )
 """Every instantiation there is: what the compile tests and `posepost warmup` go through."""
 

@@ -84,6 +84,39 @@ class Poses(_Poses):
         return Poses(*(_view.download(array, self.stream) for array in self))
 
 
+class _Peaks(NamedTuple):
+    points: _view.Array
+    scores: _view.Array
+    count: _view.Array
+
+
+class Peaks(_Peaks):
+    """The best peaks of each map: B images, K maps an image, room for M = `max_peaks` peaks a map.
+
+    points : (B, K, M, 2) float32
+        (x, y) in cells of the map, x to the right, y down, best score first. Rows from `count` on are zero.
+    scores : (B, K, M) float32
+        The value of each peak, zero from `count` on.
+    count : (B, K) int32
+        How many peaks stand there, at most M.
+
+    Unpacks as a tuple of these three.
+    """
+
+    left_out: _view.Array = None
+    """(B, K) int32: how many peaks there were beyond `max_peaks`. None for arrays put together by hand."""
+
+    stream: int | None = None
+    """Pointer of the stream that writes the arrays; None on the host."""
+
+    def numpy(self) -> Peaks:
+        """The same peaks as NumPy arrays. The one method that waits."""
+        peaks = Peaks(*(_view.download(array, self.stream) for array in self))
+        if self.left_out is not None:
+            peaks.left_out = _view.download(self.left_out, self.stream)
+        return peaks
+
+
 def pinned(B: int, K: int, *, device: int = 0) -> Keypoints:
     """Host memory for `out=` that the kernel writes itself: no copy call, one wait.
 

@@ -9,33 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _check, _view
+from ..types import Peaks
 from .argmax import widen
 from .posenet import Scales, channels_first, dequantize, sigmoid
 
 Array = np.ndarray[Any, Any]
-
-
-class _Peaks(NamedTuple):
-    points: _view.Array
-    scores: _view.Array
-    count: _view.Array
-
-
-class Peaks(_Peaks):
-    """The best peaks of each map: B images, K maps an image, room for M = `max_peaks` peaks a map.
-
-    points : (B, K, M, 2) float32
-        (x, y) in cells of the map, x to the right, y down, best score first. Rows from `count` on are zero.
-    scores : (B, K, M) float32
-        The value of each peak, zero from `count` on.
-    count : (B, K) int32
-        How many peaks stand there, at most M.
-
-    Unpacks as a tuple of these three.
-    """
-
-    left_out: _view.Array = None
-    """(B, K) int32: how many peaks there were beyond `max_peaks`. None for arrays put together by hand."""
 
 
 def find_peaks(
@@ -105,7 +83,7 @@ def find_peaks(
     check_threshold(threshold, "threshold", activation == "sigmoid")
     check_count(max_peaks, "max_peaks")
     check_count(window, "window")
-    plan = _prepare(seen.form, threshold, window, plateau, layout, activation, quantized)
+    plan = prepare(seen.form, threshold, window, plateau, layout, activation, quantized)
     B, K, H, W = plan.shape
     results = {
         "points": ((B, K, max_peaks, 2), "float32"),
@@ -155,7 +133,7 @@ class _Plan(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _prepare(
+def prepare(
     heatmaps: _view.Form,
     threshold: float,
     window: int,

@@ -1,0 +1,177 @@
+"""Local maxima of each map, best first, in one launch."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _check, _kernels, _view, ref
+from .posenet import Blocks
+from .posenet_multi import key
+from .ref.peaks import check_count, check_threshold, outputs, prepare
+from .types import Peaks
+
+
+def find_peaks(
+    heatmaps: _view.Array,
+    *,
+    threshold: float,
+    max_peaks: int,
+    window: int = 3,
+    plateau: str = "all",
+    layout: str | None = None,
+    activation: str | None = "sigmoid",
+    quantization: dict[str, tuple[float, int]] | None = None,
+    out: tuple[_view.Array, _view.Array, _view.Array] | None = None,
+    stream: Any = None,
+) -> Peaks:
+    """The local maxima of each map, best first.
+
+    B images, K maps an image, of H rows and W columns. Axes in the order of `layout`.
+
+    Parameters
+    ----------
+    heatmaps : (B, K, H, W) or (B, H, W, K), float32, float16, bfloat16, uint8 or int8
+        Any strides but negative ones, no copy. Without B it is a batch of one.
+    threshold : float
+        The least score of a peak, from 0 to 1 with activation "sigmoid"; any finite number with None.
+    max_peaks : int
+        Room for peaks of one map: the best are kept, `left_out` counts the others.
+    window : int
+        Side of the square, odd, in which a peak has no larger neighbour. It is clipped at the borders of the map.
+    plateau : "all" or "none"
+        Neighbours of equal value: "all": no neighbour may be larger, so every cell of a plateau is a peak. "none":
+        every neighbour must be smaller.
+    layout : "NCHW", "NHWC" or None
+        None means NCHW.
+    activation : "sigmoid" or None
+        "sigmoid": the maps are logits and scores go through a sigmoid. None: the maps are scores already.
+    quantization : {"heatmaps": (scale, zero_point)}
+        For an integer tensor; value = (q - zero_point) * scale. Peaks are compared as raw integers.
+    out : Peaks or (points, scores, count)
+        Where to write: C-contiguous. Then nothing is allocated but, where `out` is no Peaks, `left_out`.
+    stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
+        Where the launch goes; None: CuPy's current stream on the input's device. No meaning for host arrays.
+
+    Returns
+    -------
+    Peaks
+        points (B, K, max_peaks, 2), scores (B, K, max_peaks), count (B, K); attribute left_out (B, K).
+
+    Raises
+    ------
+    TypeError for objects and dtypes, ValueError for shapes, ranges and devices.
+
+    Notes
+    -----
+    Order: value descending, then y, then x ascending. Values are compared as given: logits that saturate to equal
+    scores are still told apart. -0 equals +0.
+
+    Threshold: a cell passes if its value is at least the smallest float32 that is not below `threshold`, or, with
+    "sigmoid", not below ln(threshold / (1 - threshold)): no exponential takes part. For integers the value is
+    (q - zero_point) * scale in float32.
+
+    A NaN cell, a cell with NaN in its window, and a cell of -inf are no peaks.
+    """
+    device = _view.device(heatmaps, "heatmaps")
+    if device is None:
+        return ref.find_peaks(
+            heatmaps,
+            threshold=threshold,
+            max_peaks=max_peaks,
+            window=window,
+            plateau=plateau,
+            layout=layout,
+            activation=activation,
+            quantization=quantization,
+            out=out,
+            stream=stream,
+        )
+    queue = _kernels.cuda.stream(device) if stream is None else _check.stream_pointer(stream)
+    seen = _view.view(heatmaps, "heatmaps", queue)
+    quantized = _check.quantization(quantization, {"heatmaps": seen.form.dtype})
+    _check.activation(activation)
+    check_threshold(threshold, "threshold", activation == "sigmoid")
+    check_count(max_peaks, "max_peaks")
+    check_count(window, "window")
+    _check.tensor(seen.form, "heatmaps")
+    _check.alignment(seen, "heatmaps")
+    plan = _plan(seen.form, float(threshold), int(max_peaks), int(window), plateau, layout, activation, quantized)
+
+    B, K, M = plan.B, plan.K, int(max_peaks)
+    shapes = {
+        "points": ((B, K, M, 2), "float32"),
+        "scores": ((B, K, M), "float32"),
+        "count": ((B, K), "int32"),
+        "left_out": ((B, K), "int32"),
+    }
+    given: list[_view.View] = []
+    if out is not None:
+        given = outputs(out, dict(list(shapes.items())[:3]), seen.form)
+        if isinstance(out, Peaks) and out.left_out is not None:
+            given += outputs((out.left_out,), {"left_out": shapes["left_out"]}, seen.form)
+    arrays, addresses = list(out or ()), [view.pointer for view in given]
+    if len(given) == 4:
+        assert isinstance(out, Peaks)
+        arrays.append(out.left_out)
+    missing = list(shapes.values())[len(given) :]
+    if missing:
+        sizes = [int(np.prod(shape)) for shape, _ in missing]
+        memory, address = _view.empty(sum(sizes), device, queue, seen.library)
+        start = 0
+        for size, (shape, dtype) in zip(sizes, missing):
+            part = memory[start : start + size].reshape(shape)
+            arrays.append(_view.as_int32(part, seen.library) if dtype == "int32" else part)
+            addresses.append(address + 4 * start)
+            start += size
+    words, params = plan.blocks.take()
+    if B:
+        words[:6] = (seen.pointer, *addresses, _kernels.scratch(B * K * plan.cells, device, queue))
+        _kernels.cuda.launch(_kernels.kernel(plan.variant), (B * K, 1), _kernels.THREADS, params, device, queue)
+    plan.blocks.give_back(words, params)
+    points, scores, count, left_out = _view.hand_over(tuple(arrays), device, queue, seen.library)
+    result = Peaks(points, scores, count)
+    result.left_out, result.stream = left_out, queue
+    return result
+
+
+class Plan(NamedTuple):
+    """All of a call that does not change from frame to frame."""
+
+    B: int
+    K: int
+    cells: int
+    variant: _kernels.Variant
+    blocks: Blocks
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(
+    heatmaps: _view.Form,
+    threshold: float,
+    max_peaks: int,
+    window: int,
+    plateau: str,
+    layout: str | None,
+    activation: str | None,
+    quantized: _check.Quantization,
+) -> Plan:
+    found = prepare(heatmaps, threshold, window, plateau, layout, activation, quantized)
+    B, K, H, W = found.shape
+    if H * W >= 2**31 or B * K >= 2**31:
+        raise ValueError(
+            f"heatmaps must have fewer than 2**31 maps of fewer than 2**31 cells, got {B * K} of {H} x {W}"
+        )
+    params = np.zeros(1, _kernels.parameters("peaks.cu"))
+    _, strides = _check.channels_first(heatmaps, found.layout)
+    for axis, stride in zip("bkyx", strides):
+        params[f"stride_{axis}"] = stride
+    params["K"], params["H"], params["W"], params["max_peaks"] = K, H, W, max_peaks
+    params["least_key"], params["radius"] = key(found.least, heatmaps.dtype), window // 2
+    params["strict"], params["sigmoid"] = plateau == "none", activation == "sigmoid"
+    for _, scale, zero in quantized:
+        params["scale"], params["zero"] = scale, zero
+    variant = _kernels.peaks(_kernels.ELEMENTS[heatmaps.dtype])
+    return Plan(B, K, H * W, variant, Blocks(params))

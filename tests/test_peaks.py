@@ -1,0 +1,171 @@
+"""find_peaks on the device: the kernel (on the CPU executor) against the twin, and what may go wrong."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+
+import posepost
+from posepost import _kernels, peaks, ref
+
+from .cases import DTYPES, KINDS, VIEWS, values
+from .cuda_cpu import executor
+from .cuda_cpu.seam import ExecutorCuda, host, to_device
+from .tolerance import SIGMOID_RTOL
+
+SCHEDULES = (
+    {"order": "forward"},
+    {"order": "reverse"},
+    {"order": "random", "seed": 3, "resident": 3, "chaos": 1},
+    {"order": "random", "seed": 4, "resident": 4, "chaos": 2},
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh_plans() -> None:
+    peaks._plan.cache_clear()
+    _kernels._scratch.clear()
+
+
+def check_against_twin(heatmaps: np.ndarray, view_name: str, **options: Any) -> posepost.Peaks:
+    layout, view = VIEWS[view_name]
+    options = {"layout": layout, "activation": None, "max_peaks": 4, **options}
+    if heatmaps.dtype.kind in "iu":
+        options["quantization"] = {"heatmaps": (0.25, 3)}
+    expected = ref.find_peaks(view(heatmaps, np.array), **options)
+    got = posepost.find_peaks(view(heatmaps, to_device), **options).numpy()
+    for name in ("points", "count"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
+    np.testing.assert_allclose(got.scores, expected.scores, rtol=SIGMOID_RTOL, atol=0)
+    np.testing.assert_array_equal(got.left_out, expected.left_out)
+    assert got.count.dtype == got.left_out.dtype == np.int32
+    return got
+
+
+@pytest.mark.parametrize("view_name", VIEWS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kernel_equals_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
+    """Every kind of value, both plateau rules, windows up to larger than the map."""
+    found = left = 0
+    for case, kind in enumerate(KINDS):
+        for shape in ((2, 3, 9, 11), (1, 2, 1, 1), (1, 1, 1, 300), (1, 2, 40, 3)):
+            cpu_cuda.schedule = SCHEDULES[case % 4]
+            for plateau, window in (("all", 3), ("none", 3), ("all", 7), ("none", 1)):
+                threshold = -2.0 if kind in ("negative", "constant") else 0.0
+                options = {"plateau": plateau, "window": window, "threshold": threshold}
+                got = check_against_twin(values(kind, dtype, shape, case), view_name, **options)
+                found, left = found + int(got.count.sum()), left + int(got.left_out.sum())
+    assert found > 100
+    assert left > 100
+    assert {launched.variant.entry for launched in cpu_cuda.launches} == {"find_peaks"}
+
+
+def test_sigmoid_and_threshold_in_probabilities(cpu_cuda: ExecutorCuda) -> None:
+    heatmaps = values("random", "float32", (2, 3, 9, 11), 1) * 3
+    for threshold in (0.0, 0.2, 0.5, 0.9, 1.0):
+        got = check_against_twin(heatmaps, "nchw", activation="sigmoid", threshold=threshold, max_peaks=50)
+        assert (got.scores[got.scores > 0] >= threshold * (1 - 1e-6)).all()
+
+
+def test_the_best_are_kept_and_the_others_counted(cpu_cuda: ExecutorCuda) -> None:
+    heatmaps = np.zeros((1, 1, 9, 9), np.float32)
+    heatmaps[0, 0, ::2, ::2] = np.arange(25).reshape(5, 5) / 25 + 0.1  # 25 peaks, the best last in raster order
+    got = check_against_twin(heatmaps, "nchw", threshold=0.05, max_peaks=3)
+    assert got.points[0, 0].tolist() == [[8, 8], [6, 8], [4, 8]]
+    assert (got.count[0, 0], got.left_out[0, 0]) == (3, 22)
+
+
+def test_one_launch_out_and_stream(cpu_cuda: ExecutorCuda) -> None:
+    heatmaps = to_device(values("random", "float32", (2, 3, 9, 11), 1))
+    first = posepost.find_peaks(heatmaps, threshold=0.6, max_peaks=5, stream=55)
+    assert [launched.stream for launched in cpu_cuda.launches] == [55]
+    expected = first.numpy()
+    for array in (*first, first.left_out):
+        host(array)[...] = 77
+    before = cpu_cuda.allocations
+    again = posepost.find_peaks(heatmaps, threshold=0.6, max_peaks=5, out=first, stream=55)
+    assert cpu_cuda.allocations == before
+    assert all(a is b for a, b in zip((*again, again.left_out), (*first, first.left_out)))
+    for got, wanted in zip((*again.numpy(), again.numpy().left_out), (*expected, expected.left_out)):
+        np.testing.assert_array_equal(got, wanted)
+    pair = posepost.find_peaks(heatmaps, threshold=0.6, max_peaks=5, out=tuple(first), stream=55)
+    np.testing.assert_array_equal(pair.numpy().left_out, expected.left_out)
+
+
+def test_empty_batch_and_three_dimensions(cpu_cuda: ExecutorCuda) -> None:
+    heatmaps = values("random", "float32", (3, 9, 11), 1)
+    one = posepost.find_peaks(to_device(heatmaps), threshold=0.6, max_peaks=5).numpy()
+    batch = ref.find_peaks(heatmaps[None], threshold=0.6, max_peaks=5)
+    np.testing.assert_array_equal(one.points, batch.points)
+    empty = posepost.find_peaks(to_device(heatmaps[None][:0]), threshold=0.6, max_peaks=5).numpy()
+    assert [array.shape for array in (*empty, empty.left_out)] == [(0, 3, 5, 2), (0, 3, 5), (0, 3), (0, 3)]
+
+
+def test_signatures_of_function_and_twin_are_equal() -> None:
+    assert inspect.signature(posepost.find_peaks) == inspect.signature(ref.find_peaks)
+
+
+BAD = [
+    ({"threshold": 1.5}, ValueError, "threshold must be from 0 to 1, got 1.5"),
+    ({"threshold": "high"}, TypeError, "threshold must be a number, got str"),
+    ({"max_peaks": 0}, ValueError, "max_peaks must be at least 1, got 0"),
+    ({"window": 4}, ValueError, "window must be odd, got 4"),
+    ({"plateau": "some"}, ValueError, 'plateau must be "all" or "none", got \'some\''),
+    ({"layout": "CHW"}, ValueError, 'layout must be "NCHW", "NHWC" or None, got \'CHW\''),
+    ({"activation": "relu"}, ValueError, "activation must be \"sigmoid\" or None, got 'relu'"),
+    ({"out": ()}, TypeError, "out must be a result of the same call or a tuple (points, scores, count), got 0 arrays"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "message"), BAD, ids=[message for _, _, message in BAD])
+def test_bad_input(cpu_cuda: ExecutorCuda, options: dict, error: type, message: str) -> None:
+    for place in (np.asarray, to_device):
+        with pytest.raises(error) as caught:
+            posepost.find_peaks(
+                place(np.zeros((1, 2, 3, 4), np.float32)), **{"threshold": 0.5, "max_peaks": 3, **options}
+            )
+        assert str(caught.value) == message
+    assert not cpu_cuda.launches
+
+
+SANITIZED = """
+import sys
+from posepost import _kernels
+from tests.cases import values
+from tests.cuda_cpu.seam import ExecutorCuda, to_device
+import posepost
+_kernels.cuda = ExecutorCuda(sanitize=sys.argv[1])
+if sys.argv[2] != "none":
+    read, (old, new) = _kernels.source, eval(sys.argv[2])
+    assert old in read("peaks.cu")
+    _kernels.source = lambda name: read(name).replace(old, new)
+for window in (1, 3):
+    heatmaps = to_device(values("random", "float16", (1, 2, 5, 7), 1))
+    assert posepost.find_peaks(heatmaps, threshold=0.5, max_peaks=4, window=window).numpy().count.any()
+print("clean")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [
+        ("address", None),
+        ("thread", None),
+        ("thread", ("atomicAdd(&s.found, 1u)", "s.found++")),
+        ("thread", ("    __syncthreads();\n    const u32 found", "    const u32 found")),
+        ("address", ("p.left_out[row] =", "p.left_out[row + 4096] =")),
+    ],
+)
+def test_sanitizers(kind: str, fault: tuple[str, str] | None) -> None:
+    """Nothing is found in the kernel, and the same run reports a seeded race or overrun."""
+    able, reason = executor.available()
+    if not able:
+        pytest.skip(reason)
+    done = executor.run_sanitized(kind, ["-c", SANITIZED, kind, "none" if fault is None else repr(fault)], timeout=300)
+    assert ("clean" in done.stdout) == (fault is None), done.stderr[-3000:]
+    if fault is not None:
+        assert "ERROR: AddressSanitizer" in done.stderr or "WARNING: ThreadSanitizer" in done.stderr
