@@ -1,8 +1,8 @@
 """What can be counted of the kernels without a GPU: `python -m bench.counted`.
 
-For each instantiation: launches of the call it belongs to, registers and spilled bytes over all architectures (NVRTC),
-and, from running it on the CPU executor on one PoseNet frame, bytes of heatmap read per byte of it, and how many of them
-by 16-byte loads. Then compile times, and the Python time of one `decode_posenet` call up to the launch. Speed on a GPU
+For each instantiation: launches of the call it belongs to; registers and spilled bytes over all architectures (NVRTC);
+and, from running it on the CPU executor on one PoseNet frame, bytes of heatmap read per byte of it, altogether and by
+16-byte loads. Then compile times, and the Python time of one `decode_posenet` call up to the launch. Speed on a GPU
 cannot be counted.
 """
 

@@ -177,6 +177,24 @@ def usual_peer(result: Result) -> str | None:
     return min(names, key=_usual_first, default=None)
 
 
+def several_people_table(result: Result) -> str:
+    """Markdown for README from a result file of bench_posenet_multi.py: medians against people and map size."""
+    rows: dict[tuple[int, int, int], dict[str, float]] = {}
+    for benchmark in result["benchmarks"]:
+        info = benchmark["extra_info"]
+        variant = US if info["variant"].startswith(US) else info["variant"]
+        rows.setdefault((info["H"], info["W"], info["people"]), {})[variant] = benchmark["stats"]["median"]
+    peers = sorted({variant for times_of in rows.values() for variant in times_of} - {US})
+    head = ["maps", "people", US, *(cell for peer in peers for cell in (peer, "speed-up"))]
+    lines_ = ["| " + " | ".join(head) + " |", "|:--|" + "--:|" * (len(head) - 1)]
+    for (H, W, people), found in sorted(rows.items()):
+        cells = [f"{H}x{W}", str(people), duration(found[US])]
+        for peer in peers:
+            cells += [duration(found[peer]), times(found[peer] / found[US])] if peer in found else ["not measured", ""]
+        lines_.append("| " + " | ".join(cells) + " |")
+    return "\n".join([machine_line(result), "", *lines_])
+
+
 def write_report(files: list[Path], target: Path) -> None:
     """Write the page for one result file, or for one compared to a second; ValueError as in `load`."""
     if len(files) not in (1, 2):

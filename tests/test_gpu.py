@@ -15,6 +15,7 @@ import posepost
 from posepost import _kernels, ref
 
 from .cases import DTYPES, KINDS, VIEWS, quantization_for, values
+from .test_posenet_multi import crowd, scales
 from .tolerance import SIGMOID_ATOL, SIGMOID_RTOL
 
 pytestmark = pytest.mark.gpu
@@ -233,3 +234,58 @@ def test_workspace_is_left_zero_on_the_gpu(gpu: Any) -> None:
     buffers = [memory for grown in _kernels._workspaces.values() for memory in grown]
     assert buffers
     assert not any(memory.any() for memory in buffers)
+
+
+@pytest.mark.parametrize("mode", ["tfjs", "pytorch", "coral", "edgetpu"])
+@pytest.mark.parametrize("view_name", ["nchw", "nhwc", "nchw_crop"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_several_people_on_the_gpu(gpu: Any, dtype: str, view_name: str, mode: str) -> None:
+    """Equal to the twin, twice the same, in three launches that a graph can hold."""
+    layout, view = VIEWS[view_name]
+    for seed, shape in enumerate(((2, 7, 9), (1, 1, 1), (3, 40, 60))):
+        tensors = crowd(dtype, *shape, seed)
+        options = {"output_stride": 8, "layout": layout, "mode": mode, "quantization": scales(dtype), "nms_radius": 6.0}
+        expected = ref.decode_posenet_multi(*(view(array, np.array) for array in tensors.values()), **options)
+        on_device = [view(array, lambda x: placed(gpu, x)) for array in tensors.values()]
+        for _ in range(2):
+            got = posepost.decode_posenet_multi(*on_device, **options).numpy()
+            np.testing.assert_array_equal(got.count, expected.count)
+            np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=1e-4)
+            np.testing.assert_allclose(got.keypoint_scores, expected.keypoint_scores, rtol=1e-6, atol=1e-37)
+            np.testing.assert_allclose(got.scores, expected.scores, rtol=1e-6, atol=1e-37)
+
+
+def test_several_people_in_a_graph(gpu: Any) -> None:
+    first, second = (list(crowd("float32", 2, 33, 33, seed).values()) for seed in (1, 2))
+    tensors = [gpu.asarray(array) for array in first]
+    stream = gpu.cuda.Stream(non_blocking=True)
+    with stream:
+        out = posepost.decode_posenet_multi(*tensors, output_stride=8)
+        stream.synchronize()
+        stream.begin_capture()
+        posepost.decode_posenet_multi(*tensors, output_stride=8, out=out)
+        graph = stream.end_capture()
+        for arrays in (first, second, first):
+            for tensor, array in zip(tensors, arrays):
+                tensor.set(array)
+            graph.launch()
+            stream.synchronize()
+            expected = ref.decode_posenet_multi(*arrays, output_stride=8)
+            np.testing.assert_array_equal(out.numpy().count, expected.count)
+            np.testing.assert_allclose(out.numpy().keypoints, expected.keypoints, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("view_name", ["nchw", "nhwc", "nchw_crop"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_peaks_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
+    layout, view = VIEWS[view_name]
+    scale = {"heatmaps": (0.25, 3)} if "int" in dtype else None
+    for case, kind in enumerate(KINDS):
+        heatmaps = values(kind, dtype, (2, 3, 40, 60), case)
+        for plateau in ("all", "none"):
+            options = {"layout": layout, "activation": None, "threshold": 0.0, "max_peaks": 30, "plateau": plateau}
+            expected = ref.find_peaks(view(heatmaps, np.array), **options, quantization=scale)
+            on_device = view(heatmaps, lambda x: placed(gpu, x))
+            got = posepost.find_peaks(on_device, **options, quantization=scale).numpy()
+            for name in ("points", "scores", "count", "left_out"):
+                np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))

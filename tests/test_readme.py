@@ -55,9 +55,19 @@ def test_the_performance_table_is_made_from_the_committed_result() -> None:
     assert found[2].strip() == readme_table(result).strip()
 
 
+def test_the_table_of_several_people_is_made_from_the_committed_result() -> None:
+    from bench.report import several_people_table
+
+    pattern = r"<!-- several people, made from (bench/results/\S+\.json) -->\n(.*?)\n<!-- end -->"
+    found = re.search(pattern, README, re.S)
+    assert found, "README has no table of several people"
+    result = json.loads((ROOT / found[1]).read_text(encoding="utf-8"))
+    assert found[2].strip() == several_people_table(result).strip()
+
+
 def test_every_kernel_is_in_the_table_of_what_was_counted() -> None:
     lines = [
-        line.split()[0:2] for line in block_after("python -m bench.counted").splitlines() if line.startswith("decode")
+        line.split()[0:2] for line in block_after("python -m bench.counted").splitlines() if re.match(r"\w+<", line)
     ]
     assert [" ".join(line) for line in lines] == [str(variant) for variant in _kernels.VARIANTS]
 
