@@ -1,0 +1,142 @@
+# ruff: noqa: E501  (a fault is one line)
+"""The proof of the proof, for several people: faults put into posenet_multi.cu and peaks.cu, one edit each, and found.
+
+One suite of launches serves all faults of a source; the kernels as they are pass it. Races and overruns: test_sanitizers of
+test_posenet_multi.py and test_peaks.py.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from posepost import _kernels, peaks, posenet_multi
+
+from . import test_peaks, test_posenet_multi
+from .cases import values
+from .cuda_cpu import executor
+from .cuda_cpu.seam import STREAM, ExecutorCuda, host
+
+FOUND = 3  # exit status
+MULTI, PEAKS = "posenet_multi.cu", "peaks.cu"
+
+FAULTS = [
+    # finding
+    (MULTI, "a tie is no root", "<= key;", "< key;"),
+    (MULTI, "a larger neighbour is ignored above", "v = y - (y > 0)", "v = y"),
+    (MULTI, "a larger neighbour is ignored to the right", "u <= min(x + 1, p.W - 1)", "u <= x"),
+    (MULTI, "the threshold itself fails", "key < p.least_key", "key <= p.least_key"),
+    (MULTI, "NaN is a root", "|| (!E::INTEGER && key == E::key(E::PER_VECTOR == 4 ? 0x7fffffffu : 0x7fffu))) continue", ") continue"),
+    (MULTI, "channels and cells swapped", "p.channels_fastest ? i % KEYPOINTS : i / cells", "p.channels_fastest ? i / cells : i % KEYPOINTS"),
+    (MULTI, "roots of all images in one list", "image * p.room + atomicAdd", "atomicAdd"),
+    # walking
+    (MULTI, "displacements forward all the way", "route.up ? BACKWARD : FORWARD", "FORWARD"),
+    (MULTI, "edge of the child on the way up", "EDGE[route.up ? route.source : k]", "EDGE[k]"),
+    (MULTI, "x and y displacements swapped", "{from.y + value_at(p, displacement, image, edge, y, x), from.x + value_at(p, displacement, image, EDGES + edge, y, x)}", "{from.y + value_at(p, displacement, image, EDGES + edge, y, x), from.x + value_at(p, displacement, image, edge, y, x)}"),
+    (MULTI, "one refinement less", "i < p.refinements; ++i) {\n        y =", "i + 1 < p.refinements; ++i) {\n        y ="),
+    (MULTI, "rounds half down", "clamped(at + 0.5f, size)", "clamped(ceilf(at - 0.5f), size)"),
+    (MULTI, "pytorch rounds half up", "rintf(clamped(at, size))", "floorf(clamped(at, size) + 0.5f)"),
+    (MULTI, "pytorch scores after the refinement", "if (p.mode == TFJS) {  //", "if (true) {  //"),
+    (MULTI, "pytorch walks past a score of 0", "(p.mode != PYTORCH || source_score > 0.0f)", "true"),
+    (MULTI, "the seventh level is not walked", "level <= 8", "level <= 6"),
+    (MULTI, "coral: weights swapped", "a * (1.0f - f) + b * f", "a * f + b * (1.0f - f)"),
+    (MULTI, "coral: edgetpu's rule for all", "p.mode == EDGETPU && route.up", "route.up"),
+    (MULTI, "coral: not clamped after a displacement", "q = clamp_to_map(p, {from.y + dy, from.x + dx});", "q = {fmaxf(0.0f, fminf(from.y + dy, p.H - 1.0f)), fmaxf(0.0f, fminf(from.x + dx, p.W - 2.0f))};"),
+    # accepting
+    (MULTI, "the accepted root stays", "            roots[slot] = 0;\n        }", "        }"),
+    (MULTI, "suppressed at another keypoint", "const u32 k = position_of(roots[i]) % KEYPOINTS;", "const u32 k = 0;"),
+    (MULTI, "radius not reached counts as outside", "dy * dy + dx * dx <= p.radius", "dy * dy + dx * dx < p.radius"),
+    (MULTI, "rejected poses suppress", "if (s.accept) {\n            if (t < KEYPOINTS)", "{\n            if (t < KEYPOINTS)"),
+    (MULTI, "score counts taken keypoints", "taken && taken[k] ? 0.0f", "false ? 0.0f"),
+    (MULTI, "kept walks of another image", "p.walks + ((image * p.walked + s.slot)", "p.walks + ((s.slot)"),
+    (MULTI, "coral: order of acceptance kept", "if (in_order) break;", "break;"),
+    (MULTI, "coral: results in cells", "        y *= p.output_stride;\n", ""),
+    (MULTI, "rows behind the last are left", "p.scores[first + i] = 0.0f", "p.scores[first + i] += 0.0f"),
+    (MULTI, "the list is not emptied", "        p.found[image] = 0;\n", ""),
+    # peaks
+    (PEAKS, "a plateau has no peak", "p.strict ? other >= key : other > key", "other >= key"),
+    (PEAKS, "a plateau is all peaks", "p.strict ? other >= key : other > key", "other > key"),
+    (PEAKS, "window one cell short below", "min(p.H - 1, y + p.radius)", "min(p.H - 1, y + p.radius - 1)"),
+    (PEAKS, "window one cell short to the left", "u = x - min(x, p.radius)", "u = x - min(x, p.radius - 1)"),
+    (PEAKS, "x and y swapped", "(float)(position_of(best) % p.W)", "(float)(position_of(best) / p.W)"),
+    (PEAKS, "found twice", "if (best && mine == best) list[at] = 0;", ""),
+    (PEAKS, "nothing is left out", "p.left_out[row] = found - count", "p.left_out[row] = 0"),
+    (PEAKS, "more than there is room for", "min(found, p.max_peaks)", "found"),
+]  # fmt: skip
+
+
+def suite(source: str, cuda: ExecutorCuda) -> None:
+    """What the tests of the kernels check, on few maps."""
+    if source == PEAKS:
+        for case, kind in enumerate(("random", "ties", "constant", "nan")):
+            for plateau, window in (("all", 3), ("none", 5)):
+                options = {"plateau": plateau, "window": window, "threshold": -2.0}
+                test_peaks.check_against_twin(values(kind, "float32", (2, 3, 9, 11), case), "nchw", **options)
+        return
+    tie = test_posenet_multi.crowd("float32", 1, 6, 8, 9)
+    tie["heatmaps"] = np.round(tie["heatmaps"])
+    level = {**tie, "heatmaps": np.full_like(tie["heatmaps"], 0.5)}  # the threshold itself, everywhere
+    spoilt = test_posenet_multi.crowd("float32", 1, 6, 8, 8)
+    spoilt["heatmaps"][:, :, 2:4, 3] = np.nan
+    halves = {name: np.round(array * 2) / 2 for name, array in test_posenet_multi.crowd("float32", 1, 8, 8, 7).items()}
+    for i in range(1, 4):
+        halves[list(halves)[i]] = (
+            np.round(halves[list(halves)[i]] / 4) * 4
+        )  # cells fall on halves, distances on the radius
+    for mode in test_posenet_multi.MODES:
+        for view_name in ("nchw", "nhwc"):
+            for tensors in (test_posenet_multi.crowd("float32", 2, 9, 11, 1), tie, level, spoilt, halves):
+                for threshold in (0.5, 0.05):
+                    test_posenet_multi.check_against_twin(
+                        tensors,
+                        view_name,
+                        mode=mode,
+                        score_threshold=threshold,
+                        nms_radius=8.0,
+                        max_poses=12,
+                        activation=None,
+                    )
+    assert not host(_kernels._workspaces[0, STREAM, 0][-1]).any()
+
+
+def forget() -> None:
+    _kernels.kernel.cache_clear()
+    posenet_multi._plan.cache_clear()
+    peaks._plan.cache_clear()
+    _kernels._scratch.clear()
+
+
+@pytest.mark.parametrize("source", [MULTI, PEAKS])
+def test_the_kernels_as_they_are_pass(cpu_cuda: ExecutorCuda, source: str) -> None:
+    forget()
+    suite(source, cpu_cuda)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "what", "old", "new"), FAULTS, ids=[what for _, what, _, _ in FAULTS])
+def test_a_fault_is_found(
+    cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch, source: str, what: str, old: str, new: str
+) -> None:
+    whole = _kernels.source(source)
+    assert whole.count(old) == 1, f"the edit must fit one place, it fits {whole.count(old)}"
+    read = _kernels.source
+    monkeypatch.setattr(_kernels, "source", lambda name: whole.replace(old, new) if name == source else read(name))
+    forget()
+    child = os.fork()  # a fault may well write where it must not: in a process of its own
+    if child == 0:
+        signal.alarm(60)
+        code = 0
+        try:
+            suite(source, cpu_cuda)
+        except (AssertionError, executor.KernelFault):
+            code = FOUND
+        except BaseException:
+            code = 1
+        os._exit(code)
+    _, status = os.waitpid(child, 0)
+    forget()
+    crashed = os.WIFSIGNALED(status)
+    assert crashed or os.WEXITSTATUS(status) == FOUND, f"not found: exit status {os.WEXITSTATUS(status)}"
