@@ -275,6 +275,10 @@ def as_int32(array: Array, library: str) -> Array:
     return array.view(sys.modules["torch"].int32) if library == "torch" else array.view(np.int32)
 
 
+ORDERED = ("torch", "jax")
+"""Libraries whose own next work has to be ordered behind a result: the others work on the stream they are told."""
+
+
 def hand_over(arrays: tuple[Array, ...], ordinal: int, stream: int, library: str) -> tuple[Array, ...]:
     """Results that `stream` is still to write, in the input's library, ordered before that library's next work."""
     if library == "torch":

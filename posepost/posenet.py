@@ -104,13 +104,17 @@ def decode_posenet(
 
     B, K = plan.shape
     words, params = plan.blocks.take()
-    matrices = set_transform(params, transform, h.form, B, queue)
+    matrices = None if transform is None else set_transform(params, transform, h.form, B, queue)
     if B:
         best = _kernels.workspace(plan.workspace, device, queue) if plan.workspace else 0
         rows = matrices.pointer if matrices else 0
         words[:7] = (h.pointer, o.pointer, rows, origin.keypoints, origin.scores, best, best + 8 * B * K)
         _kernels.cuda.launch(_kernels.kernel(plan.variant), plan.grid, plan.block, params, device, queue)
+    if transform is not None:
+        params["affine"] = NO_MATRIX
     plan.blocks.give_back(words, params)
+    if origin.library not in _view.ORDERED:
+        return result
     keypoints, scores = _view.hand_over(result, device, queue, origin.library)
     return result if keypoints is result.keypoints else on_device(keypoints, scores, origin)
 
@@ -137,9 +141,6 @@ def _given_result(out: tuple[_view.Array, _view.Array], plan: Plan, reference: _
 
 def set_transform(params: Any, transform: Any, reference: _view.Form, rows: int, queue: int) -> _view.View | None:
     """Put one host matrix into the parameter block, or return the rows on the device, to be held until the launch."""
-    if transform is None:
-        params["affine"] = NO_MATRIX
-        return None
     found = _check.transform(transform, reference, rows, queue)
     if isinstance(found, np.ndarray):
         if found.ndim == 2:

@@ -181,7 +181,7 @@ def decode_posenet_multi(
         arrays, addresses, library = tuple(out), [view.pointer for view in given], given[0].library
 
     words, params = plan.blocks.take()
-    matrices = set_transform(params, transform, forms[0], B, queue)
+    matrices = None if transform is None else set_transform(params, transform, forms[0], B, queue)
     if B:
         sections = np.concatenate([[0], np.cumsum(plan.scratch)]).tolist()
         start = _kernels.scratch(sections[-1], device, queue)
@@ -192,6 +192,8 @@ def decode_posenet_multi(
         for entry, grid in plan.launches:
             kernel = _kernels.kernel(_kernels.posenet_multi(plan.element, entry))
             _kernels.cuda.launch(kernel, grid, _kernels.THREADS, params, device, queue)
+    if transform is not None:
+        params["affine"] = NO_MATRIX
     plan.blocks.give_back(words, params)
     result = Poses(*_view.hand_over(arrays, device, queue, library))
     result.stream = queue
