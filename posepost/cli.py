@@ -8,13 +8,18 @@
       "model": "posenet.onnx",
       "input_size": [353, 481],         height, width of the network's input
       "device": "cpu",                  or "cuda"
-      "poses": [                        one entry a person
+      "poses": [                        one entry a person; none where nobody was found
         {
-          "score": 0.98,                mean of the keypoints' scores
+          "score": 0.98,                of the person, see below
           "keypoints": [{"name": "nose", "x": 267.9, "y": 127.8, "score": 0.99}, ...]
         }
       ]
     }
+
+A model with displacement heads finds everybody (--people all): up to 20 people in the order and with the scores of
+`decode_posenet_multi` in mode "tfjs", without those that score less than --score. Such a score is the mean of the
+keypoints' scores with 0 for each keypoint that an earlier person has. Other models, and --people one, find one person,
+however unlikely, whose score is the mean of the keypoints' scores.
 
 x and y are pixels of the image, x to the right and y down; a number that is not finite is null. NAME is the image's
 file name without its suffix, with -2, -3, ... after it where that name is taken. Files appear whole or not at all.
@@ -44,10 +49,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 
 if TYPE_CHECKING:
+    from PIL import Image as PILImage
+
     from posepost.ort import PoseSession
-    from posepost.types import Keypoints
+    from posepost.types import Poses
 
 ASSETS = Path(__file__).parent / "assets"
+LEAST_SCORE = 0.25  # of a person, where nothing else is asked for
+SHOWN = 0.3  # least score of a keypoint that is drawn
 EXPECTED = (OSError, ValueError, RuntimeError, ImportError, MemoryError)
 
 
@@ -72,41 +81,84 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """Run the bundled model on the bundled scene, print what came out, write two pictures."""
-    from posepost._image import read_image
-    from posepost.draw import heatmap_picture, overlay
+    """Run the bundled model on two bundled scenes, one figure and several; print what came out, write the pictures."""
     from posepost.ort import PoseSession
 
     folder = _folder(arguments.output)
     session = PoseSession(ASSETS / "figures.onnx")
-    image = read_image(ASSETS / "scene.png")
-    images, transform = session.letterbox(image)
+    _demo_one(session, folder)
+    print()
+    _demo_several(session, folder)
+    return 0
+
+
+def _demo_one(session: PoseSession, folder: Path) -> None:
+    from posepost.draw import heatmap_picture, overlay
+
+    image, images, transform = _scene(session, "scene.png")
+    print(_ran_on(session))
     result = session.run(images, transform=transform).numpy()
-    heatmaps, kept, crossing = _maps(session, images)
+    heatmaps, offsets = _maps(session, images, ("heatmaps", "offsets"))
 
     model = session.model
-    height, width = images.shape[1:3] if model.input_layout == "NHWC" else images.shape[2:]
-    print(f"figures.onnx on scene.png ({image.width}x{image.height}, network input {width}x{height})")
-    print(_ran_on(session))
     print(f"\n{'keypoint':<16}{'x':>8}{'y':>8}{'score':>8}")
     for name, (x, y), score in zip(model.keypoints, result.keypoints[0], result.scores[0]):
         print(f"{name:<16}{x:>8.1f}{y:>8.1f}{score:>8.3f}")
-    crossed = "crossed" if session.device == "cuda" else "would cross"
-    print(
-        f"\n{crossing} bytes of keypoints {crossed} the bus of a GPU, in place of {kept} bytes of heatmaps and offsets "
-        f"({kept / crossing:.0f} times as many)"
-    )
+    print(f"\n{_saved(session, 'keypoints', result, 'heatmaps and offsets', (heatmaps, offsets))}")
 
     best = int(np.argmax(result.scores[0]))
-    heatmap = heatmaps[best].astype(np.float32)
+    heatmap = (heatmaps[0].transpose(2, 0, 1) if model.layout == "NHWC" else heatmaps[0])[best].astype(np.float32)
     if model.activation == "sigmoid":
         heatmap = 1 / (1 + np.exp(-heatmap))
     paths = [folder / "overlay.png", folder / "heatmap.png"]
-    scale = max(1, 768 // max(image.size))
-    pictures = [overlay(image, result.keypoints, result.scores, scale=scale), heatmap_picture(heatmap)]
+    pictures = [
+        overlay(image, result.keypoints, result.scores, min_score=SHOWN, scale=_enlarged(image)),
+        heatmap_picture(heatmap),
+    ]
     _write({path: _png(picture) for path, picture in zip(paths, pictures)})
     print(f"wrote {paths[0]} and {paths[1]} (the heatmap of {model.keypoints[best]})")
-    return 0
+
+
+def _demo_several(session: PoseSession, folder: Path) -> None:
+    from posepost.draw import overlay
+    from posepost.ort import HEADS
+
+    image, images, transform = _scene(session, "crowd.png")
+    poses = session.run_multi(images, transform=transform).numpy()
+    found = _above(poses, LEAST_SCORE)
+    print()
+    for number, (scores, score) in enumerate(zip(found.keypoint_scores, found.scores), 1):
+        shown = f"{(scores >= SHOWN).sum()} of {len(scores)} keypoints"
+        print(f"person {number:<3} score {score:.3f}, {shown} score at least {SHOWN}")
+    print(f"\n{_saved(session, 'poses', poses, 'the four heads', _maps(session, images, HEADS))}")
+    path = folder / "crowd.png"
+    drawn = overlay(image, found.keypoints, found.keypoint_scores, min_score=SHOWN, scale=_enlarged(image))
+    _write({path: _png(drawn)})
+    print(f"wrote {path} (one colour a person)")
+
+
+def _scene(session: PoseSession, name: str) -> tuple[PILImage.Image, Any, Any]:
+    """A bundled picture, the network's input and the transform back; says so."""
+    from posepost._image import read_image
+
+    image = read_image(ASSETS / name)
+    images, transform = session.letterbox(image)
+    height, width = images.shape[1:3] if session.model.input_layout == "NHWC" else images.shape[2:]
+    print(f"figures.onnx on {name} ({image.width}x{image.height}, network input {width}x{height})")
+    return image, images, transform
+
+
+def _saved(session: PoseSession, what: str, result: Sequence[Any], of: str, maps: Sequence[Any]) -> str:
+    crossing, kept = (sum(array.nbytes for array in arrays) for arrays in (result, maps))
+    crossed = "crossed" if session.device == "cuda" else "would cross"
+    return (
+        f"{crossing} bytes of {what} {crossed} the bus of a GPU, in place of {kept} bytes of {of} "
+        f"({kept / crossing:.0f} times as many)"
+    )
+
+
+def _enlarged(image: PILImage.Image) -> int:
+    return max(1, 768 // max(image.size))
 
 
 def inspect(arguments: argparse.Namespace) -> int:
@@ -119,23 +171,30 @@ def inspect(arguments: argparse.Namespace) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Keypoints and overlay of every image; one bad image does not keep the others from being done."""
-    from posepost.ort import PoseSession, input_size
+    from posepost.ort import PoseSession, input_size, several_people_problem
 
     session = PoseSession(arguments.model, **_options(arguments))
     input_size(session.model, arguments.size)
+    problem = several_people_problem(session.model)
+    people = arguments.people or ("all" if problem is None or arguments.score is not None else "one")
+    if people == "all" and problem is not None:
+        raise ValueError(problem)
+    if people == "one" and arguments.score is not None:
+        raise ValueError("--score is for --people all, got --people one")
+    least = None if people == "one" else LEAST_SCORE if arguments.score is None else arguments.score
     folder = _folder(arguments.output)
     print(_ran_on(session))
     status = 0
     for path, name in zip(arguments.images, output_names(arguments.images, folder)):
         try:
-            files, score = _one_image(session, path, folder / name, arguments.size)
+            files, found = _one_image(session, path, folder / name, arguments.size, least)
             _write(files)
         except EXPECTED as error:
             text = _message(error)
             _complain(text if text.startswith(f"{path}:") else f"{path}: {text}")
             status = 2
         else:
-            print(f"{path}: score {score:.3f}, wrote {' and '.join(str(file) for file in files)}")
+            print(f"{path}: {found}, wrote {' and '.join(str(file) for file in files)}")
     return status
 
 
@@ -276,16 +335,25 @@ def _outputs(base: Path) -> tuple[Path, Path]:
 
 
 def _one_image(
-    session: PoseSession, path: str, base: Path, size: tuple[int, int] | None
-) -> tuple[dict[Path, bytes], float]:
+    session: PoseSession, path: str, base: Path, size: tuple[int, int] | None, least: float | None
+) -> tuple[dict[Path, bytes], str]:
+    """The files of one image, and what was found in a few words.
+
+    least: score of a person; None: one person, whatever the score.
+    """
     from posepost._image import read_image
     from posepost.draw import overlay
     from posepost.ort import input_size
 
     image = read_image(path)
     images, transform = session.letterbox(image, size)
-    result = session.run(images, transform=transform).numpy()
-    poses = _poses(session.model.keypoints, result)
+    if least is None:
+        points, scores = session.run(images, transform=transform).numpy()
+        people = People(points, scores, scores.mean(axis=1, dtype=np.float64))
+        found = f"score {people.scores[0]:.3f}"
+    else:
+        people = _above(session.run_multi(images, transform=transform).numpy(), least)
+        found = f"{len(people.scores)} {'person' if len(people.scores) == 1 else 'people'}"
     document = {
         "image": path,
         "width": image.width,
@@ -293,44 +361,55 @@ def _one_image(
         "model": os.path.basename(session.model.name),
         "input_size": list(input_size(session.model, size)),
         "device": session.device,
-        "poses": poses,
+        "poses": _poses(session.model.keypoints, people),
     }
     text, picture = _outputs(base)
     files = {
         text: (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
-        picture: _png(overlay(image, result.keypoints, result.scores)),
+        picture: _png(overlay(image, people.keypoints, people.keypoint_scores, min_score=SHOWN)),
     }
-    return files, poses[0]["score"] if poses[0]["score"] is not None else math.nan
+    return files, found
 
 
-def _poses(names: Sequence[str], result: Keypoints) -> list[dict[str, Any]]:
+class People(NamedTuple):
+    """Those found in one image: keypoints (N, K, 2), keypoint_scores (N, K), scores (N,), NumPy arrays."""
+
+    keypoints: np.ndarray[Any, Any]
+    keypoint_scores: np.ndarray[Any, Any]
+    scores: np.ndarray[Any, Any]
+
+
+def _above(poses: Poses, least: float) -> People:
+    """Those in the first image that score at least so much, in their order."""
+    points, keypoint_scores, scores = (array[0, : poses.count[0]] for array in poses[:3])
+    kept = scores >= least
+    return People(points[kept], keypoint_scores[kept], scores[kept])
+
+
+def _poses(names: Sequence[str], people: People) -> list[dict[str, Any]]:
     def number(value: Any) -> float | None:
         return float(str(value)) if math.isfinite(value) else None  # the shortest decimal that is this float32
 
-    poses = []
-    for points, scores in zip(result.keypoints, result.scores):
-        labels = names or tuple(f"keypoint {k}" for k in range(len(points)))
-        poses.append(
-            {
-                "score": number(np.float64(scores.mean(dtype=np.float64))),
-                "keypoints": [
-                    {"name": label, "x": number(x), "y": number(y), "score": number(score)}
-                    for label, (x, y), score in zip(labels, points, scores)
-                ],
-            }
-        )
-    return poses
+    labels = names or tuple(f"keypoint {k}" for k in range(people.keypoints.shape[1]))
+    return [
+        {
+            "score": number(score),
+            "keypoints": [
+                {"name": label, "x": number(x), "y": number(y), "score": number(keypoint_score)}
+                for label, (x, y), keypoint_score in zip(labels, points, keypoint_scores)
+            ],
+        }
+        for points, keypoint_scores, score in zip(*people)
+    ]
 
 
-def _maps(session: PoseSession, images: Any) -> tuple[np.ndarray[Any, Any], int, int]:
-    """For the demo's picture: heatmaps (K, H, W) on the host; bytes of heatmaps and offsets; bytes of the keypoints."""
-    heatmaps, offsets = session.forward(images)
-    if session.stream is not None:
-        session.stream.synchronize()  # synchronizes
-        heatmaps, offsets = heatmaps.numpy(), offsets.numpy()
-    maps = heatmaps[0].transpose(2, 0, 1) if session.model.layout == "NHWC" else heatmaps[0]
-    point = np.dtype((np.float32, 3)).itemsize
-    return maps, heatmaps.nbytes + offsets.nbytes, point * len(maps)
+def _maps(session: PoseSession, images: Any, heads: Sequence[str]) -> list[np.ndarray[Any, Any]]:
+    """Heads of the model on the host."""
+    maps = session.forward(images, heads=heads)
+    if session.stream is None:
+        return list(maps)
+    session.stream.synchronize()  # synchronizes
+    return [array.numpy() for array in maps]
 
 
 def _ran_on(session: PoseSession) -> str:
@@ -430,7 +509,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
     parser.set_defaults(command=_no_command)
 
-    command = commands.add_parser("demo", help="run the bundled model on the bundled scene")
+    command = commands.add_parser("demo", help="run the bundled model on the bundled scenes")
     command.add_argument("-o", dest="output", metavar="DIR", default="posepost-demo", help="default: %(default)s")
     command.set_defaults(command=demo)
 
@@ -443,6 +522,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("images", metavar="IMAGE", nargs="+")
     command.add_argument("-o", dest="output", metavar="DIR", default="posepost-out", help="default: %(default)s")
     command.add_argument("--size", type=_size, metavar="HxW", help="of the network's input, where it takes any")
+    command.add_argument("--people", choices=("one", "all"), help="default: all where the model has the heads for it")
+    command.add_argument(
+        "--score", type=_score, metavar="S", help=f"least score of a person, with --people all; default: {LEAST_SCORE}"
+    )
     command.set_defaults(command=run)
 
     command = commands.add_parser("warmup", help="compile the kernels ahead of the first call")
@@ -462,7 +545,9 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL.onnx")
     command.add_argument("--mean", type=_numbers, metavar="M", help="of the pixels, one number or R,G,B")
     command.add_argument("--std", type=_numbers, metavar="S", help="likewise; the input is (pixel - mean) / std")
-    command.add_argument("--heads", type=_heads, metavar="HEAD=OUTPUT,...", help="heatmaps=NAME,offsets=NAME")
+    command.add_argument(
+        "--heads", type=_heads, metavar="HEAD=OUTPUT,...", help="heatmaps, offsets, displacement_fwd, displacement_bwd"
+    )
     command.add_argument("--stride", type=_positive, metavar="S", help="input pixels per heatmap cell")
     command.add_argument("--layout", choices=("NCHW", "NHWC"), help="of the outputs")
     choices = ("auto", "sigmoid", "none")
@@ -488,6 +573,16 @@ def _numbers(text: str) -> list[float]:
     if len(values) not in (1, 3) or not all(math.isfinite(value) for value in values):
         raise argparse.ArgumentTypeError(f"must be one number or three with commas, got {text!r}")
     return values
+
+
+def _score(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text!r}")
+    return value
 
 
 def _positive(text: str) -> int:

@@ -21,8 +21,9 @@ from PIL import Image
 
 from posepost import cli, ort
 from posepost._image import read_image
+from posepost.draw import PEOPLE, overlay
 
-from .test_ort import build, failing_model
+from .test_ort import FOUR, build, failing_model
 
 TRUNCATED = "not an ONNX model, or one that is cut short"
 
@@ -31,6 +32,14 @@ TRUNCATED = "not an ONNX model, or one that is cut short"
 def model(tmp_path: Path) -> str:
     path = tmp_path / "model.onnx"
     path.write_bytes(build(size=(None, None)))
+    return str(path)
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> str:
+    """A model with displacement heads that sees people in noise."""
+    path = tmp_path / "four.onnx"
+    path.write_bytes(build(FOUR, metadata={"posepost.input_size": "33,49", "posepost.std": "30"}, size=(None, None)))
     return str(path)
 
 
@@ -76,6 +85,87 @@ def test_run_writes_keypoints_in_image_pixels_and_an_overlay(model: str, photo: 
     assert pose["score"] == pytest.approx(scores.mean(dtype=np.float64))
     with Image.open(out / "photo.overlay.png") as overlay:
         assert overlay.size == (60, 40)
+
+
+def test_run_on_a_model_with_displacement_heads_writes_everybody(
+    four: str, photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = ort.PoseSession(four)
+    picture_itself = read_image(photo)
+    images, transform = session.letterbox(picture_itself)
+    everybody = session.run_multi(images, transform=transform).numpy()
+    scores = everybody.scores[0, : everybody.count[0]]
+    least = float(np.median(scores[scores > cli.LEAST_SCORE]))
+    for number, (options, bound) in enumerate(
+        [([], cli.LEAST_SCORE), (["--people", "all"], cli.LEAST_SCORE), (["--score", str(least)], least)]
+    ):
+        kept = np.flatnonzero(scores >= bound)
+        assert 1 < len(kept) < len(scores)
+        out = tmp_path / f"out{number}"
+        assert cli.main(["run", four, photo, *options, "-o", str(out)]) == 0
+        printed = capsys.readouterr().out.splitlines()
+        assert printed[1] == f"{photo}: {len(kept)} people, wrote {out}/photo.json and {out}/photo.overlay.png"
+        poses = json.loads((out / "photo.json").read_text())["poses"]
+        assert np.array_equal(np.array([pose["score"] for pose in poses], np.float32), scores[kept])
+        for pose, person in zip(poses, kept):
+            assert [joint["name"] for joint in pose["keypoints"]] == list(session.model.keypoints)
+            joints = np.array([[joint[key] for key in ("x", "y", "score")] for joint in pose["keypoints"]], np.float32)
+            assert np.array_equal(joints[:, :2], everybody.keypoints[0, person])
+            assert np.array_equal(joints[:, 2], everybody.keypoint_scores[0, person])
+        drawn = overlay(picture_itself, everybody.keypoints[0, kept], everybody.keypoint_scores[0, kept])
+        with Image.open(out / "photo.overlay.png") as written:
+            assert np.array_equal(np.asarray(written), np.asarray(drawn))
+
+
+def test_people_one_is_what_a_model_without_displacement_heads_gives(four: str, photo: str, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.onnx"
+    bare.write_bytes(build(metadata={"posepost.input_size": "33,49", "posepost.std": "30"}, size=(None, None)))
+    documents, pictures = [], []
+    for number, arguments in enumerate([[four, "--people", "one"], [str(bare)], [str(bare), "--people", "one"]]):
+        out = tmp_path / str(number)
+        assert cli.main(["run", *arguments, photo, "-o", str(out)]) == 0
+        documents.append(json.loads((out / "photo.json").read_text())["poses"])
+        pictures.append((out / "photo.overlay.png").read_bytes())
+    assert documents[0] == documents[1] == documents[2]
+    assert pictures[0] == pictures[1] == pictures[2]
+    assert len(documents[0]) == 1
+
+
+def test_one_person_and_nobody(four: str, photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    session = ort.PoseSession(four)
+    images, _ = session.letterbox(read_image(photo))
+    best = session.run_multi(images).numpy().scores.max()
+    for least, words, count in ((best, "1 person", 1), (1, "0 people", 0)):
+        assert cli.main(["run", four, photo, "--score", repr(float(least)), "-o", str(tmp_path)]) == 0
+        assert f"{photo}: {words}, wrote" in capsys.readouterr().out
+        assert len(json.loads((tmp_path / "photo.json").read_text())["poses"]) == count
+    with Image.open(tmp_path / "photo.overlay.png") as written:
+        assert np.array_equal(np.asarray(written), np.asarray(read_image(photo)))
+
+
+def test_displacement_heads_of_another_skeleton_are_left_alone(
+    photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "five.onnx"
+    path.write_bytes(build({"heatmaps": 5, "offsets": 10, "fwd": 8, "bwd": 8}, size=(None, None)))
+    assert cli.main(["run", str(path), photo, "--size", "33x49", "-o", str(tmp_path)]) == 0
+    assert len(json.loads((tmp_path / "photo.json").read_text())["poses"][0]["keypoints"]) == 5
+    assert cli.main(["run", str(path), photo, "--people", "all", "-o", str(tmp_path)]) == 2
+    assert complaints(capsys) == [f"posepost: {path}: several people need PoseNet's 17 keypoints, got 5"]
+
+
+@pytest.mark.parametrize("options", [["--people", "all"], ["--score", "0.5"], ["--people", "all", "--score", "0.5"]])
+def test_several_people_from_a_model_for_one(
+    options: list[str], photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "one.onnx"
+    path.write_bytes(build())
+    assert cli.main(["run", str(path), photo, *options, "-o", str(tmp_path / "out")]) == 2
+    assert complaints(capsys) == [
+        f"posepost: {path}: no displacement_fwd and displacement_bwd among the outputs, which several people need "
+        "(heads= or --heads names them): heatmaps (1, 17, 5, 7), offsets (1, 34, 5, 7)"
+    ]
+    assert not (tmp_path / "out").exists()
 
 
 def test_equal_stems_do_not_meet(model: str, tmp_path: Path) -> None:
@@ -202,6 +292,22 @@ def test_bad_models(
             "posepost run: argument --size: must be HEIGHTxWIDTH in pixels, such as 353x481, got '0x5'",
         ),
         (
+            ["run", "MODEL", "x.png", "--score", "nan"],
+            "posepost run: argument --score: must be a number from 0 to 1, got 'nan'",
+        ),
+        (
+            ["run", "MODEL", "x.png", "--score", "1.5"],
+            "posepost run: argument --score: must be a number from 0 to 1, got '1.5'",
+        ),
+        (
+            ["run", "MODEL", "x.png", "--score", "good"],
+            "posepost run: argument --score: must be a number from 0 to 1, got 'good'",
+        ),
+        (
+            ["run", "MODEL", "x.png", "--people", "one", "--score", "0.5"],
+            "posepost: --score is for --people all, got --people one",
+        ),
+        (
             ["inspect", "MODEL", "--mean", "1,2"],
             "posepost inspect: argument --mean: must be one number or three with commas, got '1,2'",
         ),
@@ -288,10 +394,9 @@ def test_outputs_appear_whole_or_not_at_all(
 
 
 def test_numbers_that_are_not_finite_are_null(model: str) -> None:
-    from posepost import Keypoints
-
     points = np.array([[[np.nan, 1.5], [np.inf, 0.1]]], np.float32)
-    poses = cli._poses(["a", "b"], Keypoints(points, np.array([[np.nan, 0.25]], np.float32)))
+    people = cli.People(points, np.array([[np.nan, 0.25]], np.float32), np.array([np.nan], np.float32))
+    poses = cli._poses(["a", "b"], people)
     assert json.loads(json.dumps(poses, allow_nan=False)) == [
         {
             "score": None,
@@ -367,9 +472,52 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{keypoints} bytes of keypoints" in out
     assert f"in place of {maps} bytes of heatmaps and offsets ({maps / keypoints:.0f} times as many)" in out
     assert ("running on the GPU" if session.device == "cuda" else "running on the CPU") in out
-    for name in ("overlay.png", "heatmap.png"):
+    for name in ("overlay.png", "heatmap.png", "crowd.png"):
         with Image.open(tmp_path / name) as drawn:
             assert min(drawn.size) > 300
+
+
+def test_demo_finds_everybody_in_the_crowd(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["demo", "-o", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("figures.onnx on crowd.png (192x192, network input 192x192)")
+    assert lines[start - 2].startswith(f"wrote {tmp_path}/overlay.png and {tmp_path}/heatmap.png ")
+    assert (lines[start - 1], lines[start + 1]) == ("", "")
+
+    session = ort.PoseSession(cli.ASSETS / "figures.onnx")
+    image = read_image(cli.ASSETS / "crowd.png")
+    images, transform = session.letterbox(image)
+    poses = session.run_multi(images, transform=transform).numpy()
+    found = cli._above(poses, cli.LEAST_SCORE)
+    truth = json.loads((cli.ASSETS / "crowd.json").read_text())["people"]
+    assert len(found.scores) == len(truth) > 1
+    off = [
+        [np.median(np.hypot(*(points - np.array(person["keypoints"])).T)) for points in found.keypoints]
+        for person in truth
+    ]
+    assert sorted(np.argmin(off, axis=1)) == list(range(len(truth)))
+    assert np.min(off, axis=1).max() < 3
+
+    expected = [
+        f"person {number:<3} score {score:.3f}, {np.sum(scores >= 0.3)} of 17 keypoints score at least 0.3"
+        for number, (score, scores) in enumerate(zip(found.scores, found.keypoint_scores), 1)
+    ]
+    crossed = "crossed" if session.device == "cuda" else "would cross"
+    host = ort.PoseSession(cli.ASSETS / "figures.onnx", providers=["CPUExecutionProvider"])
+    maps = sum(array.nbytes for array in host.forward(images, heads=ort.HEADS))
+    bytes_of_poses = 4 * (20 * 17 * 3 + 20 + 1)
+    assert lines[start + 2 :] == [
+        *expected,
+        "",
+        f"{bytes_of_poses} bytes of poses {crossed} the bus of a GPU, in place of {maps} bytes of the four heads "
+        f"({maps / bytes_of_poses:.0f} times as many)",
+        f"wrote {tmp_path}/crowd.png (one colour a person)",
+    ]
+    drawn = np.asarray(overlay(image, found.keypoints, found.keypoint_scores, scale=4))
+    with Image.open(tmp_path / "crowd.png") as written:
+        assert np.array_equal(np.asarray(written), drawn)
+    for colour in PEOPLE[: len(truth)]:
+        assert (drawn == colour).all(axis=2).any()
 
 
 def machine(**changes: Any) -> cli.Machine:
