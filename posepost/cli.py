@@ -203,20 +203,19 @@ def warmup(arguments: argparse.Namespace) -> int:
     from posepost import _kernels
     from posepost.ort import _cupy_problem, read_model
 
-    elements = list(_kernels.ELEMENTS)
+    variants = _kernels.VARIANTS
     if arguments.model is not None:
         model = read_model(arguments.model)
-        elements = [model.outputs[model.heads["heatmaps"]].dtype]
+        element = ("ELEMENT", _kernels.ELEMENTS[model.outputs[model.heads["heatmaps"]].dtype])
+        variants = tuple(variant for variant in variants if element in variant.defines)
     problem = _cupy_problem()
     if problem:
         print(f"nothing to compile: {problem}; the NumPy twin needs no compiling")
         return 0
-    for element in elements:
-        for layout in _kernels.LAYOUTS:
-            variant = _kernels.posenet(_kernels.ELEMENTS[element], layout)
-            start = time.perf_counter()
-            _kernels.kernel(variant)
-            print(f"{variant!s:<40}{time.perf_counter() - start:6.2f} s")
+    for variant in variants:
+        start = time.perf_counter()
+        _kernels.kernel(variant)
+        print(f"{variant!s:<40}{time.perf_counter() - start:6.2f} s")
     return 0
 
 

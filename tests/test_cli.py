@@ -19,7 +19,7 @@ pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 
 from PIL import Image
 
-from posepost import cli, ort
+from posepost import _kernels, cli, ort
 from posepost._image import read_image
 from posepost.draw import PEOPLE, overlay
 
@@ -624,3 +624,23 @@ def test_as_a_module_and_into_a_closed_pipe(model: str) -> None:
             check=False,
         )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_warmup_compiles_what_a_model_needs(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All kernels of the heatmaps' type, or, without a model, of all types; nothing where no GPU answers."""
+    asked: list[_kernels.Variant] = []
+    monkeypatch.setattr(_kernels, "kernel", asked.append)
+    monkeypatch.setattr(ort, "_cupy_problem", lambda: None)
+    assert cli.main(["warmup", model]) == 0
+    assert asked == [variant for variant in _kernels.VARIANTS if ("ELEMENT", "f32") in variant.defines]
+    assert len(capsys.readouterr().out.splitlines()) == len(asked) == 7
+    assert cli.main(["warmup"]) == 0
+    assert tuple(asked[7:]) == _kernels.VARIANTS
+    monkeypatch.setattr(ort, "_cupy_problem", lambda: "CuPy sees no CUDA device")
+    capsys.readouterr()
+    assert cli.main(["warmup"]) == 0
+    words = "nothing to compile: CuPy sees no CUDA device; the NumPy twin needs no compiling\n"
+    assert capsys.readouterr().out == words
+    assert len(asked) == 7 + len(_kernels.VARIANTS)
