@@ -220,3 +220,15 @@ INLINE void scan_run(const typename E::Raw* run, u32 first, u32 length, u32 rank
     }
     if (rank < tail) best.take(E::key(tail_bits), first + tail_start + rank);
 }
+
+// ---- an element of a tensor whose type is known at run time: its position in f32, f16, bf16, u8, i8
+
+INLINE float element_at(const void* data, u32 element, u64 index, float zero, float scale) {
+    switch (element) {
+        case 0: return f32::widen(__ldg((const f32::Raw*)data + index));
+        case 1: return f16::widen(__ldg((const f16::Raw*)data + index));
+        case 2: return bf16::widen(__ldg((const bf16::Raw*)data + index));
+        case 3: return (u8::widen(__ldg((const u8::Raw*)data + index)) - zero) * scale;
+        default: return (i8::widen(__ldg((const i8::Raw*)data + index)) - zero) * scale;
+    }
+}

@@ -109,16 +109,6 @@ INLINE Route route_to(u32 keypoint, u32 root) {
 
 // ---- reading the tensors
 
-INLINE float element_at(const void* data, u32 element, u64 index, float zero, float scale) {
-    switch (element) {
-        case 0: return f32::widen(__ldg((const f32::Raw*)data + index));
-        case 1: return f16::widen(__ldg((const f16::Raw*)data + index));
-        case 2: return bf16::widen(__ldg((const bf16::Raw*)data + index));
-        case 3: return (u8::widen(__ldg((const u8::Raw*)data + index)) - zero) * scale;
-        default: return (i8::widen(__ldg((const i8::Raw*)data + index)) - zero) * scale;
-    }
-}
-
 INLINE float value_at(const Params& p, u32 tensor, u64 image, u32 channel, u32 y, u32 x) {
     const void* data = tensor == HEATMAPS ? p.heatmaps : tensor == OFFSETS ? p.offsets : tensor == FORWARD ? p.forward : p.backward;
     const i64* stride = p.strides + 4 * tensor;

@@ -3,6 +3,8 @@
 Only the keypoints, 12 bytes each, cross the bus. The same call on host arrays runs the NumPy twin in `posepost.ref`.
 """
 
+from .crops import box_to_crop, crop_to_image, letterbox_to_image
+from .heatmap import decode_heatmap
 from .peaks import find_peaks
 from .posenet import decode_posenet
 from .posenet_multi import decode_posenet_multi
@@ -10,4 +12,16 @@ from .types import Keypoints, Peaks, Poses, pinned
 
 __version__ = "0.1.0"
 
-__all__ = ["Keypoints", "Peaks", "Poses", "decode_posenet", "decode_posenet_multi", "find_peaks", "pinned"]
+__all__ = [
+    "Keypoints",
+    "Peaks",
+    "Poses",
+    "box_to_crop",
+    "crop_to_image",
+    "decode_heatmap",
+    "decode_posenet",
+    "decode_posenet_multi",
+    "find_peaks",
+    "letterbox_to_image",
+    "pinned",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,13 +27,14 @@ def same_device(reference: Form, other: Form, name: str, reference_name: str) ->
         )
 
 
-def tensor(form: Form, name: str) -> None:
-    """Rank, dtype and strides of a map."""
+def tensor(form: Form, name: str, volumes: bool = False) -> None:
+    """Rank, dtype and strides of a map, or of a volume."""
     if form.dtype not in _kernels.ELEMENTS:
         *most, last = _kernels.ELEMENTS
         raise TypeError(f"{name} must be {', '.join(most)} or {last}, got {form.dtype}")
-    if len(form.shape) not in (3, 4):
-        raise ValueError(f"{name} must have 3 or 4 dimensions, got shape {form.shape}")
+    ranks = (4, 5) if volumes else (3, 4)
+    if len(form.shape) not in ranks:
+        raise ValueError(f"{name} must have {ranks[0]} or {ranks[1]} dimensions, got shape {form.shape}")
     if any(stride < 0 for stride in form.strides):
         raise ValueError(f"{name} must not have negative strides, got {form.strides}; pass a contiguous copy")
 
@@ -106,6 +108,56 @@ def channels_first(form: Form, layout: str) -> tuple[tuple[int, int, int, int], 
 def activation(value: str | None) -> None:
     if value not in ("sigmoid", None):
         raise ValueError(f'activation must be "sigmoid" or None, got {value!r}')
+
+
+def choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        *most, last = (f'"{one}"' for one in choices)
+        raise ValueError(f"{name} must be {', '.join(most)} or {last}, got {value!r}")
+
+
+def number(value: Any, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+
+
+def positive(value: Any, name: str) -> None:
+    number(value, name)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be finite and above 0, got {value}")
+
+
+def odd(value: Any, name: str, largest: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if value % 2 == 0 or not 1 <= value <= largest:
+        raise ValueError(f"{name} must be odd and from 1 to {largest}, got {value}")
+
+
+def input_size(value: Any, axes: int) -> tuple[float, ...]:
+    """(w, h), or for volumes (w, h) or (w, h, d)."""
+    names = "(w, h)" if axes == 2 else "(w, h) or (w, h, d)"
+    try:
+        sizes = tuple(float(size) for size in value)
+    except (TypeError, ValueError):
+        raise TypeError(f"input_size must be {names}, got {value!r}") from None
+    if len(sizes) not in (2, axes):
+        raise ValueError(f"input_size must be {names}, got {value!r}")
+    for size in sizes:
+        if not (math.isfinite(size) and size > 0):
+            raise ValueError(f"input_size must be finite and above 0, got {value!r}")
+    return sizes
+
+
+def flip_pairs(value: Any) -> tuple[int, ...]:
+    """A permutation: the keypoint that stands for each one in the mirrored image."""
+    try:
+        pairs = tuple(operator.index(one) for one in value)
+    except TypeError:
+        raise TypeError(f"flip_pairs must be a sequence of ints, got {value!r}") from None
+    if sorted(pairs) != list(range(len(pairs))):
+        raise ValueError(f"flip_pairs must hold each of 0 to K - 1 once, got {list(pairs)}")
+    return pairs
 
 
 def output_stride(value: float) -> None:

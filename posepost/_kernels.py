@@ -48,6 +48,14 @@ def posenet(element: str, layout: str) -> Variant:
     return Variant("posenet.cu", "decode_posenet", (("ELEMENT", element), ("LAYOUT", layout)))
 
 
+HEADS = {"ARGMAX": LAYOUTS, "SOFT": ("PLANAR", "STRIDED"), "BLURRED": ("STRIDED",)}
+"""Kernels of heatmap.cu, and the layouts of each."""
+
+
+def heatmap(element: str, head: str, layout: str) -> Variant:
+    return Variant("heatmap.cu", "decode_heatmap", (("ELEMENT", element), ("HEAD", head), ("LAYOUT", layout)))
+
+
 MULTI_ENTRIES = ("find_roots", "walk_roots", "accept_poses")
 
 
@@ -63,6 +71,7 @@ VARIANTS = (
     *(posenet(element, layout) for element, layout in itertools.product(ELEMENTS.values(), LAYOUTS)),
     *(posenet_multi(element, entry) for element, entry in itertools.product(ELEMENTS.values(), MULTI_ENTRIES)),
     *(peaks(element) for element in ELEMENTS.values()),
+    *(heatmap(element, head, layout) for element in ELEMENTS.values() for head in HEADS for layout in HEADS[head]),
 )
 """Every instantiation there is: what the compile tests and `posepost warmup` go through."""
 
@@ -98,7 +107,7 @@ def source(name: str) -> str:
     return paste(name) + "\n"
 
 
-_C_TYPES = {"u32": np.uint32, "i64": np.int64, "float": np.float32}
+_C_TYPES = {"u16_t": np.uint16, "u32": np.uint32, "i64": np.int64, "float": np.float32}
 
 
 @functools.cache

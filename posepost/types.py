@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from . import _kernels, _view
@@ -30,7 +31,8 @@ class Keypoints(_Keypoints):
     """One person a row: N people with K keypoints each.
 
     keypoints : (N, K, 2) float32
-        (x, y), x to the right, y down, in pixels of the network's input unless a `transform` maps them further.
+        (x, y), x to the right, y down, in pixels of the network's input unless a `transform` maps them further. (N,
+        K, 3) from volumes: z last.
     scores : (N, K) float32
         Confidence of each keypoint.
 
@@ -50,7 +52,7 @@ class Keypoints(_Keypoints):
         if self.origin is None or self.origin.memory is None:
             return Keypoints(_view.download(self.keypoints, stream), _view.download(self.scores, stream))
         flat = _view.download(self.origin.memory, stream)
-        points = 2 * flat.size // 3
+        points = flat.size - math.prod(self.scores.shape)
         return Keypoints(flat[:points].reshape(self.keypoints.shape), flat[points:].reshape(self.scores.shape))
 
 

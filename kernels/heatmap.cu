@@ -1,0 +1,401 @@
+// heatmap.cu: single-person and top-down heatmap heads in one launch for the whole batch: HRNet, ViTPose, MMPose, SLEAP ...
+//
+// For every row b and keypoint k, on maps averaged with those of the mirrored image where there are some:
+//     cell   = first largest cell of heatmaps[b, k]   (HEAD ARGMAX), or of the blurred map (HEAD BLURRED)
+//     point  = cell + refinement (refine.cuh) or + offsets there (OFFSET, udp_combined);
+//              HEAD SOFT: the mean cell under a softmax over the whole map
+//     point  = (point + center_shift) * cell size, and transform applied to (point, 1), where there is one
+//     score  = value of the cell, dequantised, through a sigmoid where the maps are logits
+// Where the score is not above the threshold nothing is refined, and `absent` takes the place of the cell, where given.
+// Rules and sources of every head: posepost/ref/heatmap.py and posepost/ref/refine.py, the NumPy twin.
+//
+// heatmaps and flipped (B, K, H, W) with any strides, or volumes (B, K, D, H, W) whose D * H rows count as H here; offsets (B, K, H, W)
+// twice, x and y. keypoints (B, K, 2 or 3) and scores (B, K), float32, C order. Ties and NaN as argmax.cuh.
+//
+// Parallel plan.
+//     ARGMAX   scan.cuh finds the winners, then a warp refines a keypoint. Maps with a mirrored partner are STRIDED.
+//     SOFT     a block a map (PLANAR) or a tile of `channel_lanes` maps (STRIDED): one pass, each thread with its own running
+//              maximum and sums, then a tree. Never split, so that the order of sums is fixed.
+//     BLURRED  a block a map; a warp takes 32 columns of a band of rows, blurs row by row along x, and along y by a ring of rows
+//
+// A clip of DARK that could act needs the maximum of the whole blurred map: the block then computes it, map by map.
+
+#include "argmax.cuh"
+
+#define ARGMAX 0
+#define SOFT 1
+#define BLURRED 2
+#define MAX_TAPS 35
+
+struct Params {
+    const void* heatmaps;
+    const void* flipped;  // or null
+    const void* offsets;  // or null
+    const void* flipped_offsets;
+    const float* transforms;  // rows of 2x3, or null
+    float* keypoints;
+    float* scores;
+    u64* best;     // (B, K) workspace, zero
+    u32* tickets;  // one per tile, zero
+    i64 heatmap_stride_b, heatmap_stride_k, heatmap_stride_z, heatmap_stride_y, heatmap_stride_x;  // in elements
+    i64 flipped_stride_b, flipped_stride_k, flipped_stride_z, flipped_stride_y, flipped_stride_x;
+    i64 offset_stride_b, offset_stride_k, offset_stride_y, offset_stride_x, offset_stride_xy;  // xy: from x to y
+    i64 flipped_offset_stride_b, flipped_offset_stride_k, flipped_offset_stride_y, flipped_offset_stride_x;
+    i64 flipped_offset_stride_xy;
+    i64 transform_stride;  // in floats from one row to the next
+    u32 K, H, W;
+    u32 slice_rows;     // rows of a slice of a volume; H where the maps are flat
+    u32 runs;           // PLANAR: 1 where a map is one run of H * W elements, H where it is H runs of W
+    u32 channel_lanes;  // STRIDED: maps of a tile, a power of two up to 32
+    u32 axes;           // coordinates of a point: 2 or 3
+    u32 flip_shift;     // 1: the mirrored map is moved one cell to the right
+    u32 offset_element; // which type the offsets are: position in f32, f16, bf16, u8, i8
+    u32 sigmoid;        // 1 where the maps are logits
+    u32 affine;         // 0 none, 1 the matrix below for all rows, 2 `transforms`
+    u32 refine, guard, border, reach, positive, blur;  // refine.cuh
+    u32 megvii;         // 1: the score is that of the map, over 255, plus 0.5
+    u32 debias;
+    u32 has_absent;
+    float temperature, threshold, absent, center_shift;
+    float heatmap_scale, heatmap_zero, offset_scale, offset_zero;  // integer tensors: value = (q - zero) * scale
+    float cell[3];         // pixels of the input from one cell to the next: x, y, z
+    float offset_cells[2]; // what an offset of 1 is in cells: x, y
+    float matrix[6];
+    float taps[35];
+    u16_t flip_pairs[512];
+};
+
+typedef ELEMENT E;
+
+#include "scan.cuh"
+#include "refine.cuh"
+
+// ---- values of a map
+
+INLINE float dequantized(const Params& p, float value) {
+    return E::INTEGER ? (value - p.heatmap_zero) * p.heatmap_scale : value;
+}
+INLINE float activated(const Params& p, float value) { return p.sigmoid ? 1.0f / (1.0f + expf(-value)) : value; }
+
+INLINE u32 mirrored_column(const Params& p, u32 x) { return p.W - 1 - x + (p.flip_shift && x > 0); }
+
+struct Map {
+    const Params& p;
+    u64 image;  // ranges [0, B)
+    u32 k;      // ranges [0, K)
+
+    // As the elements are, as float32: what the argmax compares.
+    INLINE float element(u32 y, u32 x) const {
+        const u32 z = y / p.slice_rows, row = y - z * p.slice_rows;
+        const float own = E::widen(__ldg((const E::Raw*)p.heatmaps + image * p.heatmap_stride_b + k * p.heatmap_stride_k +
+                                         z * p.heatmap_stride_z + row * p.heatmap_stride_y + x * p.heatmap_stride_x));
+        if (!p.flipped) return own;
+        const float other = E::widen(__ldg((const E::Raw*)p.flipped + image * p.flipped_stride_b +
+                                           p.flip_pairs[k] * p.flipped_stride_k + z * p.flipped_stride_z +
+                                           row * p.flipped_stride_y + mirrored_column(p, x) * p.flipped_stride_x));
+        return (own + other) * 0.5f;
+    }
+    INLINE float raw(u32 y, u32 x) const { return dequantized(p, element(y, x)); }
+    INLINE float value(u32 y, u32 x) const { return activated(p, raw(y, x)); }
+};
+
+INLINE Step offset_of(const Params& p, const Map& map, u32 y, u32 x) {
+    const u64 own = map.image * p.offset_stride_b + map.k * p.offset_stride_k + y * p.offset_stride_y + x * p.offset_stride_x;
+    float dx = element_at(p.offsets, p.offset_element, own, p.offset_zero, p.offset_scale);
+    float dy = element_at(p.offsets, p.offset_element, own + p.offset_stride_xy, p.offset_zero, p.offset_scale);
+    if (p.flipped_offsets) {
+        const u64 other = map.image * p.flipped_offset_stride_b + p.flip_pairs[map.k] * p.flipped_offset_stride_k +
+                          y * p.flipped_offset_stride_y + mirrored_column(p, x) * p.flipped_offset_stride_x;
+        const void* from = p.flipped_offsets;
+        dx = (dx - element_at(from, p.offset_element, other, p.offset_zero, p.offset_scale)) * 0.5f;
+        dy = (dy + element_at(from, p.offset_element, other + p.flipped_offset_stride_xy, p.offset_zero, p.offset_scale)) * 0.5f;
+    }
+    return {dx * p.offset_cells[0], dy * p.offset_cells[1]};
+}
+
+// ---- from cells to keypoints, by one thread
+
+INLINE void write_keypoint(const Params& p, const Map& map, float x, float y, float z, float value) {
+    x = (x + p.center_shift) * p.cell[0];
+    y = (y + p.center_shift) * p.cell[1];
+    z = (z + p.center_shift) * p.cell[2];
+    float score = value + 0.0f;  // -0 becomes +0
+    if (p.has_absent && value <= p.threshold) {
+        x = p.absent * p.cell[0];
+        y = p.absent * p.cell[1];
+        z = p.absent * p.cell[2];
+        if (p.absent != p.absent) score = 0.0f;
+    }
+    if (p.megvii) score = score / 255.0f + 0.5f;
+    if (p.affine) {
+        float m[6];
+#pragma unroll
+        for (int i = 0; i < 6; ++i) m[i] = p.affine == 1 ? p.matrix[i] : __ldg(p.transforms + map.image * p.transform_stride + i);
+        const float tx = m[0] * x + m[1] * y + m[2];
+        y = m[3] * x + m[4] * y + m[5];
+        x = tx;
+    }
+    const u64 row = map.image * p.K + map.k;
+    p.keypoints[p.axes * row] = x;
+    p.keypoints[p.axes * row + 1] = y;
+    if (p.axes == 3) p.keypoints[3 * row + 2] = z;
+    p.scores[row] = score;
+}
+
+#if HEAD == ARGMAX
+
+struct Finish {
+    u32 unclear[LAYOUT == PLANAR ? 1 : LAYOUT == INTERLEAVED ? THREADS : 32];  // 1 where a clip could act
+    u64 largest[THREADS / 32];
+};
+
+// A warp refines one keypoint. c: see refine.cuh. False where it is needed and was not given.
+INLINE bool finish(const Params& p, const Map& map, u64 winner, float c) {
+    const u32 cell = position_of(winner), y = cell / p.W, x = cell - y * p.W;
+    const float found = LAYOUT == STRIDED ? f32::value(key_of(winner)) : E::value(key_of(winner));
+    const float value = activated(p, dequantized(p, found));
+    Step step = {0.0f, 0.0f};
+    if (!(value <= p.threshold)) {
+        const auto raw = [&](u32 v, u32 u) { return map.raw(v, u); };
+        const auto read = [&](u32 v, u32 u) { return map.value(v, u); };
+        if (!refined(p, raw, read, y, x, value, c, step)) return false;
+        if (p.offsets) step = offset_of(p, map, y, x);
+    }
+    const u32 z = y / p.slice_rows;
+    if (lane_id() == 0) write_keypoint(p, map, (float)x + step.x, (float)(y - z * p.slice_rows) + step.y, (float)z, value);
+    return true;
+}
+
+// All threads: the largest value of the blurred map, NaN above all.
+INLINE float blurred_maximum(const Params& p, const Map& map, Finish& scratch) {
+    const auto read = [&](u32 v, u32 u) { return map.value(v, u); };
+    u32 largest = 0;
+    for (u32 cell = threadIdx.x; cell < p.H * p.W; cell += blockDim.x)
+        largest = max(largest, f32::key(__float_as_uint(blurred_at(p, read, cell / p.W, cell % p.W))));
+    const u64 of_warp = warp_max((u64)largest << 32);
+    if (lane_id() == 0) scratch.largest[threadIdx.x / 32] = of_warp;
+    __syncthreads();
+    u64 of_block = 0;
+    for (u32 w = 0; w < blockDim.x / 32; ++w) of_block = larger(of_block, scratch.largest[w]);
+    __syncthreads();
+    return f32::value(key_of(of_block));
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_heatmap(const __grid_constant__ Params p) {
+    SHARED(Scratch, scratch);
+    SHARED(Finish, after);
+    const Tile tile = tile_of_block(p);
+    const E::Raw* maps = (const E::Raw*)p.heatmaps + tile.image * p.heatmap_stride_b + tile.first_channel * p.heatmap_stride_k;
+    if (LAYOUT == PLANAR) scan_planar(p, maps, scratch);
+    if (LAYOUT == INTERLEAVED) scan_interleaved(p, maps, scratch);
+    if (LAYOUT == STRIDED)
+        scan_strided(p, tile.channels, [&](u32 c, u32 y, u32 x) {
+            return f32::key(__float_as_uint(Map{p, tile.image, tile.first_channel + c}.element(y, x)));
+        }, scratch);
+    __syncthreads();
+    if (gridDim.y > 1) {
+        if (!is_last_of_tile(p, tile, scratch)) return;
+        __syncthreads();
+    }
+    const u32 warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    for (u32 c = warp; c < tile.channels; c += warps) {
+        const bool done = finish(p, {p, tile.image, tile.first_channel + c}, scratch.best[c], 0.0f);
+        if (lane_id() == 0) after.unclear[c] = !done;
+    }
+    if (p.border != ZERO || (p.refine != DARK && p.refine != DARK_UDP)) return;
+    __syncthreads();
+    for (u32 c = 0; c < tile.channels; ++c) {
+        if (!after.unclear[c]) continue;
+        const Map map = {p, tile.image, tile.first_channel + c};
+        const float largest = blurred_maximum(p, map, after);
+        const float found = LAYOUT == STRIDED ? f32::value(key_of(scratch.best[c])) : E::value(key_of(scratch.best[c]));
+        if (warp == 0) finish(p, map, scratch.best[c], activated(p, dequantized(p, found)) / largest);
+    }
+}
+
+#elif HEAD == SOFT
+
+// Sums of exp((value - maximum) * temperature), alone and times the place from the middle of the map. `mass`: without temperature.
+struct Soft {
+    float maximum, sum, x, y, mass;
+    u64 best;
+
+    INLINE void scale_to(const Params& p, float m) {
+        if (maximum == m) return;
+        const float factor = expf((maximum - m) * p.temperature);  // 0 where nothing was seen yet
+        sum *= factor;
+        x *= factor;
+        y *= factor;
+        if (p.debias) mass *= expf(maximum - m);
+        maximum = m;
+    }
+    INLINE void add(const Params& p, float value, float dx, float dy) {
+        if (value > maximum) scale_to(p, value);
+        const bool nothing = value == minus_infinity();
+        const float weight = nothing ? 0.0f : expf((value - maximum) * p.temperature);
+        sum += weight;
+        x += weight * dx;
+        y += weight * dy;
+        if (p.debias) mass += nothing ? 0.0f : expf(value - maximum);
+    }
+    INLINE void merge(const Params& p, Soft other) {
+        const float m = fmaxf(maximum, other.maximum);
+        scale_to(p, m);
+        other.scale_to(p, m);
+        sum += other.sum;
+        x += other.x;
+        y += other.y;
+        mass += other.mass;
+        best = larger(best, other.best);
+    }
+};
+
+struct Threads {
+    Soft soft[THREADS];
+};
+
+INLINE Soft soft_planar(const Params& p, const E::Raw* map) {
+    constexpr u32 N = E::PER_VECTOR;
+    const u32 cells = p.H * p.W;
+    const float middle_x = (float)(p.W - 1) * 0.5f, middle_y = (float)(p.H - 1) * 0.5f;
+    const bool aligned = (u64)map % 16 == 0;  // an element's thread and turn do not depend on it: neither does the sum
+    Soft soft = {minus_infinity(), 0.0f, 0.0f, 0.0f, 0.0f, 0};
+    Best best;
+    for (u32 first = threadIdx.x * N; first < cells; first += THREADS * N) {
+        u32 bits[N];
+        if (aligned && first + N <= cells) {
+            const uint4 loaded = __ldg((const uint4*)(map + first));
+#pragma unroll
+            for (u32 n = 0; n < N; ++n) bits[n] = E::get(loaded, n);
+        } else {
+#pragma unroll
+            for (u32 n = 0; n < N; ++n) bits[n] = first + n < cells ? __ldg(map + first + n) : 0;
+        }
+        u32 y = first / p.W, x = first - y * p.W;
+#pragma unroll
+        for (u32 n = 0; n < N; ++n) {
+            if (first + n >= cells) break;
+            soft.add(p, dequantized(p, E::widen(bits[n])), (float)x - middle_x, (float)y - middle_y);
+            best.take(E::key(bits[n]), first + n);
+            if (++x == p.W) {
+                x = 0;
+                ++y;
+            }
+        }
+    }
+    soft.best = best.packed();
+    return soft;
+}
+
+INLINE Soft soft_strided(const Params& p, const Tile& tile, u32 lane, u32 first) {
+    const float middle_x = (float)(p.W - 1) * 0.5f, middle_y = (float)(p.H - 1) * 0.5f;
+    Soft soft = {minus_infinity(), 0.0f, 0.0f, 0.0f, 0.0f, 0};
+    Best best;
+    if (lane < tile.channels) {
+        const Map map = {p, tile.image, tile.first_channel + lane};
+        for (u32 cell = first; cell < p.H * p.W; cell += THREADS / p.channel_lanes) {
+            const u32 y = cell / p.W, x = cell - y * p.W;
+            const float element = map.element(y, x);
+            soft.add(p, dequantized(p, element), (float)x - middle_x, (float)y - middle_y);
+            best.take(f32::key(__float_as_uint(element)), cell);
+        }
+    }
+    soft.best = best.packed();
+    return soft;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_heatmap(const __grid_constant__ Params p) {
+    SHARED(Threads, all);
+    const Tile tile = tile_of_block(p);
+    const u32 t = threadIdx.x, lanes = LAYOUT == PLANAR ? 1 : p.channel_lanes;
+    const E::Raw* map = (const E::Raw*)p.heatmaps + tile.image * p.heatmap_stride_b + tile.first_channel * p.heatmap_stride_k;
+    all.soft[t] = LAYOUT == PLANAR ? soft_planar(p, map) : soft_strided(p, tile, t % lanes, t / lanes);
+    for (u32 half = THREADS / 2; half >= lanes; half /= 2) {  // t and t + half hold the same map
+        __syncthreads();
+        if (t < half) all.soft[t].merge(p, all.soft[t + half]);
+    }
+    if (t >= tile.channels) return;
+    const Soft soft = all.soft[t];
+    float x = soft.x / soft.sum + (float)(p.W - 1) * 0.5f, y = soft.y / soft.sum + (float)(p.H - 1) * 0.5f;
+    if (p.debias) {
+        const float mass = soft.mass * expf(soft.maximum);
+        x = mass / (mass - 1.0f) * (x - (float)p.W / (2.0f * mass));
+        y = mass / (mass - 1.0f) * (y - (float)p.H / (2.0f * mass));
+    }
+    const float found = LAYOUT == PLANAR ? E::value(key_of(soft.best)) : f32::value(key_of(soft.best));
+    write_keypoint(p, {p, tile.image, tile.first_channel + t}, x, y, 0.0f, activated(p, dequantized(p, found)));
+}
+
+#else
+
+struct Bands {
+    float row[THREADS / 32][32 + MAX_TAPS - 1];   // a warp's piece of a row, with what the blur sees on both sides
+    float ring[THREADS / 32][MAX_TAPS][32];       // its last rows, blurred along x; a lane looks at its own column alone
+    u64 best[THREADS / 32];                       // of the blurred map
+    u64 highest[THREADS / 32];                    // of the map
+};
+
+INLINE u64 block_max(u64* parts, u64 mine) {
+    const u64 of_warp = warp_max(mine);
+    if (lane_id() == 0) parts[threadIdx.x / 32] = of_warp;
+    __syncthreads();
+    u64 m = 0;
+    for (u32 w = 0; w < blockDim.x / 32; ++w) m = larger(m, parts[w]);
+    return m;
+}
+
+// 32 columns from x0 on, rows y0 to y1: the blurred cells go to `best`, the cells themselves to `highest`.
+INLINE void blur_band(const Params& p, const Map& map, i32 x0, i32 y0, i32 y1, float* row, float (*ring)[32], u64& best, u32& highest) {
+    const i32 lane = lane_id(), radius = p.blur / 2, x = x0 + lane;
+    i32 slot = 0;  // of the ring, where the next row goes
+    for (i32 y = y0 - radius; y < y1 + radius; ++y) {
+        const i32 source = inside(y, p.H, p.border);
+        float along_x = 0.0f;
+        if (source >= 0) {  // the same for all lanes
+            for (i32 i = lane; i < 32 + 2 * radius; i += 32) {
+                const i32 column = inside(x0 - radius + i, p.W, p.border);
+                row[i] = column < 0 ? 0.0f : map.value(source, column);
+            }
+            __syncwarp();
+            for (i32 i = 0; i < (i32)p.blur; ++i) along_x += p.taps[i] * row[lane + i];
+            if (y >= y0 && y < y1 && x < (i32)p.W) highest = max(highest, f32::key(__float_as_uint(row[lane + radius])));
+            __syncwarp();
+        }
+        ring[slot][lane] = along_x;
+        slot = slot + 1 == (i32)p.blur ? 0 : slot + 1;
+        if (y < y0 + radius || x >= (i32)p.W) continue;
+        float blurred = 0.0f;
+        i32 from = slot;  // the oldest row
+        for (i32 j = 0; j < (i32)p.blur; ++j) {
+            blurred += p.taps[j] * ring[from][lane];
+            from = from + 1 == (i32)p.blur ? 0 : from + 1;
+        }
+        best = larger(best, pack(f32::key(__float_as_uint(blurred)), (u32)(y - radius) * p.W + x));
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_heatmap(const __grid_constant__ Params p) {
+    SHARED(Bands, bands);
+    const u64 image = blockIdx.x / p.K;  // blockIdx.x ranges [0, B * K)
+    const Map map = {p, image, (u32)(blockIdx.x - image * p.K)};
+    const u32 warp = threadIdx.x / 32, warps = blockDim.x / 32, strips = (p.W + 31) / 32;
+    const u32 segments = min((warps + strips - 1) / strips, p.H), rows = (p.H + segments - 1) / segments;
+    u64 best = 0;
+    u32 highest = 0;
+    for (u32 band = warp; band < strips * segments; band += warps) {
+        const u32 segment = band / strips, y0 = segment * rows, y1 = min(y0 + rows, p.H);
+        if (y0 < y1) blur_band(p, map, (band - segment * strips) * 32, y0, y1, bands.row[warp], bands.ring[warp], best, highest);
+    }
+    best = block_max(bands.best, best);
+    highest = key_of(block_max(bands.highest, (u64)highest << 32));
+    if (warp) return;
+    const u32 cell = position_of(best), y = cell / p.W, x = cell - y * p.W;
+    const float value = f32::value(p.megvii ? highest : key_of(best));
+    const auto read = [&](u32 v, u32 u) { return map.value(v, u); };
+    const auto blurred = [&](u32 v, u32 u) { return blurred_at(p, read, v, u); };
+    Step step = {0.0f, 0.0f};
+    if (!(value <= p.threshold)) step = p.offsets ? offset_of(p, map, y, x) : quarter(p, blurred, y, x);
+    if (lane_id() == 0) write_keypoint(p, map, (float)x + step.x, (float)y + step.y, 0.0f, value);
+}
+
+#endif

@@ -1,0 +1,518 @@
+"""The NumPy twin of posepost.decode_heatmap, and the options of every heatmap head."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import _check, _view
+from ..types import Keypoints
+from . import refine as _refine
+from .argmax import first_largest, widen
+from .posenet import affine, dequantize, sigmoid
+from .refine import Maps, Peaks, Refinement
+
+Array = np.ndarray[Any, Any]
+
+REFINES = (
+    "none",
+    "quarter",
+    "dark",
+    "dark_udp",
+    "udp_combined",
+    "megvii",
+    "centroid",
+    "soft_argmax",
+    "offset",
+)
+BLURRED = ("udp_combined", "megvii")
+"""Heads whose maximum is that of the blurred map."""
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "mmpose_msra": {"refine": "quarter", "guard": "mmpose", "absent": -1.0},
+    "mmpose_dark": {"refine": "dark", "blur": 11, "absent": -1.0},
+    "mmpose_udp": {"refine": "dark_udp", "blur": 11, "absent": -1.0, "scaling": "udp"},
+    "mmpose_udp_combined": {"refine": "udp_combined", "blur": 11, "absent": -1.0, "scaling": "udp"},
+    "mmpose_megvii": {"refine": "megvii", "blur": 11, "absent": -1.0},
+    "mmpose_integral": {"refine": "soft_argmax"},
+    "mmdeploy": {"refine": "quarter", "guard": "hrnet", "absent": -1.0},
+    "hrnet": {"refine": "quarter", "guard": "hrnet", "absent": 0.0},
+    "vitpose_hf": {
+        "refine": "dark_udp",
+        "blur": 11,
+        "blur_sigma": 0.8,
+        "border": "reflect",
+        "absent": -1.0,
+        "scaling": "udp",
+    },
+    "higherhrnet": {"refine": "quarter", "guard": "higherhrnet", "center_shift": 0.5},
+    "trt_pose": {"refine": "centroid", "window": 5, "border": "reflect_101", "center_shift": 0.5},
+    "openpose": {"refine": "centroid", "window": 7, "positive": True, "center_shift": 0.5},
+    "sleap": {
+        "refine": "centroid",
+        "window": 5,
+        "threshold": float(np.nextafter(np.float32(0.2), np.float32(0))),
+        "absent": math.nan,
+    },
+    "mediapipe": {"refine": "centroid", "window": 9, "activation": "sigmoid"},
+    "deeplabcut": {"refine": "none", "center_shift": 0.5, "activation": "sigmoid"},
+}
+"""What a preset gives to arguments that are not given."""
+
+RADIUS_FACTOR = 0.0546875  # of udp_combined: its offsets' unit in parts of the longer side of the map
+MEGVII_SCALE = np.float32(255)
+
+
+class Options(NamedTuple):
+    """A call's options with presets and defaults filled in, checked. Hashable: part of a plan's key."""
+
+    head: str  # one of REFINES
+    rule: Refinement
+    input_size: tuple[float, ...] | None
+    scaling: str
+    center_shift: float
+    threshold: float
+    absent: float | None
+    offset_scale: float
+    debias: bool
+    flip_pairs: tuple[int, ...] | None
+    flip_shift: bool
+    layout: str
+    activation: str | None
+
+
+DEFAULTS: dict[str, Any] = {
+    "refine": "none",
+    "guard": "mmpose",
+    "blur": 11,
+    "blur_sigma": None,
+    "border": "zero",
+    "window": None,
+    "positive": False,
+    "temperature": 1.0,
+    "debias": False,
+    "scaling": "msra",
+    "center_shift": 0.0,
+    "threshold": 0.0,
+    "absent": None,
+    "offset_scale": 1.0,
+    "activation": None,
+}
+"""What an argument is where neither the call nor a preset gives it."""
+
+CENTROID_WINDOW = 5
+MAX_WINDOW = 31
+MAX_BLUR = {"dark": 27, "dark_udp": 29, "megvii": 35, "udp_combined": 17}
+"""Largest blur of a head: what a warp of the kernel holds. That of udp_combined stands for 2 * blur + 1 cells."""
+
+
+def options(flip_pairs: Any, **given: Any) -> Options:
+    """`_options` of arguments as they were given; those that cannot be hashed fail there, by name."""
+    if flip_pairs is not None and not isinstance(flip_pairs, tuple):
+        flip_pairs = _check.flip_pairs(flip_pairs)
+    try:
+        return _options(flip_pairs, **given)
+    except TypeError:
+        return _options.__wrapped__(flip_pairs, **given)
+
+
+@functools.lru_cache(maxsize=256)
+def _options(
+    flip_pairs: Any, preset: str | None, layout: str, flip_shift: bool, input_size: Any, **given: Any
+) -> Options:
+    if preset is not None:
+        _check.choice(preset, "preset", tuple(PRESETS))
+    filled = {**DEFAULTS, **PRESETS.get(preset or "", {}), **{k: v for k, v in given.items() if v is not None}}
+    head, border = filled["refine"], filled["border"]
+    _check.choice(head, "refine", REFINES)
+    _check.choice(filled["guard"], "guard", ("mmpose", "hrnet", "higherhrnet"))
+    _check.choice(border, "border", ("zero", "reflect", "reflect_101"))
+    _check.choice(filled["scaling"], "scaling", ("msra", "udp"))
+    _check.choice(layout, "layout", ("NCHW", "NHWC", "NCDHW"))
+    _check.activation(filled["activation"])
+    for name in ("center_shift", "threshold", "offset_scale", "absent"):
+        if filled[name] is not None:
+            _check.number(filled[name], name)
+    _check.positive(filled["temperature"], "temperature")
+    if filled["blur_sigma"] is not None:
+        _check.positive(filled["blur_sigma"], "blur_sigma")
+    _check.odd(filled["blur"], "blur", MAX_BLUR.get(head, 35))
+    if filled["window"] is not None:
+        _check.odd(filled["window"], "window", MAX_WINDOW)
+    if layout == "NCDHW" and head != "none":
+        raise ValueError(f'refine must be "none" for volumes (layout "NCDHW"), got {head!r}')
+    if given.get("offset_scale") is not None and input_size is None:
+        raise ValueError("input_size must be given with offset_scale, whose unit is pixels of the input, got None")
+
+    size, window = int(filled["blur"]), filled["window"]
+    if head == "udp_combined":
+        size, border = 2 * size + 1, "reflect_101"
+    rule = Refinement(
+        kind="quarter" if head == "megvii" else head if head in _refine.KINDS else "none",
+        guard="megvii" if head == "megvii" else filled["guard"],
+        taps=_refine.gaussian_taps(size, filled["blur_sigma"]) if head in MAX_BLUR else (1.0,),
+        border=border,
+        window=int(window or (CENTROID_WINDOW if head == "centroid" else 0)),
+        positive=bool(filled["positive"]),
+        temperature=float(filled["temperature"]),
+    )
+    return Options(
+        head=head,
+        rule=rule,
+        input_size=None if input_size is None else _check.input_size(input_size, 3 if layout == "NCDHW" else 2),
+        scaling=filled["scaling"],
+        center_shift=float(filled["center_shift"]),
+        threshold=float(filled["threshold"]),
+        absent=None if filled["absent"] is None else float(filled["absent"]),
+        offset_scale=float(filled["offset_scale"]),
+        debias=bool(filled["debias"]),
+        flip_pairs=None if flip_pairs is None else _check.flip_pairs(flip_pairs),
+        flip_shift=bool(flip_shift),
+        layout=layout,
+        activation=filled["activation"],
+    )
+
+
+class Plan(NamedTuple):
+    """All of a call that does not change from frame to frame."""
+
+    options: Options
+    shape: tuple[int, int, int, int, int]  # B, K, D, H, W
+    heatmaps: tuple[int, ...]  # strides in elements of B, K, D, H, W
+    flipped: tuple[int, ...]
+    offsets: tuple[int, ...]  # of B, K, H, W and from x to y
+    flipped_offsets: tuple[int, ...]
+    scales: dict[str, tuple[np.float32, np.float32]]
+    cell: tuple[np.float32, ...]  # pixels of the input from one cell to the next, along x, y and z
+    offset_cells: tuple[np.float32, np.float32]  # what an offset of 1 is in cells, along x and y
+
+    @property
+    def axes(self) -> int:
+        return 3 if self.options.layout == "NCDHW" else 2
+
+
+ARGUMENTS = ("heatmaps", "offsets", "flipped", "flipped_offsets")
+
+
+@functools.lru_cache(maxsize=256)
+def prepare(
+    heatmaps: _view.Form,
+    offsets: _view.Form | None,
+    flipped: _view.Form | None,
+    flipped_offsets: _view.Form | None,
+    given: Options,
+    quantized: _check.Quantization,
+) -> Plan:
+    """Checks of the arrays' forms, and where things lie in them."""
+    head, layout = given.head, given.layout
+    shape, strides = volumes(heatmaps, "heatmaps", layout)
+    B, C, D, H, W = shape
+    if head == "udp_combined":
+        if C % 3:
+            raise ValueError(f"heatmaps must have three channels a keypoint (class, x, y) for udp_combined, got {C}")
+        K = C // 3
+    else:
+        K = C
+    if (offsets is not None) != (head == "offset"):
+        rule = 'must be given with refine="offset"' if offsets is None else 'must be given with refine="offset" alone'
+        raise ValueError(f"offsets {rule}, got {'None' if offsets is None else f'refine={head!r}'}")
+    if (flipped is None) != (given.flip_pairs is None):
+        raise ValueError(
+            "flipped and flip_pairs must be given together, got "
+            + ("flip_pairs alone" if flipped is None else "flipped alone")
+        )
+    if (flipped_offsets is not None) != (flipped is not None and offsets is not None):
+        raise ValueError(
+            "flipped_offsets must be given where flipped and offsets are, got "
+            + ("None" if flipped_offsets is None else "it without them")
+        )
+    if given.flip_pairs is not None and len(given.flip_pairs) != K:
+        raise ValueError(f"flip_pairs must name the partner of each of {K} keypoints, got {len(given.flip_pairs)}")
+
+    where: dict[str, tuple[int, ...]] = {"heatmaps": strides}
+    for name, form, like in (
+        ("flipped", flipped, shape),
+        ("offsets", offsets, (B, 2 * K, D, H, W)),
+        ("flipped_offsets", flipped_offsets, (B, 2 * K, D, H, W)),
+    ):
+        if form is None:
+            where[name] = (0, 0, 0, 0, 0)
+            continue
+        _check.same_device(heatmaps, form, name, "heatmaps")
+        found, where[name] = volumes(form, name, layout)
+        if found != like:
+            wanted = "the shape of heatmaps" if name == "flipped" else "two channels a keypoint (x, y) on the same maps"
+            raise ValueError(f"{name} must have {wanted}, got shapes {form.shape} and {heatmaps.shape}")
+    if flipped is not None and flipped.dtype != heatmaps.dtype:
+        raise TypeError(f"flipped must have the dtype of heatmaps, got {flipped.dtype} and {heatmaps.dtype}")
+    if offsets is not None and flipped_offsets is not None and flipped_offsets.dtype != offsets.dtype:
+        raise TypeError(
+            f"flipped_offsets must have the dtype of offsets, got {flipped_offsets.dtype} and {offsets.dtype}"
+        )
+    if D * H * W >= 2**32:
+        raise ValueError(f"heatmaps must have fewer than 2**32 cells a map, got {D} x {H} x {W}")
+
+    def every(strides: tuple[int, ...]) -> tuple[int, ...]:
+        b, k, z, y, x = strides
+        return (b, C // K * k, z, y, x)
+
+    def pair(strides: tuple[int, ...], step: int) -> tuple[int, ...]:
+        b, k, _, y, x = strides
+        return (b, step * k, y, x, k)
+
+    if head == "udp_combined":
+        offset_strides = pair(strides, 3), pair(where["flipped"], 3)
+    else:
+        offset_strides = pair(where["offsets"], 2), pair(where["flipped_offsets"], 2)
+    cell = [1.0, 1.0, 1.0]
+    for axis, pixels in enumerate(given.input_size or ()):
+        cells = (W, H, D)[axis] - (given.scaling == "udp")
+        cell[axis] = pixels / cells if cells else math.inf
+    if head == "udp_combined":
+        radius = RADIUS_FACTOR * max(W, H)
+        offset_cells = (radius, radius)
+    else:
+        offset_cells = (given.offset_scale / cell[0], given.offset_scale / cell[1])
+    return Plan(
+        options=given,
+        shape=(B, K, D, H, W),
+        heatmaps=every(strides),
+        flipped=every(where["flipped"]),
+        offsets=offset_strides[0],
+        flipped_offsets=offset_strides[1],
+        scales={name: (np.float32(scale), np.float32(zero)) for name, scale, zero in quantized},
+        cell=tuple(np.float32(pixels) for pixels in cell),
+        offset_cells=(np.float32(offset_cells[0]), np.float32(offset_cells[1])),
+    )
+
+
+def volumes(form: _view.Form, name: str, layout: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shape and strides in the order B, K, D, H, W; D is 1 and has stride 0 where maps are flat."""
+    _check.tensor(form, name, volumes=layout == "NCDHW")
+    if 0 in form.shape[-3:]:
+        raise ValueError(f"{name} must have at least one channel, row and column, got shape {form.shape}")
+    if layout == "NCDHW":
+        shape, strides = form.shape, form.strides
+        if len(shape) == 4:
+            shape, strides = (1, *shape), (0, *strides)
+        if 0 in shape[1:]:
+            raise ValueError(f"{name} must have at least one channel, slice, row and column, got shape {form.shape}")
+        return shape, strides
+    (B, K, H, W), (b, k, y, x) = _check.channels_first(form, layout)
+    return (B, K, 1, H, W), (b, k, 0, y, x)
+
+
+def merged(given: Array, mirrored: Array, options: Options) -> Array:
+    """(B, C, H, W) maps averaged with those of the mirrored image, as float32, in units of the elements."""
+    other = mirrored[:, list(options.flip_pairs or ())][..., ::-1]
+    result = widen(given)
+    if options.flip_shift:
+        result[..., 1:] += widen(other[..., :-1])
+        result[..., 0] += widen(other[..., 0])
+    else:
+        result += widen(other)
+    merged: Array = np.multiply(result, np.float32(0.5), out=result)
+    return merged
+
+
+def mirrored_columns(W: int, shift: bool) -> Array:
+    """The column of the mirrored map that belongs to each column. shift: MMPose's `shift_heatmap`, one cell to the
+    right, column 0 kept."""
+    x = np.arange(W)
+    columns: Array = W - 1 - x + ((x > 0) if shift else 0)
+    return columns
+
+
+def decode_heatmap(
+    heatmaps: _view.Array,
+    offsets: _view.Array | None = None,
+    *,
+    refine: str | None = None,
+    preset: str | None = None,
+    input_size: tuple[float, float] | None = None,
+    guard: str | None = None,
+    blur: int | None = None,
+    blur_sigma: float | None = None,
+    border: str | None = None,
+    window: int | None = None,
+    positive: bool | None = None,
+    temperature: float | None = None,
+    debias: bool | None = None,
+    scaling: str | None = None,
+    center_shift: float | None = None,
+    threshold: float | None = None,
+    absent: float | None = None,
+    offset_scale: float | None = None,
+    flipped: _view.Array | None = None,
+    flipped_offsets: _view.Array | None = None,
+    flip_pairs: Any = None,
+    flip_shift: bool = False,
+    layout: str = "NCHW",
+    activation: str | None = None,
+    quantization: dict[str, tuple[float, int]] | None = None,
+    transform: Any = None,
+    out: tuple[_view.Array, _view.Array] | None = None,
+    stream: Any = None,
+) -> Keypoints:
+    """`posepost.decode_heatmap` for arrays in host memory; `stream` has no meaning there."""
+    given = options(
+        flip_pairs,
+        preset=preset,
+        layout=layout,
+        flip_shift=flip_shift,
+        input_size=input_size,
+        refine=refine,
+        guard=guard,
+        blur=blur,
+        blur_sigma=blur_sigma,
+        border=border,
+        window=window,
+        positive=positive,
+        temperature=temperature,
+        debias=debias,
+        scaling=scaling,
+        center_shift=center_shift,
+        threshold=threshold,
+        absent=absent,
+        offset_scale=offset_scale,
+        activation=activation,
+    )
+    views = [
+        None if array is None else _view.view(array, name)
+        for array, name in zip((heatmaps, offsets, flipped, flipped_offsets), ARGUMENTS)
+    ]
+    forms = [None if seen is None else seen.form for seen in views]
+    first = views[0]
+    assert first is not None
+    plan = prepare(*forms, given, quantized(quantization, forms))
+    if plan.axes == 3 and transform is not None:
+        raise ValueError("transform must be None for volumes, whose points have three coordinates")
+    arrays = [None if seen is None else maps_of(_view.as_numpy(seen), layout) for seen in views]
+    heat, fields = split(given.head, arrays[0], arrays[1])
+    mirrored, mirrored_fields = split(given.head, arrays[2], arrays[3])
+    with np.errstate(all="ignore"):
+        elements = heat if mirrored is None else merged(heat, mirrored, given)
+        maps = Maps(elements, plan.scales.get("heatmaps"), given.activation == "sigmoid")
+        points, scores = _decode(plan, maps, fields, mirrored_fields)
+        if transform is not None:
+            matrix = _check.transform(transform, first.form, plan.shape[0])
+            assert isinstance(matrix, np.ndarray)  # a device array has been refused
+            points = affine(points, matrix)
+    if out is None:
+        return Keypoints(_view.from_numpy(points, first.library), _view.from_numpy(scores, first.library))
+    shapes = {"keypoints": points.shape, "scores": scores.shape}
+    for seen, values in zip(_check.outputs(out, shapes, first.form), (points, scores)):
+        _view.as_numpy(seen)[...] = values
+    return Keypoints(*out)
+
+
+def quantized(value: dict[str, tuple[float, int]] | None, forms: list[Any]) -> _check.Quantization:
+    dtypes = {name: form.dtype for name, form in zip(("heatmaps", "offsets"), forms) if form is not None}
+    return _check.quantization(value, dtypes)
+
+
+def maps_of(array: Array, layout: str) -> Array:
+    """Any layout as a view (B, C, H, W); the slices of a volume follow each other as rows."""
+    if layout == "NCDHW":
+        array = array if array.ndim == 5 else array[None]
+        B, K, D, H, W = array.shape
+        return array.reshape(B, K, D * H, W)
+    if array.ndim == 3:
+        array = array[None]
+    return array if layout == "NCHW" else array.transpose(0, 3, 1, 2)
+
+
+Fields = tuple[Array, Array] | None
+"""Offsets (B, K, H, W) along x and along y."""
+
+
+def split(head: str, maps: Array | None, offsets: Array | None) -> tuple[Any, Fields]:
+    """Heatmaps and the two offset fields, wherever a head keeps them."""
+    if maps is not None and head == "udp_combined":
+        return maps[:, 0::3], (maps[:, 1::3], maps[:, 2::3])
+    return maps, None if offsets is None else (offsets[:, 0::2], offsets[:, 1::2])
+
+
+def _decode(plan: Plan, maps: Maps, fields: Fields, mirrored_fields: Fields) -> tuple[Array, Array]:
+    """Points (B, K, 2 or 3) in pixels of the input, and scores (B, K)."""
+    given = plan.options
+    B, K, _, H, W = plan.shape
+    b, k = np.ogrid[:B, :K]
+    highest: Array | None = None
+    if given.head in BLURRED:
+        whole = peak_values(maps)
+        highest = whole.max(axis=(2, 3)) if given.head == "megvii" else None
+        blurred = _refine.blurred_maps(whole.reshape(B * K, H, W), given.rule.taps, given.rule.border)
+        maps = Maps(blurred.reshape(B, K, H, W))
+    cell = first_largest(maps.elements)
+    y, x = np.divmod(cell, W)
+    value = maps.read(b, k, y, x) if highest is None else highest
+    absent = value <= np.float32(given.threshold)
+
+    if plan.axes == 3:
+        z, y = np.divmod(y, H)
+        points = np.stack([x, y, z], axis=-1).astype(np.float32)
+    elif given.head == "soft_argmax" and not given.rule.window:
+        points = soft_argmax(maps, plan)
+    else:
+        points = np.stack([x, y], axis=-1).astype(np.float32)
+        found = ... if not absent.any() else ~absent
+        if given.rule.kind != "none":
+            peaks = Peaks(*(np.broadcast_to(one, (B, K))[found].reshape(-1) for one in (b, k, y, x, value)))
+            points[found] = _refine.refined(maps, peaks, given.rule).reshape(points[found].shape)
+        elif fields is not None:
+            points[found] += offsets_at(plan, fields, mirrored_fields, b, k, y, x)[found]
+
+    cell_size = np.array(plan.cell[: plan.axes])
+    points = (points + np.float32(given.center_shift)) * cell_size
+    scores = value + np.float32(0)  # -0 becomes +0
+    if given.absent is not None:
+        points[absent] = np.float32(given.absent) * cell_size
+        if math.isnan(given.absent):
+            scores[absent] = 0
+    if given.head == "megvii":
+        scores = scores / MEGVII_SCALE + np.float32(0.5)
+    return points, scores
+
+
+def peak_values(maps: Maps) -> Array:
+    """All values of (B, K, H, W) maps, as `Maps.read` gives them."""
+    values = dequantize(maps.elements, maps.scale)
+    return sigmoid(values) if maps.sigmoid else values
+
+
+def offsets_at(plan: Plan, fields: Fields, mirrored_fields: Fields, b: Array, k: Array, y: Array, x: Array) -> Array:
+    """(B, K, 2): offsets of the winners, x and y, in cells."""
+    given = plan.options
+    scale = plan.scales.get("heatmaps" if given.head == "udp_combined" else "offsets")
+    found = []
+    for axis, field in enumerate(fields or ()):
+        offset = dequantize(field[b, k, y, x], scale)
+        if mirrored_fields is not None:
+            column = mirrored_columns(plan.shape[4], given.flip_shift)[x]
+            other = dequantize(mirrored_fields[axis][b, np.array(given.flip_pairs)[k], y, column], scale)
+            offset = (offset - other if axis == 0 else offset + other) * np.float32(0.5)
+        found.append(offset * plan.offset_cells[axis])
+    return np.stack(found, axis=-1)
+
+
+def soft_argmax(maps: Maps, plan: Plan) -> Array:
+    """(B, K, 2): the mean cell under a softmax of temperature * what was given, over the whole map."""
+    H, W = plan.shape[3:]
+    values = dequantize(maps.elements, maps.scale)
+    largest = values.max(axis=(2, 3), keepdims=True)
+    weights = values - largest
+    if plan.options.rule.temperature != 1:
+        weights *= np.float32(plan.options.rule.temperature)
+    np.exp(weights, out=weights)
+    columns, rows = weights.sum(axis=2, dtype=np.float64), weights.sum(axis=3, dtype=np.float64)
+    total = rows.sum(axis=2)
+    points = np.stack([columns @ np.arange(W), rows @ np.arange(H)], axis=-1) / total[..., None]
+    if plan.options.debias:
+        mass = np.exp(values).sum(axis=(2, 3), dtype=np.float32)[..., None]
+        points = mass / (mass - 1) * (points - np.array([W, H]) / (2 * mass))
+    rounded: Array = points.astype(np.float32)
+    return rounded
