@@ -56,7 +56,7 @@ struct Params {
     u32 megvii;         // 1: the score is that of the map, over 255, plus 0.5
     u32 debias;
     u32 has_absent;
-    float temperature, threshold, absent, center_shift;
+    float beta, threshold, absent, center_shift;
     float heatmap_scale, heatmap_zero, offset_scale, offset_zero;  // integer tensors: value = (q - zero) * scale
     float cell[3];         // pixels of the input from one cell to the next: x, y, z
     float offset_cells[2]; // what an offset of 1 is in cells: x, y
@@ -215,14 +215,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_heatmap(const __
 
 #elif HEAD == SOFT
 
-// Sums of exp((value - maximum) * temperature), alone and times the place from the middle of the map. `mass`: without temperature.
+// Sums of exp((value - maximum) * beta), alone and times the place from the middle of the map. `mass`: without beta.
 struct Soft {
     float maximum, sum, x, y, mass;
     u64 best;
 
     INLINE void scale_to(const Params& p, float m) {
         if (maximum == m) return;
-        const float factor = expf((maximum - m) * p.temperature);  // 0 where nothing was seen yet
+        const float factor = expf((maximum - m) * p.beta);  // 0 where nothing was seen yet
         sum *= factor;
         x *= factor;
         y *= factor;
@@ -232,7 +232,7 @@ struct Soft {
     INLINE void add(const Params& p, float value, float dx, float dy) {
         if (value > maximum) scale_to(p, value);
         const bool nothing = value == minus_infinity();
-        const float weight = nothing ? 0.0f : expf((value - maximum) * p.temperature);
+        const float weight = nothing ? 0.0f : expf((value - maximum) * p.beta);
         sum += weight;
         x += weight * dx;
         y += weight * dy;

@@ -85,7 +85,7 @@ def decode_heatmap(
     positive : bool
         "centroid": only values above 0 have weight.
     temperature : float
-        "soft_argmax": weights are exp(temperature * value), as kornia has it; MMPose's beta. 1 if not given.
+        "soft_argmax": weights are exp(value / temperature), as kornia has it; 1 / MMPose's beta. 1 if not given.
     debias : bool
         "soft_argmax" of the whole map: MMPose's correction for the mass of an exponential that no map can avoid.
     scaling : "msra" or "udp"
@@ -146,7 +146,7 @@ def decode_heatmap(
     "megvii": cell and quarter step (with 0.5 more, inside the guard of "hrnet") from the blurred map; score / 255 +
     0.5. Equal peaks can part ways in the blur's rounding.
     "centroid": mean of the window's cells weighted by their values. A sum of 0 gives what the division gives.
-    "soft_argmax": mean cell under softmax(temperature * value). NaN, +inf, or -inf alone give NaN. The score is the
+    "soft_argmax": mean cell under softmax(value / temperature). NaN, +inf, or -inf alone give NaN. The score is the
     maximum; MMPose itself reports 1 for every keypoint.
     "offset": the cell, then + center_shift, then + offset.
 
@@ -357,7 +357,7 @@ def _plan(
     params["taps"][0, : len(rule.taps)] = rule.taps
     params["megvii"], params["debias"] = given.head == "megvii", given.debias
     params["has_absent"], params["absent"] = given.absent is not None, given.absent or 0.0
-    params["temperature"], params["threshold"] = rule.temperature, given.threshold
+    params["beta"], params["threshold"] = rule.beta, given.threshold
     params["center_shift"] = given.center_shift
     params["cell"], params["offset_cells"] = found.cell, found.offset_cells
     params["heatmap_scale"], params["offset_scale"] = 1, 1

@@ -57,7 +57,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "threshold": float(np.nextafter(np.float32(0.2), np.float32(0))),
         "absent": math.nan,
     },
-    "mediapipe": {"refine": "centroid", "window": 9, "activation": "sigmoid"},
+    "mediapipe": {
+        "refine": "centroid",
+        "window": 7,
+        "threshold": float(np.nextafter(np.float32(0.5), np.float32(0))),
+        "activation": "sigmoid",
+    },
     "deeplabcut": {"refine": "none", "center_shift": 0.5, "activation": "sigmoid"},
 }
 """What a preset gives to arguments that are not given."""
@@ -157,7 +162,7 @@ def _options(
         border=border,
         window=int(window or (CENTROID_WINDOW if head == "centroid" else 0)),
         positive=bool(filled["positive"]),
-        temperature=float(filled["temperature"]),
+        beta=1 / float(filled["temperature"]),
     )
     return Options(
         head=head,
@@ -500,13 +505,13 @@ def offsets_at(plan: Plan, fields: Fields, mirrored_fields: Fields, b: Array, k:
 
 
 def soft_argmax(maps: Maps, plan: Plan) -> Array:
-    """(B, K, 2): the mean cell under a softmax of temperature * what was given, over the whole map."""
+    """(B, K, 2): the mean cell under a softmax of beta * what was given, over the whole map."""
     H, W = plan.shape[3:]
     values = dequantize(maps.elements, maps.scale)
     largest = values.max(axis=(2, 3), keepdims=True)
     weights = values - largest
-    if plan.options.rule.temperature != 1:
-        weights *= np.float32(plan.options.rule.temperature)
+    if plan.options.rule.beta != 1:
+        weights *= np.float32(plan.options.rule.beta)
     np.exp(weights, out=weights)
     columns, rows = weights.sum(axis=2, dtype=np.float64), weights.sum(axis=3, dtype=np.float64)
     total = rows.sum(axis=2)

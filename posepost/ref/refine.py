@@ -30,7 +30,7 @@ class Refinement(NamedTuple):
     border: str = "zero"  # of blur or window: "zero", "reflect", "reflect_101"
     window: int = 0  # side of the square of a centroid or soft-argmax; 0: the whole map
     positive: bool = False  # centroid: only values above 0 have weight
-    temperature: float = 1.0
+    beta: float = 1.0  # soft-argmax: weights are exp(beta * value)
 
 
 class Maps(NamedTuple):
@@ -256,11 +256,11 @@ def _centroid(maps: Maps, peaks: Peaks, rule: Refinement) -> Array:
 
 
 def _soft_argmax(maps: Maps, peaks: Peaks, rule: Refinement) -> Array:
-    """Softmax over the window, as far as it lies in the map, of temperature * what was given."""
+    """Softmax over the window, as far as it lies in the map, of beta * what was given."""
     values = windows(maps._replace(sigmoid=False), peaks, rule.window // 2, "zero")
     values[~_in_map(maps, peaks, rule.window // 2)] = -np.inf
     largest = values.max(axis=(1, 2), keepdims=True)
-    return _mean_place(np.exp((values - largest) * np.float32(rule.temperature)))
+    return _mean_place(np.exp((values - largest) * np.float32(rule.beta)))
 
 
 def _in_map(maps: Maps, peaks: Peaks, radius: int) -> Array:
