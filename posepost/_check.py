@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _kernels, _view
+from . import _kernels, _skeleton, _view
 from ._view import Form
 
 INTEGER_RANGE = {"uint8": (0, 255), "int8": (-128, 127)}
@@ -93,6 +93,89 @@ def _find_layout(h: tuple[int, ...], o: tuple[int, ...]) -> str:
     if planar or interleaved:
         return "NCHW" if planar else "NHWC"
     raise ValueError(f"offsets must match heatmaps in all axes but the channels, got shapes {o} and {h}")
+
+
+LARGEST_SIDE = 2**24
+"""From here on float32 does not hold every cell's number."""
+
+
+def posenet_multi_maps(
+    heatmaps: Form,
+    offsets: Form,
+    displacement_fwd: Form,
+    displacement_bwd: Form,
+    layout: str | None,
+    skeleton: _skeleton.Edges | None,
+) -> tuple[Maps, _skeleton.Edges]:
+    """The layout of PoseNet's four outputs, all on one device, and the skeleton that they fit."""
+    same_device(heatmaps, offsets, "offsets", "heatmaps")
+    maps = posenet_maps(heatmaps, offsets, layout)
+    if maps.K > _skeleton.MOST_KEYPOINTS:
+        raise ValueError(f"heatmaps must have at most {_skeleton.MOST_KEYPOINTS} channels, got {maps.K}")
+    if max(maps.H, maps.W) >= LARGEST_SIDE:
+        raise ValueError(f"heatmaps must have fewer than 2**24 rows and columns, got {maps.H} x {maps.W}")
+    edges = _edges(skeleton, maps.K)
+    channel = len(heatmaps.shape) - (3 if maps.layout == "NCHW" else 1)
+    for name, form in (("displacement_fwd", displacement_fwd), ("displacement_bwd", displacement_bwd)):
+        same_device(heatmaps, form, name, "heatmaps")
+        tensor(form, name)
+        h, d = heatmaps.shape, form.shape
+        if len(h) != len(d):
+            raise ValueError(f"{name} must have as many dimensions as heatmaps, got shapes {d} and {h}")
+        if d[:channel] + d[channel + 1 :] != h[:channel] + h[channel + 1 :]:
+            raise ValueError(
+                f"{name} must match heatmaps in all axes but the channels of {maps.layout}, got shapes {d} and {h}"
+            )
+        if d[channel] != 2 * len(edges):
+            whose = "PoseNet's" if skeleton is None else "the"
+            raise ValueError(
+                f"{name} must have {2 * len(edges)} channels, two for each edge of {whose} skeleton, got {d[channel]}"
+            )
+    return maps, edges
+
+
+def pairs(value: Any) -> _skeleton.Edges | None:
+    """`skeleton` as tuples of ints; whether they make a tree, `posenet_multi_maps` says."""
+    if value is None:
+        return None
+    try:
+        found = [tuple(pair) for pair in value]
+    except TypeError:
+        raise TypeError(f"skeleton must be None or (parent, child) pairs of ints, got {value!r}") from None
+    for pair in found:
+        if len(pair) != 2 or any(isinstance(k, bool) or not isinstance(k, (int, np.integer)) for k in pair):
+            raise TypeError(f"skeleton must be None or (parent, child) pairs of ints, got the pair {pair!r}")
+    return tuple((int(parent), int(child)) for parent, child in found)
+
+
+def _edges(skeleton: _skeleton.Edges | None, K: int) -> _skeleton.Edges:
+    """The edges of a tree that joins K keypoints."""
+    if skeleton is None:
+        if len(_skeleton.POSENET) + 1 != K:
+            raise ValueError(
+                f"heatmaps must have {len(_skeleton.POSENET) + 1} channels, the keypoints of PoseNet's skeleton, "
+                f"got {K}; skeleton= joins others"
+            )
+        return _skeleton.POSENET
+    if len(skeleton) != K - 1:
+        raise ValueError(f"skeleton must have one pair fewer than heatmaps have channels, got {len(skeleton)} and {K}")
+    parents: dict[int, int] = {}
+    for parent, child in skeleton:
+        if not (0 <= parent < K and 0 <= child < K):
+            raise ValueError(f"skeleton must join keypoints from 0 to {K - 1}, got {(parent, child)}")
+        if parent == child:
+            raise ValueError(f"skeleton must join a keypoint to another, got {(parent, child)}")
+        if child in parents:
+            raise ValueError(f"skeleton must give a keypoint one parent, got {parents[child]} and {parent} for {child}")
+        parents[child] = parent
+    for start in range(K):
+        above = [start]
+        while above[-1] in parents:
+            above.append(parents[above[-1]])
+            if above[-1] in above[:-1]:
+                circle = " to ".join(map(str, above[above.index(above[-1]) :]))
+                raise ValueError(f"skeleton must be one tree, got a circle from child to parent, {circle}")
+    return skeleton
 
 
 def channels_first(form: Form, layout: str) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:

@@ -98,7 +98,7 @@ def source(name: str) -> str:
     return paste(name) + "\n"
 
 
-_C_TYPES = {"u32": np.uint32, "i64": np.int64, "float": np.float32}
+_C_TYPES = {"u8_t": np.uint8, "u32": np.uint32, "i64": np.int64, "float": np.float32}
 
 
 @functools.cache
