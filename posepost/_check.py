@@ -37,6 +37,16 @@ def tensor(form: Form, name: str) -> None:
         raise ValueError(f"{name} must not have negative strides, got {form.strides}; pass a contiguous copy")
 
 
+def layout_name(value: str | None) -> None:
+    if value not in ("NCHW", "NHWC", None):
+        raise ValueError(f'layout must be "NCHW", "NHWC" or None, got {value!r}')
+
+
+def some_cells(heatmaps: Form) -> None:
+    if 0 in heatmaps.shape[-3:]:
+        raise ValueError(f"heatmaps must have at least one channel, row and column, got shape {heatmaps.shape}")
+
+
 def alignment(seen: _view.View, name: str) -> None:
     """A device cannot load elements that lie across their own size."""
     itemsize = _view.ITEMSIZE[seen.form.dtype]
@@ -61,15 +71,13 @@ class Maps(NamedTuple):
 @functools.lru_cache(maxsize=256)
 def posenet_maps(heatmaps: Form, offsets: Form, layout: str | None) -> Maps:
     """The layout of a PoseNet pair, given or found: offsets have twice the channels of heatmaps."""
-    if layout not in ("NCHW", "NHWC", None):
-        raise ValueError(f'layout must be "NCHW", "NHWC" or None, got {layout!r}')
+    layout_name(layout)
     tensor(heatmaps, "heatmaps")
     tensor(offsets, "offsets")
     h, o = heatmaps.shape, offsets.shape
     if len(h) != len(o):
         raise ValueError(f"offsets must have as many dimensions as heatmaps, got shapes {o} and {h}")
-    if 0 in h[-3:]:
-        raise ValueError(f"heatmaps must have at least one channel, row and column, got shape {h}")
+    some_cells(heatmaps)
     if layout is None:
         layout = _find_layout(h, o)
     channel = len(h) - (3 if layout == "NCHW" else 1)
@@ -191,11 +199,68 @@ def activation(value: str | None) -> None:
         raise ValueError(f'activation must be "sigmoid" or None, got {value!r}')
 
 
-def output_stride(value: float) -> None:
+def number(value: float, name: str) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"output_stride must be a number, got {type(value).__name__}")
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+
+
+def count(value: int, name: str, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def threshold(value: float, name: str, probability: bool) -> None:
+    number(value, name)
+    if probability and not 0 <= value <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, got {value}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+
+
+def output_stride(value: float) -> None:
+    number(value, "output_stride")
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"output_stride must be finite and above 0, got {value}")
+
+
+def peaks_options(least: float, activation: str | None, max_peaks: int, window: int, plateau: str) -> None:
+    threshold(least, "threshold", activation == "sigmoid")
+    count(max_peaks, "max_peaks")
+    count(window, "window")
+    if window % 2 == 0:
+        raise ValueError(f"window must be odd, got {window}")
+    if plateau not in ("all", "none"):
+        raise ValueError(f'plateau must be "all" or "none", got {plateau!r}')
+
+
+POSENET_MODES = ("tfjs", "pytorch", "coral", "edgetpu")
+"""In the order of `enum Mode` of kernels/posenet_multi.cu."""
+
+
+def posenet_multi_options(
+    max_poses: int,
+    score_threshold: float,
+    nms_radius: float,
+    mode: str,
+    refinement_steps: int | None,
+    skeleton: _skeleton.Edges | None,
+) -> None:
+    count(max_poses, "max_poses")
+    threshold(score_threshold, "score_threshold", True)
+    number(nms_radius, "nms_radius")
+    if not (math.isfinite(nms_radius) and nms_radius >= 0):
+        raise ValueError(f"nms_radius must be finite and not negative, got {nms_radius}")
+    if mode not in POSENET_MODES:
+        raise ValueError(f'mode must be "tfjs", "pytorch", "coral" or "edgetpu", got {mode!r}')
+    if mode == "edgetpu" and skeleton not in (None, _skeleton.POSENET):
+        raise ValueError(f'skeleton must be None in mode "edgetpu", got {skeleton}')
+    if refinement_steps is None:
+        return
+    count(refinement_steps, "refinement_steps", 0)
+    if mode not in ("coral", "edgetpu"):
+        raise ValueError(f'refinement_steps must be None but in modes "coral" and "edgetpu", got {refinement_steps}')
 
 
 Quantization = tuple[tuple[str, float, int], ...]
@@ -266,17 +331,18 @@ def _transform_shape(shape: tuple[int, ...], rows: int) -> None:
 
 
 def outputs(
-    out: Any, shapes: dict[str, tuple[int, ...]], reference: Form, stream: int | None = None
+    out: Any, results: dict[str, tuple[tuple[int, ...], str]], reference: Form, stream: int | None = None
 ) -> list[_view.View]:
-    """The arrays of `out`, one for each of `shapes`: float32, C-contiguous, writable, on the input's device."""
-    if not isinstance(out, tuple) or len(out) != len(shapes):
-        names = ", ".join(shapes)
+    """The arrays of `out`, one for each of `results` (name -> shape, dtype): C-contiguous, writable, on the input's
+    device."""
+    if not isinstance(out, tuple) or len(out) != len(results):
+        names = ", ".join(results)
         got = f"{len(out)} arrays" if isinstance(out, tuple) else type(out).__name__
         raise TypeError(f"out must be a result of the same call or a tuple ({names}), got {got}")
     views = []
-    for array, (name, shape) in zip(out, shapes.items()):
+    for array, (name, (shape, dtype)) in zip(out, results.items()):
         seen = _view.view(array, f"out.{name}", stream)
-        _output(seen.form, f"out.{name}", shape, reference.device)
+        _output(seen.form, f"out.{name}", shape, dtype, reference.device)
         if seen.readonly:
             raise ValueError(f"out.{name} must be writable, got a read-only {seen.library} array")
         views.append(seen)
@@ -284,9 +350,9 @@ def outputs(
 
 
 @functools.lru_cache(maxsize=256)
-def _output(form: Form, name: str, shape: tuple[int, ...], device: int | None) -> None:
-    if form.dtype != "float32":
-        raise TypeError(f"{name} must be float32, got {form.dtype}")
+def _output(form: Form, name: str, shape: tuple[int, ...], dtype: str, device: int | None) -> None:
+    if form.dtype != dtype:
+        raise TypeError(f"{name} must be {dtype}, got {form.dtype}")
     if form.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {form.shape}")
     expected = _view.contiguous_strides(shape)

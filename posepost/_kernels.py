@@ -122,6 +122,28 @@ def parameters(name: str) -> np.dtype[Any]:
     return np.dtype(fields, align=True)
 
 
+def least_key(least: float, dtype: str) -> int:
+    """The key, as kernels/argmax.cuh makes it, of the smallest value of a type that is not below `least`."""
+    if dtype == "uint8":
+        return int(least) + 1
+    if dtype == "int8":
+        return int(least) + 129
+    value = np.float32(least)
+    if dtype == "float32":
+        bits, sign = int(value.view(np.uint32).item()), 1 << 31
+    elif dtype == "float16":
+        with np.errstate(over="ignore"):
+            half = np.float16(value)
+            if np.float32(half) < value:
+                half = np.nextafter(half, np.float16(np.inf))
+        bits, sign = int(half.view(np.uint16).item()), 1 << 15
+    else:  # bfloat16: the upper half, which for positive numbers may lie below
+        whole = int(value.view(np.uint32).item())
+        bits, sign = whole >> 16, 1 << 15
+        bits += int(bool(value > 0) and whole & 0xFFFF != 0)
+    return sign - (bits & (sign - 1)) if bits & sign else sign + bits
+
+
 class _Pointer(NamedTuple):
     """A raw stream for CuPy's launcher, which reads the attribute `ptr`."""
 

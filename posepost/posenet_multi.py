@@ -10,8 +10,8 @@ import numpy as np
 
 from . import _check, _kernels, _skeleton, _view, ref
 from .posenet import NO_MATRIX, Blocks, set_transform
-from .ref.peaks import least_raw, outputs
-from .ref.posenet_multi import LEAST_POSE_SCORE, MODES, REFINEMENTS, check_options
+from .ref.peaks import least_raw
+from .ref.posenet_multi import LEAST_POSE_SCORE, REFINEMENTS
 from .types import Poses
 
 ARGUMENTS = ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd")
@@ -162,7 +162,7 @@ def decode_posenet_multi(
     quantized = _check.quantization(quantization, {name: form.dtype for name, form in zip(ARGUMENTS, forms)})
     _check.output_stride(output_stride)
     edges = _check.pairs(skeleton)
-    check_options(max_poses, score_threshold, nms_radius, mode, refinement_steps, edges)
+    _check.posenet_multi_options(max_poses, score_threshold, nms_radius, mode, refinement_steps, edges)
     numbers = (float(output_stride), int(max_poses), float(score_threshold), float(nms_radius))
     plan = _plan(*forms, *numbers, mode, refinement_steps, edges, layout, activation, quantized)
     for view, name in zip(views, ARGUMENTS):
@@ -184,7 +184,7 @@ def decode_posenet_multi(
         addresses = [address + 4 * (end - size) for end, size in zip(ends, sizes)]
         library = views[0].library
     else:
-        given = outputs(out, shapes, forms[0])
+        given = _check.outputs(out, shapes, forms[0], queue)
         arrays, addresses, library = tuple(out), [view.pointer for view in given], given[0].library
 
     words, params = plan.blocks.take()
@@ -271,8 +271,8 @@ def _plan(
     for name in ("parent", "edge", "depth"):
         params[name][0, : maps.K] = getattr(tree, name)
     params["longest"] = tree.longest
-    params["max_poses"], params["least_key"] = max_poses, key(least, heatmaps.dtype)
-    params["mode"] = MODES.index(mode)
+    params["max_poses"], params["least_key"] = max_poses, _kernels.least_key(least, heatmaps.dtype)
+    params["mode"] = _check.POSENET_MODES.index(mode)
     params["refinements"] = REFINEMENTS[mode] if refinement_steps is None else refinement_steps
     params["sigmoid"] = activation == "sigmoid"
     params["channels_fastest"] = maps.heatmap_strides[1] < maps.heatmap_strides[3]
@@ -298,25 +298,3 @@ def _plan(
         ),
         blocks=Blocks(params),
     )
-
-
-def key(least: float, dtype: str) -> int:
-    """The key, as kernels/argmax.cuh makes it, of the smallest value of a type that is not below `least`."""
-    if dtype == "uint8":
-        return int(least) + 1
-    if dtype == "int8":
-        return int(least) + 129
-    value = np.float32(least)
-    if dtype == "float32":
-        bits, sign = int(value.view(np.uint32).item()), 1 << 31
-    elif dtype == "float16":
-        with np.errstate(over="ignore"):
-            half = np.float16(value)
-            if np.float32(half) < value:
-                half = np.nextafter(half, np.float16(np.inf))
-        bits, sign = int(half.view(np.uint16).item()), 1 << 15
-    else:  # bfloat16: the upper half, which for positive numbers may lie below
-        whole = int(value.view(np.uint32).item())
-        bits, sign = whole >> 16, 1 << 15
-        bits += int(bool(value > 0) and whole & 0xFFFF != 0)
-    return sign - (bits & (sign - 1)) if bits & sign else sign + bits

@@ -226,12 +226,12 @@ def test_signatures_of_function_and_twin_are_equal() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_threshold_keys_order_as_the_values_do(dtype: str) -> None:
-    """key(least): values of the type that are not below `least`, and no others, have at least that key."""
+    """least_key: values of the type that are not below `least`, and no others, have at least that key."""
     if "int" in dtype:
         info = np.iinfo(dtype)
         for least in (info.min, -1, 0, 5, info.max):
             if least >= info.min:
-                assert posenet_multi.key(least, dtype) == least - info.min + 1
+                assert _kernels.least_key(least, dtype) == least - info.min + 1
         return
     if dtype == "float32":
         bits = np.concatenate([np.arange(0, 2**32, 65537, dtype=np.uint32), np.arange(40, dtype=np.uint32)])
@@ -245,7 +245,7 @@ def test_threshold_keys_order_as_the_values_do(dtype: str) -> None:
     ordinary = ~np.isnan(every)
     for least in (-3e38, -1.0, -0.0, 0.0, 1e-45, 6e-8, 0.30000001, 0.5, 1.0009, 65519.0, 3e38):
         wanted = every[ordinary] >= np.float32(least)
-        np.testing.assert_array_equal(keys[ordinary] >= posenet_multi.key(least, dtype), wanted)
+        np.testing.assert_array_equal(keys[ordinary] >= _kernels.least_key(least, dtype), wanted)
 
 
 # ---- bad input, word for word, the same on host and device

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from posepost._check import POSENET_MODES as MODES
 from posepost._skeleton import POSENET as EDGES
 from posepost._skeleton import Edges, tree
-from posepost.ref.posenet_multi import MODES, Poses, decode_posenet_multi
+from posepost.ref.posenet_multi import Poses, decode_posenet_multi
 
 from .cases import VIEWS, dtype_of
 from .conftest import SHARED

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,12 +11,11 @@ import numpy as np
 
 from .. import _check, _skeleton, _view
 from ..types import Poses
-from .peaks import activated, check_count, check_threshold, comparable, is_peak, least_raw, number, outputs
+from .peaks import activated, comparable, is_peak, least_raw
 from .posenet import Scales, affine, dequantize
 
 Array = np.ndarray[Any, Any]
 
-MODES = ("tfjs", "pytorch", "coral", "edgetpu")
 REFINEMENTS = {"tfjs": 2, "pytorch": 1, "coral": 5, "edgetpu": 5}
 LEAST_POSE_SCORE = np.float32(0.5)  # of mode "pytorch"
 
@@ -150,7 +148,7 @@ def decode_posenet_multi(
     quantized = _check.quantization(quantization, {name: view.form.dtype for name, view in views.items()})
     _check.output_stride(output_stride)
     edges = _check.pairs(skeleton)
-    check_options(max_poses, score_threshold, nms_radius, mode, refinement_steps, edges)
+    _check.posenet_multi_options(max_poses, score_threshold, nms_radius, mode, refinement_steps, edges)
     _check.activation(activation)
     with np.errstate(all="ignore"):
         numbers = (float(output_stride), float(score_threshold), float(nms_radius))
@@ -167,7 +165,7 @@ def decode_posenet_multi(
         if out is None:
             keypoints, keypoint_scores, scores, count = arrays = [np.zeros(*result) for result in results.values()]
         else:
-            arrays = [_view.as_numpy(seen) for seen in outputs(out, results, forms[0])]
+            arrays = [_view.as_numpy(seen) for seen in _check.outputs(out, results, forms[0])]
             keypoints, keypoint_scores, scores, count = arrays
             for array in arrays:
                 array[...] = 0
@@ -186,30 +184,6 @@ def decode_posenet_multi(
         return Poses(*out)
     library = views["heatmaps"].library
     return Poses(*(_view.from_numpy(array, library) for array in arrays))
-
-
-def check_options(
-    max_poses: int,
-    score_threshold: float,
-    nms_radius: float,
-    mode: str,
-    refinement_steps: int | None,
-    skeleton: _skeleton.Edges | None,
-) -> None:
-    check_count(max_poses, "max_poses")
-    check_threshold(score_threshold, "score_threshold", True)
-    number(nms_radius, "nms_radius")
-    if not (math.isfinite(nms_radius) and nms_radius >= 0):
-        raise ValueError(f"nms_radius must be finite and not negative, got {nms_radius}")
-    if mode not in MODES:
-        raise ValueError(f'mode must be "tfjs", "pytorch", "coral" or "edgetpu", got {mode!r}')
-    if mode == "edgetpu" and skeleton not in (None, _skeleton.POSENET):
-        raise ValueError(f'skeleton must be None in mode "edgetpu", got {skeleton}')
-    if refinement_steps is None:
-        return
-    check_count(refinement_steps, "refinement_steps", 0)
-    if mode not in ("coral", "edgetpu"):
-        raise ValueError(f'refinement_steps must be None but in modes "coral" and "edgetpu", got {refinement_steps}')
 
 
 class Tree(NamedTuple):
