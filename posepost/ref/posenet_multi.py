@@ -220,8 +220,13 @@ LEFT_EYE = 1  # in either order of PoseNet's keypoints
 class Channels(NamedTuple):
     """Where the y and x channels of each keypoint, or of its edge to its parent, begin; and the strides of a cell."""
 
-    begin: Array  # (2, K); heatmaps: (1, K)
+    begin: Array  # (2, K, 1); heatmaps: (1, K, 1)
+    levels: tuple[Array, ...]  # `begin` of the keypoints of each depth, from 1 on
     cell: Array  # (2, 1, 1): of y and of x
+
+    def of(self, keypoints: Array) -> Array:
+        """`begin` of one keypoint a candidate, (n,) -> (2, 1, n)."""
+        return self.begin[:, :, 0].take(keypoints, axis=1)[:, None]
 
 
 class Plan(NamedTuple):
@@ -282,17 +287,18 @@ def _prepare(
         stride=np.float32(output_stride),
         sides=np.array([maps.H - 1, maps.W - 1], np.float32)[:, None, None],
         tensors=(
-            (_channels(maps.heatmap_strides, [tree.keypoints]), scales.get("heatmaps")),
-            (_channels(maps.offset_strides, [tree.keypoints, maps.K + tree.keypoints]), scales.get("offsets")),
-            (_channels(fwd, [y_channels, x_channels]), scales.get("displacement_fwd")),
-            (_channels(bwd, [y_channels, x_of_bwd]), scales.get("displacement_bwd")),
+            (_channels(tree, maps.heatmap_strides, [tree.keypoints]), scales.get("heatmaps")),
+            (_channels(tree, maps.offset_strides, [tree.keypoints, maps.K + tree.keypoints]), scales.get("offsets")),
+            (_channels(tree, fwd, [y_channels, x_channels]), scales.get("displacement_fwd")),
+            (_channels(tree, bwd, [y_channels, x_of_bwd]), scales.get("displacement_bwd")),
         ),
     )
 
 
-def _channels(strides: tuple[int, int, int, int], channels: list[Array]) -> Channels:
+def _channels(tree: Tree, strides: tuple[int, int, int, int], channels: list[Array]) -> Channels:
     _, k, y, x = strides
-    return Channels(np.array(channels) * k, np.array([y, x])[:, None, None])
+    begin = np.array(channels)[:, :, None] * k
+    return Channels(begin, tuple(begin[:, level] for level in tree.levels), np.array([y, x])[:, None, None])
 
 
 class Tensor(NamedTuple):
@@ -407,14 +413,15 @@ def _free_mean(points: Array, scores: Array, radius: np.float32) -> Array:
     return _mean(free)
 
 
-Step = Callable[[Array, Tensor, Array, Array], Array]
-"""States (S, E, n) at the starts of edges, the displacements to follow, the edges by their children (E, 1) or (1, n),
-the targets likewise -> states at the targets. The first two rows of a state are y and x."""
+Step = Callable[[Array, Tensor, Array, Array, "Array | None"], Array]
+"""States (S, E, n) at the starts of edges, the displacements to follow, where their channels and those of the targets'
+offsets begin, (2, E, 1) or (2, 1, n), and on the way up the starts (n,) -> states at the targets. The first two rows of
+a state are y and x."""
 
 
 def _walk(plan: Plan, tensors: list[Tensor], start: Array, k: Array, step: Step) -> Array:
     """States (S, n) of roots k, in the tree's order -> states (S, K, n) of all keypoints."""
-    _, _, forward, backward = tensors
+    _, offset, forward, backward = tensors
     tree, n = plan.tree, len(k)
     candidate = np.arange(n)
     states = np.empty((len(start), plan.maps.K, n), np.float32)
@@ -424,14 +431,14 @@ def _walk(plan: Plan, tensors: list[Tensor], start: Array, k: Array, step: Step)
     for depth in range(tree.depths[-1], 0, -1):
         (these,) = np.nonzero(tree.depths[reached] == depth)
         if len(these):
-            source = reached[these]
-            target = reached[these] = tree.parents[source]
-            to = step(flat[:, None, source * n + these], backward, source[None], target[None])
+            source = reached.take(these)
+            target = reached[these] = tree.parents.take(source)
+            start = flat.take(source * n + these, axis=1)[:, None]
+            to = step(start, backward, backward.channels.of(source), offset.channels.of(target), source)
             flat[:, target * n + these] = to[:, 0]
     unknown = ~tree.on_the_way_up[:, k]
-    for level in tree.levels:
-        children = np.arange(level.start, level.stop)[:, None]
-        to = step(states[:, tree.parents[level]], forward, children, children)
+    for level, edges, targets in zip(tree.levels, forward.channels.levels, offset.channels.levels):
+        to = step(states.take(tree.parents[level], axis=1), forward, edges, targets, None)
         np.copyto(states[:, level], to, where=unknown[level])
     return states
 
@@ -441,29 +448,30 @@ def _nearest(plan: Plan, tensors: list[Tensor], cells: Array, k: Array, max_pose
     heat, offset, _, _ = tensors
     stride, sides, pytorch = plan.stride, plan.sides, plan.mode == "pytorch"
     rank_of = plan.tree.rank
-    ranks, every = rank_of[k], np.arange(len(rank_of))[:, None]
-    zero, half = np.float32(0), np.float32(0.5)
+    ranks, zero, half = rank_of.take(k), np.float32(0), np.float32(0.5)
 
-    def cell(points: Array) -> Array:
-        at = points / stride
+    def cell(points: Array, out: Array | None = None) -> Array:
+        at = np.divide(points, stride, out=out)
         if not pytorch:
             at += half
         np.fmax(at, zero, out=at)
         np.minimum(at, sides, out=at)
         return np.rint(at, out=at) if pytorch else np.floor(at, out=at)
 
-    def place(at: Array, of: Array) -> Array:
-        points = at * stride
-        points += offset.read(_index(at, offset.channels, of))
+    def place(at: Array, target: Array, out: Array | None = None) -> Array:
+        points = np.multiply(at, stride, out=out)
+        points += offset.read(_index(at, offset.channels) + target)
         return points
 
-    def step(state: Array, displacement: Tensor, edge: Array, target: Array) -> Array:
-        points = state[:2] + displacement.read(_index(state[2:4], displacement.channels, edge))
+    def step(state: Array, displacement: Tensor, edge: Array, target: Array, source: Array | None) -> Array:
+        to = np.empty_like(state)
+        points, now = to[:2], to[2:4]
+        np.add(state[:2], displacement.read(_index(state[2:4], displacement.channels) + edge), out=points)
         for _ in range(plan.steps):
-            at = cell(points)
-            points = place(at, target)
-        now = cell(points)
-        return np.concatenate([points, now, at] if pytorch else [points, now])
+            at = cell(points, out=to[4:] if pytorch else now)
+            place(at, target, out=points)
+        cell(points, out=now)
+        return to
 
     def walk(these: Array) -> tuple[Array, Array]:
         n, own, rank = len(these), cells[:, these], ranks[these]
@@ -472,15 +480,15 @@ def _nearest(plan: Plan, tensors: list[Tensor], cells: Array, k: Array, max_pose
         states = _walk(plan, tensors, np.concatenate([start, at, own] if pytorch else [start, at]), rank, step)
         seen = states[-2:]
         seen.reshape(2, -1)[:, rank * n + np.arange(n)] = own
-        values = heat.read(_index(seen, heat.channels, every)[0])
+        values = heat.read(_index(seen, heat.channels) + heat.channels.begin[0])
         scores = activated(values, plan.activation)
         points = states[:2]
         if pytorch and not (scores > 0).all():
             known = _known(plan.tree, scores, rank)
             scores, points = np.where(known, scores, zero), np.where(known, points, zero)
-        return points[:, rank_of], scores[rank_of]
+        return points.take(rank_of, axis=1), scores.take(rank_of, axis=0)
 
-    places = place(cells[:, None], ranks[None])[:, 0]
+    places = place(cells[:, None], offset.channels.of(ranks))[:, 0]
     points, scores = _accept(plan, places, k, max_poses, walk, mean_of_all=False, mean_of_free=pytorch)
     return points[::-1].T, scores.T, _free_mean(points, scores, plan.radius)
 
@@ -500,20 +508,19 @@ def _known(tree: Tree, scores: Array, rank: Array) -> Array:
     return known
 
 
-def _index(at: Array, channels: Channels, of: Array) -> Array:
-    """Cells (2, E, n), as float32, and whose channels, (E, 1) or (1, n) -> places of elements (c, E, n)."""
+def _index(at: Array, channels: Channels) -> Array:
+    """Cells (2, E, n), as float32 -> places of their elements (E, n) from the beginning of a channel."""
     place = at.astype(np.intp)
     place *= channels.cell
-    index: Array = place[0] + place[1] + channels.begin[:, of]
+    index: Array = place[0] + place[1]
     return index
 
 
 def _coral(plan: Plan, tensors: list[Tensor], cells: Array, k: Array, max_poses: int) -> tuple[Array, Array, Array]:
     """Modes "coral" and "edgetpu". A state: y and x, in cells."""
-    heat, offset, forward, backward = tensors
+    heat, offset, forward, _ = tensors
     sides, per_stride, rank_of = plan.sides, np.float32(1) / plan.stride, plan.tree.rank
-    ranks, every = rank_of[k], np.arange(len(rank_of))[:, None]
-    zero, one = np.float32(0), np.float32(1)
+    ranks, zero, one = rank_of.take(k), np.float32(0), np.float32(1)
 
     def clamp(points: Array) -> Array:
         np.fmax(points, zero, out=points)
@@ -535,23 +542,22 @@ def _coral(plan: Plan, tensors: list[Tensor], cells: Array, k: Array, max_poses:
         rows = _between(values[:, :, 0], values[:, :, 1], f[1])
         return _between(rows[:, 0], rows[:, 1], f[0])
 
-    def step(state: Array, displacement: Tensor, edge: Array, target: Array) -> Array:
-        moved = sample(displacement, state, displacement.channels.begin[:, edge])
-        if plan.mode == "edgetpu" and displacement is backward:
-            eye = edge[0] == LEFT_EYE
-            moved[:1, :, eye] = sample(forward, state[:, :, eye], forward.channels.begin[1:, edge[:, eye]])
+    def step(state: Array, displacement: Tensor, edge: Array, target: Array, source: Array | None) -> Array:
+        moved = sample(displacement, state, edge)
+        if plan.mode == "edgetpu" and source is not None:
+            eye = source == LEFT_EYE
+            moved[:1, :, eye] = sample(forward, state[:, :, eye], forward.channels.of(source[eye])[1:])
         points = clamp(state + moved)
-        to = offset.channels.begin[:, target]
         for _ in range(plan.steps):
-            points = clamp(points + sample(offset, points, to))
+            points = clamp(points + sample(offset, points, target))
         return points
 
     def walk(these: Array) -> tuple[Array, Array]:
         states = _walk(plan, tensors, places[:, these], ranks[these], step)
-        values = sample(heat, states, heat.channels.begin[:, every])[0]
-        return states[:, rank_of], activated(values, plan.activation)[rank_of]
+        values = sample(heat, states, heat.channels.begin)[0]
+        return states.take(rank_of, axis=1), activated(values, plan.activation).take(rank_of, axis=0)
 
-    shift = offset.read(_index(cells[:, None], offset.channels, ranks[None])) * per_stride
+    shift = offset.read(_index(cells[:, None], offset.channels) + offset.channels.of(ranks)) * per_stride
     places = clamp(cells[:, None] + shift)[:, 0]
     points, scores = _accept(plan, places, k, max_poses, walk, mean_of_all=True, mean_of_free=False)
     order = np.argsort(-_mean(scores), kind="stable")
