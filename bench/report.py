@@ -179,18 +179,26 @@ def usual_peer(result: Result) -> str | None:
 
 def several_people_table(result: Result) -> str:
     """Markdown for README from a result file of bench_posenet_multi.py: medians against people and map size."""
-    rows: dict[tuple[int, int, int], dict[str, float]] = {}
+    rows: dict[tuple[int, int, int], dict[tuple[str, str], float]] = {}  # mode, posepost or a peer
     for benchmark in result["benchmarks"]:
         info = benchmark["extra_info"]
         variant = US if info["variant"].startswith(US) else info["variant"]
-        rows.setdefault((info["H"], info["W"], info["people"]), {})[variant] = benchmark["stats"]["median"]
-    peers = sorted({variant for times_of in rows.values() for variant in times_of} - {US})
-    head = ["maps", "people", US, *(cell for peer in peers for cell in (peer, "speed-up"))]
+        found = rows.setdefault((info["H"], info["W"], info["people"]), {})
+        found[info.get("mode", "tfjs"), variant] = benchmark["stats"]["median"]
+    columns = dict.fromkeys(key for found in rows.values() for key in found)  # as measured: posepost's modes first
+    head = ["maps", "people"]
+    ours = [mode for mode, variant in columns if variant == US]
+    for mode in ours:
+        head.append(US if len(ours) == 1 else f"{US}, {mode}")
+        head += [cell for of, peer in columns if of == mode and peer != US for cell in (peer, "speed-up")]
     lines_ = ["| " + " | ".join(head) + " |", "|:--|" + "--:|" * (len(head) - 1)]
     for (H, W, people), found in sorted(rows.items()):
-        cells = [f"{H}x{W}", str(people), duration(found[US])]
-        for peer in peers:
-            cells += [duration(found[peer]), times(found[peer] / found[US])] if peer in found else ["not measured", ""]
+        cells = [f"{H}x{W}", str(people)]
+        for mode in ours:
+            cells.append(duration(found[mode, US]))
+            for peer in (peer for of, peer in columns if of == mode and peer != US):
+                taken = found.get((mode, peer))
+                cells += ["not measured", ""] if taken is None else [duration(taken), times(taken / found[mode, US])]
         lines_.append("| " + " | ".join(cells) + " |")
     return "\n".join([machine_line(result), "", *lines_])
 

@@ -107,7 +107,7 @@ def source(name: str) -> str:
     return paste(name) + "\n"
 
 
-_C_TYPES = {"u16_t": np.uint16, "u32": np.uint32, "i64": np.int64, "float": np.float32}
+_C_TYPES = {"u8_t": np.uint8, "u16_t": np.uint16, "u32": np.uint32, "i64": np.int64, "float": np.float32}
 
 
 @functools.cache
@@ -129,6 +129,28 @@ def parameters(name: str) -> np.dtype[Any]:
             array = re.fullmatch(r"(\w+)\[(\d+)\]", field)
             fields.append((array[1], dtype, (int(array[2]),)) if array else (field, dtype))
     return np.dtype(fields, align=True)
+
+
+def least_key(least: float, dtype: str) -> int:
+    """The key, as kernels/argmax.cuh makes it, of the smallest value of a type that is not below `least`."""
+    if dtype == "uint8":
+        return int(least) + 1
+    if dtype == "int8":
+        return int(least) + 129
+    value = np.float32(least)
+    if dtype == "float32":
+        bits, sign = int(value.view(np.uint32).item()), 1 << 31
+    elif dtype == "float16":
+        with np.errstate(over="ignore"):
+            half = np.float16(value)
+            if np.float32(half) < value:
+                half = np.nextafter(half, np.float16(np.inf))
+        bits, sign = int(half.view(np.uint16).item()), 1 << 15
+    else:  # bfloat16: the upper half, which for positive numbers may lie below
+        whole = int(value.view(np.uint32).item())
+        bits, sign = whole >> 16, 1 << 15
+        bits += int(bool(value > 0) and whole & 0xFFFF != 0)
+    return sign - (bits & (sign - 1)) if bits & sign else sign + bits
 
 
 class _Pointer(NamedTuple):

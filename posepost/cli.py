@@ -173,9 +173,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Keypoints and overlay of every image; one bad image does not keep the others from being done."""
     from posepost.ort import PoseSession, input_size, several_people_problem
 
-    session = PoseSession(arguments.model, **_options(arguments))
+    session = PoseSession(arguments.model, skeleton=arguments.skeleton, **_options(arguments))
     input_size(session.model, arguments.size)
-    problem = several_people_problem(session.model)
+    problem = several_people_problem(session.model, arguments.skeleton)
     people = arguments.people or ("all" if problem is None or arguments.score is not None else "one")
     if people == "all" and problem is not None:
         raise ValueError(problem)
@@ -525,6 +525,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--score", type=_score, metavar="S", help=f"least score of a person, with --people all; default: {LEAST_SCORE}"
     )
+    command.add_argument(
+        "--skeleton",
+        type=_skeleton,
+        metavar="P-C,...",
+        help="parent and child of each edge, by number, in the order of the displacement channels; default: PoseNet's",
+    )
     command.set_defaults(command=run)
 
     command = commands.add_parser("warmup", help="compile the kernels ahead of the first call")
@@ -588,6 +594,12 @@ def _positive(text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,4}", text):
         raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
     return int(text)
+
+
+def _skeleton(text: str) -> list[tuple[int, int]]:
+    if not re.fullmatch(r"[0-9]{1,4}-[0-9]{1,4}(,[0-9]{1,4}-[0-9]{1,4})*", text):
+        raise argparse.ArgumentTypeError(f"must be PARENT-CHILD,... by number, such as 0-1,1-2, got {text!r}")
+    return [(int(parent), int(child)) for parent, _, child in (part.partition("-") for part in text.split(","))]
 
 
 def _heads(text: str) -> dict[str, str]:

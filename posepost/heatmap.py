@@ -278,7 +278,8 @@ def _given_result(out: tuple[_view.Array, _view.Array], plan: Plan, reference: _
     origin = out.origin if isinstance(out, Keypoints) else None
     known = origin is not None and origin.device == reference.device and origin.library != "jax"
     if origin is None or not known or out[0].shape != (B, K, axes):
-        keypoints, scores = _check.outputs(out, {"keypoints": (B, K, axes), "scores": (B, K)}, reference, queue)
+        shapes = {"keypoints": ((B, K, axes), "float32"), "scores": ((B, K), "float32")}
+        keypoints, scores = _check.outputs(out, shapes, reference, queue)
         assert reference.device is not None
         origin = Origin(reference.device, keypoints.library, keypoints.pointer, scores.pointer, queue, None)
     return on_device(*out, origin._replace(stream=queue))

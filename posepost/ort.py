@@ -83,6 +83,7 @@ class PoseSession:
         None that they are scores.
     mean, std: a number or three (RGB), in pixel values 0..255: the input is (pixel - mean) / std. Default: the
         metadata, else 127.5 and 127.5. Only `letterbox` uses them.
+    skeleton: (parent, child) pairs for `run_multi`, as in `decode_posenet_multi`. Default: PoseNet's.
     providers: of onnxruntime, as InferenceSession takes them. Default: CUDA where onnxruntime, CuPy and a GPU are
         there, else the CPU.
     device_id: CUDA device.
@@ -106,6 +107,7 @@ class PoseSession:
         activation: str | None = "auto",
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
+        skeleton: Sequence[tuple[int, int]] | None = None,
         providers: Sequence[Any] | None = None,
         device_id: int = 0,
     ) -> None:
@@ -118,6 +120,7 @@ class PoseSession:
                 f"{self.model.name}: cannot tell whether heatmaps are logits or scores ({self.model.activation_by}); "
                 'give activation="sigmoid" for logits or activation=None for scores'
             )
+        self.skeleton = skeleton
         available = onnxruntime.get_available_providers()
         self.device, self.device_reason = choose_device(providers, available, _cupy_problem)
         self.stream: Any = None
@@ -239,7 +242,7 @@ class PoseSession:
         Raises ValueError where `several_people_problem` has something to say, what `decode_posenet_multi` raises,
         TypeError and ValueError for `images`, RuntimeError when the model fails.
         """
-        problem = several_people_problem(self.model)
+        problem = several_people_problem(self.model, self.skeleton)
         if problem:
             raise ValueError(problem)
         with self._in_order():
@@ -251,6 +254,7 @@ class PoseSession:
                 score_threshold=score_threshold,
                 nms_radius=nms_radius,
                 mode=mode,
+                skeleton=self.skeleton,
                 transform=transform,
                 out=out,
             )
@@ -551,8 +555,8 @@ def input_size(model: PoseModel, size: tuple[int, int] | None) -> tuple[int, int
     return size
 
 
-def several_people_problem(model: PoseModel) -> str | None:
-    """Why a model's outputs cannot be decoded into several people; None where they can."""
+def several_people_problem(model: PoseModel, skeleton: Sequence[tuple[int, int]] | None = None) -> str | None:
+    """Why a model's outputs cannot be decoded into several people with that skeleton; None where they can."""
     missing = [head for head in HEADS if head not in model.heads]
     if missing:
         listing = ", ".join(f"{name} {_dims(tensor.shape)}" for name, tensor in model.outputs.items())
@@ -560,9 +564,10 @@ def several_people_problem(model: PoseModel) -> str | None:
             f"{model.name}: no {' and '.join(missing)} among the outputs, which several people need "
             f"(heads= or --heads names them): {listing}"
         )
-    if model.keypoints and len(model.keypoints) != len(COCO_KEYPOINTS):
+    if skeleton is None and model.keypoints and len(model.keypoints) != len(COCO_KEYPOINTS):
         return (
-            f"{model.name}: several people need PoseNet's {len(COCO_KEYPOINTS)} keypoints, got {len(model.keypoints)}"
+            f"{model.name}: several people need PoseNet's {len(COCO_KEYPOINTS)} keypoints, got {len(model.keypoints)}; "
+            "skeleton= (--skeleton) joins others"
         )
     for head in HEADS:
         dtype = model.outputs[model.heads[head]].dtype

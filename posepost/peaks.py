@@ -9,8 +9,7 @@ import numpy as np
 
 from . import _check, _kernels, _view, ref
 from .posenet import Blocks
-from .posenet_multi import key
-from .ref.peaks import check_count, check_threshold, outputs, prepare
+from .ref.peaks import prepare
 from .types import Peaks
 
 
@@ -93,9 +92,7 @@ def find_peaks(
     seen = _view.view(heatmaps, "heatmaps", queue)
     quantized = _check.quantization(quantization, {"heatmaps": seen.form.dtype})
     _check.activation(activation)
-    check_threshold(threshold, "threshold", activation == "sigmoid")
-    check_count(max_peaks, "max_peaks")
-    check_count(window, "window")
+    _check.peaks_options(threshold, activation, max_peaks, window, plateau)
     _check.tensor(seen.form, "heatmaps")
     _check.alignment(seen, "heatmaps")
     plan = _plan(seen.form, float(threshold), int(max_peaks), int(window), plateau, layout, activation, quantized)
@@ -109,9 +106,9 @@ def find_peaks(
     }
     given: list[_view.View] = []
     if out is not None:
-        given = outputs(out, dict(list(shapes.items())[:3]), seen.form)
+        given = _check.outputs(out, dict(list(shapes.items())[:3]), seen.form, queue)
         if isinstance(out, Peaks) and out.left_out is not None:
-            given += outputs((out.left_out,), {"left_out": shapes["left_out"]}, seen.form)
+            given += _check.outputs((out.left_out,), {"left_out": shapes["left_out"]}, seen.form, queue)
     arrays, addresses = list(out or ()), [view.pointer for view in given]
     if len(given) == 4:
         assert isinstance(out, Peaks)
@@ -158,7 +155,7 @@ def _plan(
     activation: str | None,
     quantized: _check.Quantization,
 ) -> Plan:
-    found = prepare(heatmaps, threshold, window, plateau, layout, activation, quantized)
+    found = prepare(heatmaps, threshold, layout, activation, quantized)
     B, K, H, W = found.shape
     if H * W >= 2**31 or B * K >= 2**31:
         raise ValueError(
@@ -169,7 +166,7 @@ def _plan(
     for axis, stride in zip("bkyx", strides):
         params[f"stride_{axis}"] = stride
     params["K"], params["H"], params["W"], params["max_peaks"] = K, H, W, max_peaks
-    params["least_key"], params["radius"] = key(found.least, heatmaps.dtype), window // 2
+    params["least_key"], params["radius"] = _kernels.least_key(found.least, heatmaps.dtype), window // 2
     params["strict"], params["sigmoid"] = plateau == "none", activation == "sigmoid"
     for _, scale, zero in quantized:
         params["scale"], params["zero"] = scale, zero

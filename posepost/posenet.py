@@ -131,7 +131,9 @@ def _given_result(out: tuple[_view.Array, _view.Array], plan: Plan, reference: _
     origin = out.origin if isinstance(out, Keypoints) else None
     known = origin is not None and origin.device == reference.device and origin.library != "jax"
     if origin is None or not known or out[0].shape != (B, K, 2):
-        keypoints, scores = _check.outputs(out, {"keypoints": (B, K, 2), "scores": (B, K)}, reference, queue)
+        keypoints, scores = _check.outputs(
+            out, {"keypoints": ((B, K, 2), "float32"), "scores": ((B, K), "float32")}, reference, queue
+        )
         assert reference.device is not None
         origin = Origin(reference.device, keypoints.library, keypoints.pointer, scores.pointer, queue, None)
     elif isinstance(out, Keypoints) and origin.stream == queue:

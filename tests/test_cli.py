@@ -151,7 +151,19 @@ def test_displacement_heads_of_another_skeleton_are_left_alone(
     assert cli.main(["run", str(path), photo, "--size", "33x49", "-o", str(tmp_path)]) == 0
     assert len(json.loads((tmp_path / "photo.json").read_text())["poses"][0]["keypoints"]) == 5
     assert cli.main(["run", str(path), photo, "--people", "all", "-o", str(tmp_path)]) == 2
-    assert complaints(capsys) == [f"posepost: {path}: several people need PoseNet's 17 keypoints, got 5"]
+    remedy = "several people need PoseNet's 17 keypoints, got 5; skeleton= (--skeleton) joins others"
+    assert complaints(capsys) == [f"posepost: {path}: {remedy}"]
+    command = ["run", str(path), photo, "--size", "33x49", "-o", str(tmp_path), "--score", "0"]
+    assert cli.main([*command, "--skeleton", "4-0,4-1,4-2,4-3"]) == 0
+    poses = json.loads((tmp_path / "photo.json").read_text())["poses"]
+    assert len(poses) > 1
+    assert {len(pose["keypoints"]) for pose in poses} == {5}
+    assert cli.main([*command, "--skeleton", "4-0,4-1,4-2"]) == 2
+    fault = "skeleton must have one pair fewer than heatmaps have channels, got 3 and 5"
+    assert complaints(capsys) == [f"posepost: {photo}: {fault}"]
+    assert cli.main([*command, "--skeleton", "4,0"]) == 2
+    fault = "must be PARENT-CHILD,... by number, such as 0-1,1-2, got '4,0'"
+    assert complaints(capsys) == [f"posepost run: argument --skeleton: {fault}"]
 
 
 @pytest.mark.parametrize("options", [["--people", "all"], ["--score", "0.5"], ["--people", "all", "--score", "0.5"]])

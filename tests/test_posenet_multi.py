@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import posepost
-from posepost import _kernels, posenet_multi, ref
+from posepost import _kernels, _skeleton, posenet_multi, ref
 
 from .cases import DTYPES, VIEWS, dtype_of, values
 from .cuda_cpu import executor
 from .cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
 from .test_posenet_multi_golden import CASES as GOLDEN
+from .test_posenet_multi_golden import ERRORS, MAPS, random_tree
 from .tolerance import SIGMOID_RTOL
 
 MODES = ("tfjs", "pytorch", "coral", "edgetpu")
@@ -36,11 +37,11 @@ def fresh_plans() -> None:
     _kernels._scratch.clear()
 
 
-def crowd(dtype: str, B: int, H: int, W: int, seed: int) -> dict[str, np.ndarray]:
+def crowd(dtype: str, B: int, H: int, W: int, seed: int, K: int = 17) -> dict[str, np.ndarray]:
     """Four tensors of noise, channels first: many roots, short displacements, offsets within a cell or two."""
     spread = {"heatmaps": 2.0, "offsets": 9.0, "displacement_fwd": 20.0, "displacement_bwd": 20.0}
     tensors = {}
-    for i, (name, channels) in enumerate(CHANNELS.items()):
+    for i, (name, channels) in enumerate(zip(CHANNELS, (K, 2 * K, 2 * K - 2, 2 * K - 2))):
         noise = values("random", "float32", (B, channels, H, W), 10 * seed + i) * spread[name]
         if "int" in dtype:
             noise = np.clip(
@@ -95,6 +96,28 @@ def test_kernels_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: s
     assert len(cpu_cuda.launches) == 3 * 8
     assert [launched.variant.entry for launched in cpu_cuda.launches[:3]] == list(_kernels.MULTI_ENTRIES)
     assert not host(_kernels._workspaces[0, STREAM, 0][-1]).any(), "the workspace must be left zero"
+
+
+@pytest.mark.parametrize("mode", ["tfjs", "pytorch", "coral"])
+@pytest.mark.parametrize("K", [1, 2, 5, 17, 31, 32])
+def test_any_tree(cpu_cuda: ExecutorCuda, K: int, mode: str) -> None:
+    found = 0
+    for seed in range(3):
+        cpu_cuda.schedule = SCHEDULES[seed]
+        tensors = crowd("float32", 2, 6, 7, seed, K)
+        options = {"skeleton": random_tree(K, seed), "mode": mode, "score_threshold": 0.5, "max_poses": 6}
+        for view_name in ("nchw", "nhwc"):
+            got = check_against_twin(tensors, view_name, nms_radius=6.0, **options)
+            assert got.keypoints.shape == (2, 6, K, 2)
+            found += int(got.count.sum())
+    assert found > 10
+
+
+def test_a_warp_has_a_lane_for_each_keypoint() -> None:
+    params = _kernels.parameters("posenet_multi.cu")
+    assert f"#define MOST_KEYPOINTS {_skeleton.MOST_KEYPOINTS} " in _kernels.source("posenet_multi.cu")
+    for name in ("parent", "edge", "depth"):
+        assert params[name].shape == (_skeleton.MOST_KEYPOINTS,)
 
 
 @pytest.mark.parametrize("case", GOLDEN)
@@ -203,12 +226,12 @@ def test_signatures_of_function_and_twin_are_equal() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_threshold_keys_order_as_the_values_do(dtype: str) -> None:
-    """key(least): values of the type that are not below `least`, and no others, have at least that key."""
+    """least_key: values of the type that are not below `least`, and no others, have at least that key."""
     if "int" in dtype:
         info = np.iinfo(dtype)
         for least in (info.min, -1, 0, 5, info.max):
             if least >= info.min:
-                assert posenet_multi.key(least, dtype) == least - info.min + 1
+                assert _kernels.least_key(least, dtype) == least - info.min + 1
         return
     if dtype == "float32":
         bits = np.concatenate([np.arange(0, 2**32, 65537, dtype=np.uint32), np.arange(40, dtype=np.uint32)])
@@ -222,7 +245,7 @@ def test_threshold_keys_order_as_the_values_do(dtype: str) -> None:
     ordinary = ~np.isnan(every)
     for least in (-3e38, -1.0, -0.0, 0.0, 1e-45, 6e-8, 0.30000001, 0.5, 1.0009, 65519.0, 3e38):
         wanted = every[ordinary] >= np.float32(least)
-        np.testing.assert_array_equal(keys[ordinary] >= posenet_multi.key(least, dtype), wanted)
+        np.testing.assert_array_equal(keys[ordinary] >= _kernels.least_key(least, dtype), wanted)
 
 
 # ---- bad input, word for word, the same on host and device
@@ -247,7 +270,7 @@ BAD = [
     (
         {**_tensors(heatmaps=(1, 18, 4, 5), offsets=(1, 36, 4, 5))},
         ValueError,
-        "heatmaps must have 17 channels, the keypoints of PoseNet's skeleton, got 18",
+        "heatmaps must have 17 channels, the keypoints of PoseNet's skeleton, got 18; skeleton= joins others",
     ),
     ({**_tensors(), "max_poses": 0}, ValueError, "max_poses must be at least 1, got 0"),
     ({**_tensors(), "max_poses": 2.0}, TypeError, "max_poses must be an int, got float"),
@@ -279,6 +302,22 @@ def test_bad_input(cpu_cuda: ExecutorCuda, arguments: dict, error: type, message
     assert not cpu_cuda.launches
 
 
+@pytest.mark.parametrize(("error", "message", "replaced", "options"), ERRORS, ids=[row[1][:50] for row in ERRORS])
+def test_errors_of_the_twin_on_the_device(
+    cpu_cuda: ExecutorCuda, error: type[Exception], message: str, replaced: dict[int, Any], options: dict[str, Any]
+) -> None:
+    options = {
+        key: tuple(map(to_device, value)) if key == "out" and len(value) == 4 else value
+        for key, value in options.items()
+    }
+    with pytest.raises(error) as caught:
+        posepost.decode_posenet_multi(
+            *(to_device(replaced.get(i, array)) for i, array in enumerate(MAPS)), output_stride=16, **options
+        )
+    assert str(caught.value) == message
+    assert not cpu_cuda.launches
+
+
 # ---- races and overruns: these kernels share lists
 
 
@@ -286,7 +325,7 @@ SANITIZED = """
 import sys
 from posepost import _kernels
 from tests.cuda_cpu.seam import ExecutorCuda, to_device
-from tests.test_posenet_multi import crowd
+from tests.test_posenet_multi import crowd, random_tree
 import posepost, posepost.posenet_multi as multi
 _kernels.cuda = ExecutorCuda(sanitize=sys.argv[1])
 if sys.argv[2] != "none":
@@ -294,11 +333,12 @@ if sys.argv[2] != "none":
     assert old in read("posenet_multi.cu")
     _kernels.source = lambda name: read(name).replace(old, new)
 for mode in ("tfjs", "coral"):
-    for walked in (1024, 2):
+    for walked, K in ((1024, 17), (2, 17), (2, 32)):
         multi.WALKED = walked
         multi._plan.cache_clear()
-        tensors = [to_device(array) for array in crowd("float32", 2, 3, 4, 1).values()]
-        poses = posepost.decode_posenet_multi(*tensors, output_stride=8, mode=mode, max_poses=3, nms_radius=3.0)
+        tensors = [to_device(array) for array in crowd("float32", 2, 3, 4, 1, K).values()]
+        options = {"mode": mode, "max_poses": 3, "nms_radius": 3.0, "skeleton": random_tree(K, 1) if K > 17 else None}
+        poses = posepost.decode_posenet_multi(*tensors, output_stride=8, **options)
         assert poses.numpy().count.any()
 print("clean")
 """
@@ -314,7 +354,7 @@ print("clean")
         ("thread", ("        __syncthreads();\n        if (s.accept) {", "        if (s.accept) {")),
         (
             "address",
-            ("p.keypoints[first * KEYPOINTS * 2 + i] = 0.0f", "p.keypoints[first * KEYPOINTS * 4 + i + 4096] = 0.0f"),
+            ("p.keypoints[first * p.K * 2 + i] = 0.0f", "p.keypoints[first * p.K * 4 + i + 4096] = 0.0f"),
         ),
     ],
 )

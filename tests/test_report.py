@@ -14,7 +14,15 @@ import pytest
 
 from bench import report
 from bench.plots import duration, log_ticks, size, times
-from bench.report import four_digits, load, main, readme_table, terminal_table, write_report
+from bench.report import (
+    four_digits,
+    load,
+    main,
+    readme_table,
+    several_people_table,
+    terminal_table,
+    write_report,
+)
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 POSENET, HRNET = "PoseNet 353x481/16", "HRNet 64x48"
@@ -514,3 +522,29 @@ def test_figures_are_rounded_not_cut() -> None:
     ]  # fmt: skip
     assert [four_digits(v) for v in (0.01234, 9.9996, 12.345, 123456)] == ["0.01234", "10.00", "12.35", "123500"]
     assert log_ticks(8e-7, 3e-5) == [1e-6, 2e-6, 5e-6, 1e-5, 2e-5]
+
+
+def test_table_of_several_people() -> None:
+    """A row a crowd, a column for each mode, its peers beside it; what was not measured is said."""
+    result = cpu_result()
+    result["benchmarks"] = [
+        {
+            "extra_info": {"variant": variant, "mode": mode, "H": 24, "W": 24, "people": people},
+            "stats": {"median": median},
+        }
+        for people, variant, mode, median in (
+            (2, "posepost on cpu, tfjs", "tfjs", 1e-3),
+            (2, "posepost on cpu, coral", "coral", 2e-3),
+            (2, "tfjs", "tfjs", 3e-3),
+            (2, "libcoral", "coral", 1e-3),
+            (1, "posepost on cpu, tfjs", "tfjs", 1e-3),
+            (1, "posepost on cpu, coral", "coral", 1e-3),
+            (1, "tfjs", "tfjs", 2e-3),
+        )
+    ]
+    assert several_people_table(result).splitlines()[2:] == [
+        "| maps | people | posepost, tfjs | tfjs | speed-up | posepost, coral | libcoral | speed-up |",
+        "|:--|--:|--:|--:|--:|--:|--:|--:|",
+        "| 24x24 | 1 | 1.00 ms | 2.00 ms | 2.00x | 1.00 ms | not measured |  |",
+        "| 24x24 | 2 | 1.00 ms | 3.00 ms | 3.00x | 2.00 ms | 1.00 ms | 0.500x |",
+    ]

@@ -408,7 +408,7 @@ def decode_heatmap(
             points = affine(points, matrix)
     if out is None:
         return Keypoints(_view.from_numpy(points, first.library), _view.from_numpy(scores, first.library))
-    shapes = {"keypoints": points.shape, "scores": scores.shape}
+    shapes = {"keypoints": (points.shape, "float32"), "scores": (scores.shape, "float32")}
     for seen, values in zip(_check.outputs(out, shapes, first.form), (points, scores)):
         _view.as_numpy(seen)[...] = values
     return Keypoints(*out)

@@ -80,17 +80,15 @@ def find_peaks(
     seen = _view.view(heatmaps, "heatmaps")
     quantized = _check.quantization(quantization, {"heatmaps": seen.form.dtype})
     _check.activation(activation)
-    check_threshold(threshold, "threshold", activation == "sigmoid")
-    check_count(max_peaks, "max_peaks")
-    check_count(window, "window")
-    plan = prepare(seen.form, threshold, window, plateau, layout, activation, quantized)
+    _check.peaks_options(threshold, activation, max_peaks, window, plateau)
+    plan = prepare(seen.form, threshold, layout, activation, quantized)
     B, K, H, W = plan.shape
     results = {
         "points": ((B, K, max_peaks, 2), "float32"),
         "scores": ((B, K, max_peaks), "float32"),
         "count": ((B, K), "int32"),
     }
-    given = None if out is None else [_view.as_numpy(one) for one in outputs(out, results, seen.form)]
+    given = None if out is None else [_view.as_numpy(one) for one in _check.outputs(out, results, seen.form)]
     left = np.zeros((B, K), np.int32)
 
     values = comparable(channels_first(_view.as_numpy(seen), plan.layout))
@@ -117,7 +115,7 @@ def find_peaks(
     else:
         result = Peaks(*out)
     if isinstance(out, Peaks) and out.left_out is not None:
-        (view,) = outputs((out.left_out,), {"left_out": ((B, K), "int32")}, seen.form)
+        (view,) = _check.outputs((out.left_out,), {"left_out": ((B, K), "int32")}, seen.form)
         _view.as_numpy(view)[...] = left
         result.left_out = out.left_out
     else:
@@ -136,63 +134,17 @@ class _Plan(NamedTuple):
 def prepare(
     heatmaps: _view.Form,
     threshold: float,
-    window: int,
-    plateau: str,
     layout: str | None,
     activation: str | None,
     quantized: _check.Quantization,
 ) -> _Plan:
-    if layout not in ("NCHW", "NHWC", None):
-        raise ValueError(f'layout must be "NCHW", "NHWC" or None, got {layout!r}')
+    _check.layout_name(layout)
     layout = layout or "NCHW"
     _check.tensor(heatmaps, "heatmaps")
-    if 0 in heatmaps.shape[-3:]:
-        raise ValueError(f"heatmaps must have at least one channel, row and column, got shape {heatmaps.shape}")
-    if window % 2 == 0:
-        raise ValueError(f"window must be odd, got {window}")
-    if plateau not in ("all", "none"):
-        raise ValueError(f'plateau must be "all" or "none", got {plateau!r}')
+    _check.some_cells(heatmaps)
     shape, _ = _check.channels_first(heatmaps, layout)
     scales = {name: (np.float32(scale), np.float32(zero)) for name, scale, zero in quantized}
     return _Plan(shape, layout, least_raw(threshold, activation, heatmaps.dtype, scales.get("heatmaps")), scales)
-
-
-def check_threshold(value: float, name: str, probability: bool) -> None:
-    number(value, name)
-    if probability and not 0 <= value <= 1:
-        raise ValueError(f"{name} must be from 0 to 1, got {value}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value}")
-
-
-def number(value: float, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-
-
-def check_count(value: int, name: str, least: int = 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-
-
-def outputs(out: Any, results: dict[str, tuple[tuple[int, ...], str]], reference: _view.Form) -> list[_view.View]:
-    """The arrays of `out`, one for each of `results` (name -> shape, dtype): C-contiguous, writable, on the device."""
-    if not isinstance(out, tuple) or len(out) != len(results):
-        names = ", ".join(results)
-        got = f"{len(out)} arrays" if isinstance(out, tuple) else type(out).__name__
-        raise TypeError(f"out must be a result of the same call or a tuple ({names}), got {got}")
-    views = []
-    for array, (name, (shape, dtype)) in zip(out, results.items()):
-        seen = _view.view(array, f"out.{name}")
-        if seen.form.dtype != dtype:
-            raise TypeError(f"out.{name} must be {dtype}, got {seen.form.dtype}")
-        _check._output(seen.form._replace(dtype="float32"), f"out.{name}", shape, reference.device)
-        if seen.readonly:
-            raise ValueError(f"out.{name} must be writable, got a read-only {seen.library} array")
-        views.append(seen)
-    return views
 
 
 LOWEST = float(np.finfo(np.float32).min)

@@ -51,8 +51,8 @@ def decode_posenet(
 
     if out is None:
         return Keypoints(_view.from_numpy(keypoints, h.library), _view.from_numpy(scores, h.library))
-    shapes = {"keypoints": keypoints.shape, "scores": scores.shape}
-    for seen, values in zip(_check.outputs(out, shapes, h.form), (keypoints, scores)):
+    results = {"keypoints": (keypoints.shape, "float32"), "scores": (scores.shape, "float32")}
+    for seen, values in zip(_check.outputs(out, results, h.form), (keypoints, scores)):
         _view.as_numpy(seen)[...] = values
     return Keypoints(*out)
 
