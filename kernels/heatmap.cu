@@ -149,6 +149,11 @@ struct Finish {
     u64 largest[THREADS / 32];
 };
 
+struct Shared {
+    Scratch scan;
+    Finish finish;
+};
+
 // A warp refines one keypoint. c: see refine.cuh. False where it is needed and was not given.
 INLINE bool finish(const Params& p, const Map& map, u64 winner, float c) {
     const u32 cell = position_of(winner), y = cell / p.W, x = cell - y * p.W;
@@ -182,8 +187,9 @@ INLINE float blurred_maximum(const Params& p, const Map& map, Finish& scratch) {
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_heatmap(const __grid_constant__ Params p) {
-    SHARED(Scratch, scratch);
-    SHARED(Finish, after);
+    SHARED(Shared, shared);
+    Scratch& scratch = shared.scan;
+    Finish& after = shared.finish;
     const Tile tile = tile_of_block(p);
     const E::Raw* maps = (const E::Raw*)p.heatmaps + tile.image * p.heatmap_stride_b + tile.first_channel * p.heatmap_stride_k;
     if (LAYOUT == PLANAR) scan_planar(p, maps, scratch);

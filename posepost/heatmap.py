@@ -10,11 +10,9 @@ import numpy as np
 from . import _check, _kernels, _view, ref
 from .posenet import NO_MATRIX, Blocks, Launch, choose, set_transform
 from .ref.heatmap import ARGUMENTS, BLURRED, Options, options, prepare, quantized
-from .ref.refine import KINDS
+from .ref.refine import BORDERS, GUARDS, KINDS, Refinement
 from .types import Keypoints, Origin, on_device
 
-GUARDS = ("mmpose", "hrnet", "higherhrnet", "megvii")  # as the enumerations of kernels/refine.cuh
-BORDERS = ("zero", "reflect", "reflect_101")
 MOST_PAIRS = 512  # Params.flip_pairs
 
 
@@ -299,6 +297,14 @@ class Plan(NamedTuple):
     blocks: Blocks
 
 
+def set_refinement(params: Any, rule: Refinement) -> None:
+    """What kernels/refine.cuh asks of a kernel's parameters."""
+    params["refine"], params["guard"] = KINDS.index(rule.kind), GUARDS.index(rule.guard)
+    params["border"], params["reach"] = BORDERS.index(rule.border), rule.window // 2
+    params["positive"], params["blur"], params["beta"] = rule.positive, len(rule.taps), rule.beta
+    params["taps"][0, : len(rule.taps)] = rule.taps
+
+
 def choose_head(given: Options, maps: _check.Maps, dtype: str, flipped: bool, whole: bool) -> tuple[str, Launch]:
     """Head and grid. whole: the slices of volumes follow each other like rows."""
     B, K = maps.B, maps.K
@@ -350,16 +356,11 @@ def _plan(
     fields = heatmaps if given.head == "udp_combined" else offsets
     if fields is not None:
         params["offset_element"] = list(_kernels.ELEMENTS).index(fields.dtype)
-    rule = given.rule
     params["sigmoid"] = given.activation == "sigmoid"
-    params["refine"], params["guard"] = KINDS.index(rule.kind), GUARDS.index(rule.guard)
-    params["border"], params["reach"] = BORDERS.index(rule.border), rule.window // 2
-    params["positive"], params["blur"] = rule.positive, len(rule.taps)
-    params["taps"][0, : len(rule.taps)] = rule.taps
+    set_refinement(params, given.rule)
     params["megvii"], params["debias"] = given.head == "megvii", given.debias
     params["has_absent"], params["absent"] = given.absent is not None, given.absent or 0.0
-    params["beta"], params["threshold"] = rule.beta, given.threshold
-    params["center_shift"] = given.center_shift
+    params["threshold"], params["center_shift"] = given.threshold, given.center_shift
     params["cell"], params["offset_cells"] = found.cell, found.offset_cells
     params["heatmap_scale"], params["offset_scale"] = 1, 1
     scales = dict(found.scales)

@@ -109,9 +109,8 @@ DEFAULTS: dict[str, Any] = {
 """What an argument is where neither the call nor a preset gives it."""
 
 CENTROID_WINDOW = 5
-MAX_WINDOW = 31
-MAX_BLUR = {"dark": 27, "dark_udp": 29, "megvii": 35, "udp_combined": 17}
-"""Largest blur of a head: what a warp of the kernel holds. That of udp_combined stands for 2 * blur + 1 cells."""
+MAX_BLUR = {"megvii": _refine.MAX_TAPS, "udp_combined": 17}
+"""Largest blur of a head whose maximum is that of the blurred map. udp_combined's stands for 2 * blur + 1 cells."""
 
 
 def options(flip_pairs: Any, **given: Any) -> Options:
@@ -124,46 +123,46 @@ def options(flip_pairs: Any, **given: Any) -> Options:
         return _options.__wrapped__(flip_pairs, **given)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)  # 11.0 is no size though it equals 11
 def _options(
     flip_pairs: Any, preset: str | None, layout: str, flip_shift: bool, input_size: Any, **given: Any
 ) -> Options:
     if preset is not None:
         _check.choice(preset, "preset", tuple(PRESETS))
     filled = {**DEFAULTS, **PRESETS.get(preset or "", {}), **{k: v for k, v in given.items() if v is not None}}
-    head, border = filled["refine"], filled["border"]
+    head = filled["refine"]
     _check.choice(head, "refine", REFINES)
-    _check.choice(filled["guard"], "guard", ("mmpose", "hrnet", "higherhrnet"))
-    _check.choice(border, "border", ("zero", "reflect", "reflect_101"))
     _check.choice(filled["scaling"], "scaling", ("msra", "udp"))
     _check.choice(layout, "layout", ("NCHW", "NHWC", "NCDHW"))
     _check.activation(filled["activation"])
     for name in ("center_shift", "threshold", "offset_scale", "absent"):
         if filled[name] is not None:
             _check.number(filled[name], name)
-    _check.positive(filled["temperature"], "temperature")
-    if filled["blur_sigma"] is not None:
-        _check.positive(filled["blur_sigma"], "blur_sigma")
-    _check.odd(filled["blur"], "blur", MAX_BLUR.get(head, 35))
-    if filled["window"] is not None:
-        _check.odd(filled["window"], "window", MAX_WINDOW)
+    if filled["window"] == 0:
+        _check.odd(0, "window", _refine.MAX_WINDOW)
+    rule = _refine.refinement(
+        head if head in _refine.KINDS else "none",
+        filled["guard"],
+        filled["blur"],
+        filled["blur_sigma"],
+        filled["border"],
+        filled["window"] or (CENTROID_WINDOW if head == "centroid" else 0),
+        filled["positive"],
+        filled["temperature"],
+    )
+    if head in BLURRED:
+        _check.odd(filled["blur"], "blur", MAX_BLUR[head])
+        size = filled["blur"] if head == "megvii" else 2 * filled["blur"] + 1
+        rule = rule._replace(
+            kind="quarter" if head == "megvii" else "none",
+            guard="megvii",
+            taps=_refine.gaussian_taps(int(size), filled["blur_sigma"]),
+            border="zero" if head == "megvii" else "reflect_101",
+        )
     if layout == "NCDHW" and head != "none":
         raise ValueError(f'refine must be "none" for volumes (layout "NCDHW"), got {head!r}')
     if given.get("offset_scale") is not None and input_size is None:
         raise ValueError("input_size must be given with offset_scale, whose unit is pixels of the input, got None")
-
-    size, window = int(filled["blur"]), filled["window"]
-    if head == "udp_combined":
-        size, border = 2 * size + 1, "reflect_101"
-    rule = Refinement(
-        kind="quarter" if head == "megvii" else head if head in _refine.KINDS else "none",
-        guard="megvii" if head == "megvii" else filled["guard"],
-        taps=_refine.gaussian_taps(size, filled["blur_sigma"]) if head in MAX_BLUR else (1.0,),
-        border=border,
-        window=int(window or (CENTROID_WINDOW if head == "centroid" else 0)),
-        positive=bool(filled["positive"]),
-        beta=1 / float(filled["temperature"]),
-    )
     return Options(
         head=head,
         rule=rule,

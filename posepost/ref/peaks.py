@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import _check, _view
 from ..types import Peaks
+from . import refine as _refine
 from .argmax import widen
 from .posenet import Scales, channels_first, dequantize, sigmoid
 
@@ -23,6 +24,14 @@ def find_peaks(
     max_peaks: int,
     window: int = 3,
     plateau: str = "all",
+    refine: str = "none",
+    guard: str = "mmpose",
+    blur: int = 11,
+    blur_sigma: float | None = None,
+    border: str = "zero",
+    refine_window: int = 5,
+    positive: bool = False,
+    temperature: float = 1.0,
     layout: str | None = None,
     activation: str | None = "sigmoid",
     quantization: dict[str, tuple[float, int]] | None = None,
@@ -46,6 +55,11 @@ def find_peaks(
     plateau : "all" or "none"
         Neighbours of equal value: "all": no neighbour may be larger, so every cell of a plateau is a peak. "none":
         every neighbour must be smaller.
+    refine : "none", "quarter", "dark", "dark_udp", "centroid" or "soft_argmax"
+        Where between the cells a peak lies, with guard, blur, blur_sigma, border, positive and temperature: as in
+        `decode_heatmap`. SLEAP's integral is "centroid"; trt_pose's is that with border "reflect_101".
+    refine_window : int
+        Side of the square of "centroid" and "soft_argmax", odd, up to 31.
     layout : "NCHW", "NHWC" or None
         None means NCHW.
     activation : "sigmoid" or None
@@ -81,6 +95,7 @@ def find_peaks(
     quantized = _check.quantization(quantization, {"heatmaps": seen.form.dtype})
     _check.activation(activation)
     _check.peaks_options(threshold, activation, max_peaks, window, plateau)
+    rule = peak_rule(refine, guard, blur, blur_sigma, border, refine_window, positive, temperature)
     plan = prepare(seen.form, threshold, layout, activation, quantized)
     B, K, H, W = plan.shape
     results = {
@@ -91,7 +106,8 @@ def find_peaks(
     given = None if out is None else [_view.as_numpy(one) for one in _check.outputs(out, results, seen.form)]
     left = np.zeros((B, K), np.int32)
 
-    values = comparable(channels_first(_view.as_numpy(seen), plan.layout))
+    channels = channels_first(_view.as_numpy(seen), plan.layout)
+    values = comparable(channels)
     place = np.flatnonzero((values >= plan.least) & is_peak(values, 2, 3, window // 2, plateau))
     raw = values.reshape(-1)[place] if values.flags.c_contiguous else values[np.unravel_index(place, values.shape)]
     owner, cell = np.divmod(place, H * W)
@@ -105,8 +121,9 @@ def find_peaks(
     points[...], scores[...] = 0, 0
     y, x = np.divmod(cell[order], W)
     b, k = np.divmod(row, K)
-    points[b, k, rank, 0], points[b, k, rank, 1] = x, y
     scores[b, k, rank] = activated(dequantize(raw[order], plan.scales.get("heatmaps")), activation)
+    maps = _refine.Maps(channels, plan.scales.get("heatmaps"), activation == "sigmoid")
+    points[b, k, rank] = _refine.refined(maps, _refine.Peaks(b, k, y, x, scores[b, k, rank]), rule)
     count[...] = np.minimum(found, max_peaks).reshape(B, K)
     left[...] = (found - np.minimum(found, max_peaks)).reshape(B, K)
 
@@ -121,6 +138,22 @@ def find_peaks(
     else:
         result.left_out = _view.from_numpy(left, seen.library)
     return result
+
+
+def peak_rule(
+    refine: str,
+    guard: str,
+    blur: int,
+    blur_sigma: float | None,
+    border: str,
+    refine_window: int,
+    positive: bool,
+    temperature: float,
+) -> _refine.Refinement:
+    """The refinement of a call, checked."""
+    _check.choice(refine, "refine", _refine.KINDS)
+    _check.odd(refine_window, "refine_window", _refine.MAX_WINDOW)
+    return _refine.refinement(refine, guard, blur, blur_sigma, border, refine_window, positive, temperature)
 
 
 class _Plan(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import _check
 from .posenet import dequantize, sigmoid
 
 Array = np.ndarray[Any, Any]
@@ -289,4 +290,33 @@ _STEPS = {
     "centroid": _centroid,
     "soft_argmax": _soft_argmax,
 }
-KINDS = ("none", *_STEPS)
+KINDS = ("none", *_STEPS)  # in the order of `enum Refine` of kernels/refine.cuh, as the next two
+GUARDS = ("mmpose", "hrnet", "higherhrnet", "megvii")
+BORDERS = ("zero", "reflect", "reflect_101")
+MAX_WINDOW = 31
+MAX_BLUR = {"dark": 27, "dark_udp": 29}  # with the cells that the step sees, at most the lanes of a warp
+MAX_TAPS = 35  # of a blur that goes over the whole map
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def refinement(
+    kind: str,
+    guard: str,
+    blur: int,
+    blur_sigma: float | None,
+    border: str,
+    window: int,
+    positive: bool,
+    temperature: float,
+) -> Refinement:
+    """A rule from a caller's arguments, checked. window 0: the whole map."""
+    _check.choice(guard, "guard", GUARDS[:3])
+    _check.choice(border, "border", BORDERS)
+    _check.odd(blur, "blur", MAX_BLUR.get(kind, MAX_TAPS))
+    if blur_sigma is not None:
+        _check.positive(blur_sigma, "blur_sigma")
+    if window:
+        _check.odd(window, "window", MAX_WINDOW)
+    _check.positive(temperature, "temperature")
+    taps = gaussian_taps(int(blur), None if blur_sigma is None else float(blur_sigma)) if kind in MAX_BLUR else (1.0,)
+    return Refinement(kind, guard, taps, border, int(window), bool(positive), 1 / float(temperature))
