@@ -21,9 +21,9 @@ HALF_INFINITY = 0x7C00
 def first_largest(maps: Array) -> Array:
     """(B, K, H, W) -> (B, K) int64: the first largest cell in row-major order, NaN above all, -0 equal to +0."""
     B, K, H, W = maps.shape
-    if maps.dtype == np.float16 and maps.size >= MANY_HALVES:
-        return _of_half(maps)
-    if maps.dtype == np.float16 or is_bfloat16(maps):
+    if maps.itemsize == 2 and maps.dtype.kind != "i":
+        if maps.dtype == np.float16 and maps.size >= MANY_HALVES:
+            return _of_half(maps)
         maps = widen(maps)
     if maps.strides[1] >= maps.strides[3] or K == 1:
         return maps.reshape(B, K, H * W).argmax(axis=2)

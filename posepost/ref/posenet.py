@@ -32,24 +32,27 @@ def decode_posenet(
     if quantization is not None:
         quantized = _check.quantization(quantization, {"heatmaps": h.form.dtype, "offsets": o.form.dtype})
     try:
-        maps, places, scales = _prepare(h.form, o.form, layout, output_stride, activation, quantized)
+        plan = _prepare(h.form, o.form, layout, output_stride, activation, quantized)
     except TypeError:
         _check.output_stride(output_stride)  # a list cannot be looked up, and so was not checked there
         raise
     heat, fields = _view.as_numpy(h), _view.as_numpy(o)
 
-    cell = first_largest(channels_first(heat, maps.layout))
-    offset = at(fields, places.offsets, maps.offset_strides, maps.W, cell[..., None])
-    scores = dequantize(at(heat, places.heatmaps, maps.heatmap_strides, maps.W, cell), scales.get("heatmaps"))
+    cell = first_largest(channels_first(heat, plan.layout))
     with np.errstate(invalid="ignore", over="ignore"):
-        keypoints = places.cells[cell] + dequantize(offset, scales.get("offsets"))
-        scores = sigmoid(scores) if activation == "sigmoid" else scores + np.float32(0)  # -0 becomes +0
+        scores = dequantize(at(heat, plan.heatmaps, cell), plan.heatmap_scale)
+        offset = dequantize(at(fields, plan.offsets, cell.repeat(2, 1)), plan.offset_scale)
+        keypoints = plan.cells.take(cell, 0)
+        np.add(keypoints, offset.reshape(keypoints.shape), keypoints)
+        scores = sigmoid(scores) if activation == "sigmoid" else scores + ZERO  # -0 becomes +0
         if transform is not None:
-            matrix = _check.transform(transform, h.form, maps.B)
+            matrix = _check.transform(transform, h.form, len(cell))
             assert isinstance(matrix, np.ndarray)  # a device array has been refused
             keypoints = affine(keypoints, matrix)
 
     if out is None:
+        if h.library == "numpy":
+            return Keypoints(keypoints, scores)
         return Keypoints(_view.from_numpy(keypoints, h.library), _view.from_numpy(scores, h.library))
     shapes = {"keypoints": keypoints.shape, "scores": scores.shape}
     for seen, values in zip(_check.outputs(out, shapes, h.form), (keypoints, scores)):
@@ -65,15 +68,28 @@ def channels_first(array: Array, layout: str) -> Array:
 
 
 class Places(NamedTuple):
-    """Where things are, in elements from the start of an array, and in pixels."""
+    """Where the cells of some maps lie in an array, in elements."""
 
-    heatmaps: Array  # (B, K) cell 0 of each heatmap
-    offsets: Array  # (B, K, 2) cell 0 of the x and of the y offsets
+    first: Array  # (B, N) cell 0 of each map
+    row: int  # from a row to the next
+    column: int
+    columns: int  # of a map; 0: a row begins one column past the end of the one above
+
+
+Scale = tuple[np.float32, np.float32]
+"""(scale, zero) of a quantised argument."""
+Scales = dict[str, Scale]
+
+
+class Plan(NamedTuple):
+    """All of a call that does not change from frame to frame."""
+
+    layout: str
+    heatmaps: Places
+    offsets: Places  # N = 2K: x and y of keypoint 0, of keypoint 1, ...
     cells: Array  # (H * W, 2) float32: x and y of each cell in pixels of the input
-
-
-Scales = dict[str, tuple[np.float32, np.float32]]
-"""(scale, zero) of each quantised argument."""
+    heatmap_scale: Scale | None
+    offset_scale: Scale | None
 
 
 @functools.lru_cache(maxsize=16)
@@ -84,8 +100,8 @@ def _prepare(
     output_stride: float,
     activation: str | None,
     quantized: _check.Quantization | None,
-) -> tuple[_check.Maps, Places, Scales]:
-    """All checks, and all of a call that does not change from frame to frame."""
+) -> Plan:
+    """All checks, and what follows from the forms."""
     _check.same_device(heatmaps, offsets, "offsets", "heatmaps")
     maps = _check.posenet_maps(heatmaps, offsets, layout)
     _check.output_stride(output_stride)
@@ -93,53 +109,53 @@ def _prepare(
         quantized = _check.quantization(None, {"heatmaps": heatmaps.dtype, "offsets": offsets.dtype})
     _check.activation(activation)
     scales = {name: (np.float32(scale), np.float32(zero)) for name, scale, zero in quantized}
-    return maps, _places(maps, output_stride), scales
-
-
-def _places(maps: _check.Maps, output_stride: float) -> Places:
-    b, k = np.ogrid[: maps.B, : maps.K]
-    channel = np.stack([maps.K + k, k], axis=-1)
-    image_stride, channel_stride, _, _ = maps.heatmap_strides
-    offset_image_stride, offset_channel_stride, _, _ = maps.offset_strides
+    k = np.arange(maps.K)
     y, x = np.indices((maps.H, maps.W), np.float32)
-    return Places(
-        b * image_stride + k * channel_stride,
-        b[..., None] * offset_image_stride + channel * offset_channel_stride,
+    return Plan(
+        maps.layout,
+        _places(maps, maps.heatmap_strides, k),
+        _places(maps, maps.offset_strides, np.stack([maps.K + k, k], axis=1).ravel()),
         np.stack([x, y], axis=-1).reshape(-1, 2) * np.float32(output_stride),
+        scales.get("heatmaps"),
+        scales.get("offsets"),
     )
 
 
-def at(array: Array, start: Array, strides: tuple[int, int, int, int], W: int, cell: Array) -> Array:
-    """Elements at cells (y * W + x) of the maps that begin at `start`, whatever the strides, without a copy."""
-    _, _, stride_y, stride_x = strides
-    if stride_y == W * stride_x:
-        place = start + (cell if stride_x == 1 else cell * stride_x)
+def _places(maps: _check.Maps, strides: tuple[int, int, int, int], channels: Array) -> Places:
+    image, channel, row, column = strides
+    first = np.arange(maps.B)[:, None] * image + channels * channel
+    return Places(first, row, column, 0 if row == maps.W * column else maps.W)
+
+
+def at(array: Array, places: Places, cell: Array) -> Array:
+    """Elements at cells (y * W + x) of the maps at `places`, whatever the strides, without a copy."""
+    first, row, column, columns = places
+    if columns:
+        y, x = np.divmod(cell, columns)
+        place = first + y * row + x * column
     else:
-        y, x = np.divmod(cell, W)
-        place = start + y * stride_y + x * stride_x
-    if array.flags.c_contiguous:
-        flat = array.reshape(-1)
-    else:
+        place = first + (cell if column == 1 else cell * column)
+    if not array.flags.c_contiguous:
         span = sum((size - 1) * stride for size, stride in zip(array.shape, array.strides)) // array.itemsize + 1
-        flat = np.lib.stride_tricks.as_strided(array, (span,), (array.itemsize,), writeable=False)
-    elements: Array = flat[place]
+        array = np.lib.stride_tricks.as_strided(array, (span,), (array.itemsize,), writeable=False)
+    elements: Array = array.take(place)
     return elements
 
 
-def dequantize(array: Array, scale_and_zero: tuple[np.float32, np.float32] | None) -> Array:
+def dequantize(array: Array, scale_and_zero: Scale | None) -> Array:
     values = array if array.dtype == np.float32 else widen(array)
     return values if scale_and_zero is None else (values - scale_and_zero[1]) * scale_and_zero[0]
 
 
-ONE = np.float32(1)
+ZERO, ONE = np.zeros((), np.float32), np.ones((), np.float32)  # arrays: NumPy converts scalars at each use
 
 
 def sigmoid(values: Array) -> Array:
     """1 / (1 + exp(-values)) in float32, in new memory."""
     result: Array = np.negative(values)
-    np.exp(result, out=result)
-    result += ONE
-    return np.divide(ONE, result, out=result)
+    np.exp(result, result)
+    np.add(result, ONE, result)
+    return np.reciprocal(result, result)
 
 
 def affine(points: Array, matrix: Array) -> Array:
