@@ -91,7 +91,7 @@ def _reader(kind: Any) -> Callable[[Array, str, int | None], View] | None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _form(shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, ordinal: int | None, name: str) -> Form:
+def form_of(shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, ordinal: int | None, name: str) -> Form:
     """A form from NumPy's or CuPy's strides in bytes and dtype; cached: NumPy builds a dtype's name anew each time."""
     dtype_name = "bfloat16" if dtype == BFLOAT16 else str(dtype.name if dtype.isnative else dtype)
     return Form(shape, _element_strides(strides, dtype.itemsize or 1, name), dtype_name, ordinal)
@@ -105,18 +105,24 @@ def _element_strides(strides: tuple[int, ...], itemsize: int, name: str) -> tupl
     return tuple(stride // itemsize for stride in strides)
 
 
+def is_contiguous(form: Form) -> bool:
+    """In C order without gaps."""
+    expected = contiguous_strides(form.shape)
+    return 0 in form.shape or all(n == 1 or s == e for n, s, e in zip(form.shape, form.strides, expected))
+
+
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def _from_numpy(array: Any, name: str, stream: int | None) -> View:
-    form = _form(array.shape, array.strides, array.dtype, None, name)
+    form = form_of(array.shape, array.strides, array.dtype, None, name)
     return View(0, form, "numpy", array, not array.flags.writeable)
 
 
 def _from_cupy(array: Any, name: str, stream: int | None) -> View:
     memory = array.data
-    return View(memory.ptr, _form(array.shape, array.strides, array.dtype, memory.device_id, name), "cupy", array)
+    return View(memory.ptr, form_of(array.shape, array.strides, array.dtype, memory.device_id, name), "cupy", array)
 
 
 def _from_torch(tensor: Any, name: str, stream: int | None) -> View:

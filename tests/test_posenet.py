@@ -93,6 +93,33 @@ def test_sigmoid_and_affine_of_the_twin() -> None:
     np.testing.assert_allclose(got.scores[0], [1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-0.5))], rtol=SIGMOID_RTOL)
 
 
+def test_sigmoid_of_the_twin_is_a_division() -> None:
+    """Bit for bit 1 / (1 + exp(-x)) in float32, whatever instruction NumPy divides by."""
+    logits = np.random.default_rng(0).uniform(-120, 120, (1, 20000, 1, 1)).astype(np.float32)
+    got = ref.decode_posenet(logits, np.zeros((1, 40000, 1, 1), np.float32), output_stride=8, layout="NCHW")
+    with np.errstate(over="ignore"):
+        equal(got.scores[0], np.float32(1) / (np.float32(1) + np.exp(-logits[0, :, 0, 0])))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.filterwarnings("error")
+def test_twin_warns_of_nothing(dtype: str, layout: str) -> None:
+    """Overflow in the sigmoid, infinities that cancel, NaN, also those that signal."""
+    heatmaps = np.array([-300, np.nan, -np.inf, np.inf, 200], np.float32).astype(dtype_of(dtype)).reshape(1, 5, 1, 1)
+    offsets = np.array([np.inf, -np.inf, np.nan, 1, 0] * 2, np.float32).astype(dtype_of(dtype)).reshape(1, 10, 1, 1)
+    signals = {"float32": 0x7FA00000, "float16": 0x7D00, "bfloat16": 0x7FA0}[dtype]
+    for array, channel in ((heatmaps, 1), (offsets, 2)):
+        array.view(np.uint32 if dtype == "float32" else np.uint16)[0, channel] = signals
+    if layout == "NHWC":
+        heatmaps, offsets = heatmaps.reshape(1, 1, 1, 5), offsets.reshape(1, 1, 1, 10)
+    matrix = np.array([[1, -1, 0], [np.inf, 0, 1]], np.float32)
+    for transform in (None, matrix):
+        got = posepost.decode_posenet(heatmaps, offsets, output_stride=8, layout=layout, transform=transform)
+        assert np.isnan(got.keypoints[0, 2]).any()
+        equal(got.scores[0], [0, np.nan, 0, 1, 1])
+
+
 def test_saturated_logits_are_told_apart() -> None:
     heatmaps = np.array([40.0, 50.0], np.float32).reshape(1, 1, 1, 2)  # both 1 after a sigmoid in float32
     got = ref.decode_posenet(heatmaps, np.zeros((1, 2, 1, 2), np.float32), output_stride=8)

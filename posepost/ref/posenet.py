@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,73 +28,63 @@ def decode_posenet(
     stream: Any = None,
 ) -> Keypoints:
     """`posepost.decode_posenet` for arrays in host memory; `stream` has no meaning there."""
-    h, o = _view.view(heatmaps, "heatmaps"), _view.view(offsets, "offsets")
-    quantized: _check.Quantization | None = None
-    if quantization is not None:
-        quantized = _check.quantization(quantization, {"heatmaps": h.form.dtype, "offsets": o.form.dtype})
     try:
-        plan = _prepare(h.form, o.form, layout, output_stride, activation, quantized)
+        if type(heatmaps) is np.ndarray and type(offsets) is np.ndarray and quantization is None:
+            heat, fields, library = heatmaps, offsets, "numpy"
+            arrays = (heat.shape, heat.strides, heat.dtype, fields.shape, fields.strides, fields.dtype)
+            plan = _plan_of_numpy(*arrays, layout, output_stride, activation)
+        else:
+            h, o = _view.view(heatmaps, "heatmaps"), _view.view(offsets, "offsets")
+            quantized = None
+            if quantization is not None:
+                quantized = _check.quantization(quantization, {"heatmaps": h.form.dtype, "offsets": o.form.dtype})
+            plan = _plan(h.form, o.form, layout, output_stride, activation, quantized)
+            heat, fields, library = _view.as_numpy(h), _view.as_numpy(o), h.library
     except TypeError:
         _check.output_stride(output_stride)  # a list cannot be looked up, and so was not checked there
         raise
-    heat, fields = _view.as_numpy(h), _view.as_numpy(o)
 
-    cell = first_largest(channels_first(heat, plan.layout))
+    cell = plan.find(heat)
     with np.errstate(invalid="ignore", over="ignore"):
-        scores = dequantize(at(heat, plan.heatmaps, cell), plan.heatmap_scale)
-        offset = dequantize(at(fields, plan.offsets, cell.repeat(2, 1)), plan.offset_scale)
+        scores = plan.read_heatmaps(heat, cell)
         keypoints = plan.cells.take(cell, 0)
-        np.add(keypoints, offset.reshape(keypoints.shape), keypoints)
+        np.add(keypoints, plan.read_offsets(fields, cell.take(plan.twice)), keypoints)
         scores = sigmoid(scores) if activation == "sigmoid" else scores + ZERO  # -0 becomes +0
         if transform is not None:
-            matrix = _check.transform(transform, h.form, len(cell))
+            matrix = _check.transform(transform, plan.form, len(cell))
             assert isinstance(matrix, np.ndarray)  # a device array has been refused
             keypoints = affine(keypoints, matrix)
 
-    if out is None:
-        if h.library == "numpy":
-            return Keypoints(keypoints, scores)
-        return Keypoints(_view.from_numpy(keypoints, h.library), _view.from_numpy(scores, h.library))
-    shapes = {"keypoints": keypoints.shape, "scores": scores.shape}
-    for seen, values in zip(_check.outputs(out, shapes, h.form), (keypoints, scores)):
-        _view.as_numpy(seen)[...] = values
-    return Keypoints(*out)
-
-
-def channels_first(array: Array, layout: str) -> Array:
-    """Any layout as a view (B, C, H, W)."""
-    if array.ndim == 3:
-        array = array[None]
-    return array if layout == "NCHW" else array.transpose(0, 3, 1, 2)
-
-
-class Places(NamedTuple):
-    """Where the cells of some maps lie in an array, in elements."""
-
-    first: Array  # (B, N) cell 0 of each map
-    row: int  # from a row to the next
-    column: int
-    columns: int  # of a map; 0: a row begins one column past the end of the one above
+    if out is not None:
+        shapes = {"keypoints": keypoints.shape, "scores": scores.shape}
+        for seen, values in zip(_check.outputs(out, shapes, plan.form), (keypoints, scores)):
+            _view.as_numpy(seen)[...] = values
+        return Keypoints(*out)
+    if library != "numpy":
+        return Keypoints(_view.from_numpy(keypoints, library), _view.from_numpy(scores, library))
+    return Keypoints(keypoints, scores)
 
 
 Scale = tuple[np.float32, np.float32]
 """(scale, zero) of a quantised argument."""
 Scales = dict[str, Scale]
+Reader = Callable[[Array, Array], Array]
+"""Of an array and cells (y * W + x): the elements there as float32."""
 
 
 class Plan(NamedTuple):
     """All of a call that does not change from frame to frame."""
 
-    layout: str
-    heatmaps: Places
-    offsets: Places  # N = 2K: x and y of keypoint 0, of keypoint 1, ...
+    form: _view.Form  # of the heatmaps
+    find: Callable[[Array], Array]  # the first largest cell of each heatmap, (B, K)
+    read_heatmaps: Reader  # at cells (B, K)
+    read_offsets: Reader  # x and y at cells (B, K, 2)
+    twice: Array  # (B, K, 2): indices that repeat each of (B, K) cells
     cells: Array  # (H * W, 2) float32: x and y of each cell in pixels of the input
-    heatmap_scale: Scale | None
-    offset_scale: Scale | None
 
 
 @functools.lru_cache(maxsize=16)
-def _prepare(
+def _plan(
     heatmaps: _view.Form,
     offsets: _view.Form,
     layout: str | None,
@@ -109,37 +100,77 @@ def _prepare(
         quantized = _check.quantization(None, {"heatmaps": heatmaps.dtype, "offsets": offsets.dtype})
     _check.activation(activation)
     scales = {name: (np.float32(scale), np.float32(zero)) for name, scale, zero in quantized}
-    k = np.arange(maps.K)
+    b, k = np.ogrid[: maps.B, : maps.K]
     y, x = np.indices((maps.H, maps.W), np.float32)
     return Plan(
-        maps.layout,
-        _places(maps, maps.heatmap_strides, k),
-        _places(maps, maps.offset_strides, np.stack([maps.K + k, k], axis=1).ravel()),
+        heatmaps,
+        _finder(heatmaps, maps),
+        _reader(heatmaps, maps.W, maps.heatmap_strides, b, k, scales.get("heatmaps")),
+        _reader(
+            offsets, maps.W, maps.offset_strides, b[..., None], np.stack([maps.K + k, k], -1), scales.get("offsets")
+        ),
+        np.repeat(np.arange(maps.B * maps.K), 2).reshape(maps.B, maps.K, 2),
         np.stack([x, y], axis=-1).reshape(-1, 2) * np.float32(output_stride),
-        scales.get("heatmaps"),
-        scales.get("offsets"),
     )
 
 
-def _places(maps: _check.Maps, strides: tuple[int, int, int, int], channels: Array) -> Places:
+@functools.lru_cache(maxsize=16)
+def _plan_of_numpy(
+    heatmap_shape: tuple[int, ...],
+    heatmap_strides: tuple[int, ...],
+    heatmap_dtype: Any,
+    offset_shape: tuple[int, ...],
+    offset_strides: tuple[int, ...],
+    offset_dtype: Any,
+    layout: str | None,
+    output_stride: float,
+    activation: str | None,
+) -> Plan:
+    """The plan of NumPy arrays, found without making a view of them first."""
+    heatmaps = _view.form_of(heatmap_shape, heatmap_strides, heatmap_dtype, None, "heatmaps")
+    offsets = _view.form_of(offset_shape, offset_strides, offset_dtype, None, "offsets")
+    return _plan(heatmaps, offsets, layout, output_stride, activation, None)
+
+
+def _finder(form: _view.Form, maps: _check.Maps) -> Callable[[Array], Array]:
+    rows = (maps.B, maps.K, maps.H * maps.W)
+    if maps.layout == "NCHW" and _view.is_contiguous(form) and _view.ITEMSIZE[form.dtype] != 2:
+        return lambda heatmaps: heatmaps.reshape(rows).argmax(2)
+    return lambda heatmaps: first_largest(channels_first(heatmaps, maps.layout))
+
+
+def channels_first(array: Array, layout: str) -> Array:
+    """Any layout as a view (B, C, H, W)."""
+    if array.ndim == 3:
+        array = array[None]
+    return array if layout == "NCHW" else array.transpose(0, 3, 1, 2)
+
+
+def _reader(
+    form: _view.Form, W: int, strides: tuple[int, int, int, int], images: Array, channels: Array, scale: Scale | None
+) -> Reader:
+    """Reads maps (images, channels) of an array of this form, whatever the strides, without a copy of it."""
     image, channel, row, column = strides
-    first = np.arange(maps.B)[:, None] * image + channels * channel
-    return Places(first, row, column, 0 if row == maps.W * column else maps.W)
+    first = images * image + channels * channel  # cell 0 of each map, in elements from the array's start
+    contiguous = _view.is_contiguous(form)
+    span = sum((size - 1) * stride for size, stride in zip(form.shape, form.strides)) + 1
 
+    def read(array: Array, cell: Array) -> Array:
+        if row == W * column:
+            place = first + cell * column
+        else:
+            y, x = np.divmod(cell, W)
+            place = first + y * row + x * column
+        if not contiguous:
+            array = np.lib.stride_tricks.as_strided(array, (span,), (array.itemsize,), writeable=False)
+        return dequantize(array.take(place), scale)
 
-def at(array: Array, places: Places, cell: Array) -> Array:
-    """Elements at cells (y * W + x) of the maps at `places`, whatever the strides, without a copy."""
-    first, row, column, columns = places
-    if columns:
-        y, x = np.divmod(cell, columns)
-        place = first + y * row + x * column
-    else:
-        place = first + (cell if column == 1 else cell * column)
-    if not array.flags.c_contiguous:
-        span = sum((size - 1) * stride for size, stride in zip(array.shape, array.strides)) // array.itemsize + 1
-        array = np.lib.stride_tricks.as_strided(array, (span,), (array.itemsize,), writeable=False)
-    elements: Array = array.take(place)
-    return elements
+    def read_planes(array: Array, cell: Array) -> Array:
+        elements: Array = array.take(first + cell)
+        return elements
+
+    plain = contiguous and row == W and column == 1 and form.dtype == "float32"
+    return read_planes if plain else read
 
 
 def dequantize(array: Array, scale_and_zero: Scale | None) -> Array:
