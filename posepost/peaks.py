@@ -129,7 +129,7 @@ def find_peaks(
     words, params = plan.blocks.take()
     if B:
         words[:6] = (seen.pointer, *addresses, _kernels.scratch(B * K * plan.cells, device, queue))
-        _kernels.cuda.launch(_kernels.kernel(plan.variant), (B * K, 1), _kernels.THREADS, params, device, queue)
+        _kernels.cuda.launch(_kernels.kernel(plan.variant), (B * K, 1, 1), _kernels.BLOCK, params, device, queue)
     plan.blocks.give_back(words, params)
     points, scores, count, left_out = _view.hand_over(tuple(arrays), device, queue, seen.library)
     result = Peaks(points, scores, count)

@@ -31,8 +31,9 @@ def decode_posenet(
     try:
         if type(heatmaps) is np.ndarray and type(offsets) is np.ndarray and quantization is None:
             heat, fields, library = heatmaps, offsets, "numpy"
-            arrays = (heat.shape, heat.strides, heat.dtype, fields.shape, fields.strides, fields.dtype)
-            plan = _plan_of_numpy(*arrays, layout, output_stride, activation)
+            heat_facts = (heat.shape, heat.strides, heat.dtype, None)
+            fields_facts = (fields.shape, fields.strides, fields.dtype, None)
+            plan = _plan(heat_facts, fields_facts, layout, output_stride, activation, None)
         else:
             h, o = _view.view(heatmaps, "heatmaps"), _view.view(offsets, "offsets")
             quantized = None
@@ -85,14 +86,15 @@ class Plan(NamedTuple):
 
 @functools.lru_cache(maxsize=16)
 def _plan(
-    heatmaps: _view.Form,
-    offsets: _view.Form,
+    heatmaps: _view.Form | _view.Facts,
+    offsets: _view.Form | _view.Facts,
     layout: str | None,
     output_stride: float,
     activation: str | None,
     quantized: _check.Quantization | None,
 ) -> Plan:
     """All checks, and what follows from the forms."""
+    heatmaps, offsets = _view.as_form(heatmaps, "heatmaps"), _view.as_form(offsets, "offsets")
     _check.same_device(heatmaps, offsets, "offsets", "heatmaps")
     maps = _check.posenet_maps(heatmaps, offsets, layout)
     _check.output_stride(output_stride)
@@ -112,24 +114,6 @@ def _plan(
         np.repeat(np.arange(maps.B * maps.K), 2).reshape(maps.B, maps.K, 2),
         np.stack([x, y], axis=-1).reshape(-1, 2) * np.float32(output_stride),
     )
-
-
-@functools.lru_cache(maxsize=16)
-def _plan_of_numpy(
-    heatmap_shape: tuple[int, ...],
-    heatmap_strides: tuple[int, ...],
-    heatmap_dtype: Any,
-    offset_shape: tuple[int, ...],
-    offset_strides: tuple[int, ...],
-    offset_dtype: Any,
-    layout: str | None,
-    output_stride: float,
-    activation: str | None,
-) -> Plan:
-    """The plan of NumPy arrays, found without making a view of them first."""
-    heatmaps = _view.form_of(heatmap_shape, heatmap_strides, heatmap_dtype, None, "heatmaps")
-    offsets = _view.form_of(offset_shape, offset_strides, offset_dtype, None, "offsets")
-    return _plan(heatmaps, offsets, layout, output_stride, activation, None)
 
 
 def _finder(form: _view.Form, maps: _check.Maps) -> Callable[[Array], Array]:
