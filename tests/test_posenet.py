@@ -11,6 +11,7 @@ import pytest
 import posepost
 from posepost import _check, _kernels, _view, ref
 from posepost.posenet import choose
+from posepost.ref import argmax
 from posepost.ref.argmax import first_largest
 
 from .cases import DTYPES, KINDS, VIEWS, dtype_of, quantization_for, values
@@ -75,13 +76,32 @@ def test_twin_follows_the_definition(dtype: str, kind: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_twin_of_large_maps(dtype: str, kind: str) -> None:
     """Its quick ways (folded channels-last maps, float16 as integers) give what numpy.argmax of float32 gives."""
-    for seed, (H, W) in enumerate(((50, 43), (32, 64), (1, 2049), (3, 5), (1, 2049 * 2))):
+    for seed, (H, W) in enumerate(((50, 43), (32, 64), (1, 2049), (3, 5), (1, 2049 * 2), (90, 61))):
         maps = values(kind, dtype, (3, 5, H, W), seed)
         wide = maps.astype(np.float32).reshape(3, 5, -1)
         for _, view in VIEWS.values():
             placed = view(maps, np.array)
             layout = placed if placed.shape == maps.shape else placed.transpose(0, 3, 1, 2)
             equal(first_largest(layout), wide.argmax(axis=2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_halves_compared_as_integers(monkeypatch: pytest.MonkeyPatch, dtype: str, kind: str) -> None:
+    """Whatever the signs of the winners, of zeros and of NaN, also where maps of several kinds lie side by side."""
+    monkeypatch.setattr(argmax, "MANY_FLOAT16", 0)
+    monkeypatch.setattr(argmax, "MANY_BFLOAT16", 0)
+    for seed in range(40):
+        maps = values(kind, dtype, (2, 6, 5, 4), seed)
+        maps[1, ::2] = values("negative", dtype, (3, 5, 4), seed)
+        maps[:, 1] = values("zeros", dtype, (2, 5, 4), seed)
+        maps[0, 2, seed % 5, 3] = np.nan
+        if seed % 3:
+            maps.view(np.uint16)[1, 3, seed % 5, :2] = 0xFFC1  # NaN of negative sign
+        expected = maps.astype(np.float32).reshape(2, 6, -1).argmax(axis=2)
+        for _, view in VIEWS.values():
+            placed = view(maps, np.array)
+            equal(first_largest(placed if placed.shape == maps.shape else placed.transpose(0, 3, 1, 2)), expected)
 
 
 def test_sigmoid_and_affine_of_the_twin() -> None:

@@ -141,7 +141,7 @@ def _reader(
 
     def read(array: Array, cell: Array) -> Array:
         if row == W * column:
-            place = first + cell * column
+            place = first + (cell if column == 1 else cell * column)
         else:
             y, x = np.divmod(cell, W)
             place = first + y * row + x * column
