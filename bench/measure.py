@@ -144,7 +144,7 @@ def _measure(case: Case, device: str, seconds: float, with_peers: bool) -> Measu
     for name, times in timing.interleaved(variants.calls, copies, seconds=seconds, failed=failed).items():
         if variants.still_right(name):
             results[name, "blocking"] = Measurement(times, _bus_bytes(name, case, sets[0], device), floor)
-    if "posepost" in variants.calls and case == POSENET[1]:
+    if ("posepost", "blocking") in results and case == POSENET[1]:
         for name in ("posepost", floor):
             times = timing.paced(variants.calls[name], copies, hertz=30, count=60)
             moved = _bus_bytes(name, case, sets[0], device)
