@@ -114,11 +114,12 @@ def terminal_table(result: Result) -> str:
     out.append(
         f"{'case':{case_width}} {'kind':11} {'p50':>8} {'x floor':>7} {'GB/s':>6} {'bus':>8} {'usual':>6}  best peer"
     )
-    for row in _of(rows, variant=US):
+    for row in filter(_is_ours, rows):
         fastest = _fastest(_peers(_same(rows, row)))
         usual_row = next((r for r in _same(rows, row) if r["variant"] == usual), None)
+        kind = row["kind"].replace("blocking 30 Hz", "30 Hz") if row["variant"] == US else row["variant"][len(US) + 2 :]
         out.append(
-            f"{_short(row):{case_width}} {row['kind'].replace('blocking 30 Hz', '30 Hz'):11}"
+            f"{_short(row):{case_width}} {kind:11}"
             f" {duration(row['p50'], 'u'):>8}"
             f" {_or_dash(row['ratio_to_floor'], '{:.2f}'):>7} {gigabytes(row['gb_per_s']):>6}"
             f" {size(row['bus_bytes']) if row['bus_bytes'] is not None else '-':>8}"
@@ -731,6 +732,12 @@ def _is_floor(row: Row) -> bool:
     return row["variant"].startswith("floor")
 
 
+def _is_ours(row: Row) -> bool:
+    """posepost, also in another way of use: "posepost, pinned out"."""
+    variant: str = row["variant"]
+    return variant == US or variant.startswith(f"{US}, ")
+
+
 def _usual_first(variant: str) -> tuple[bool, bool, bool]:
     """Sorts NumPy before others, and of its variants the pageable download first."""
     name = variant.lower()
@@ -742,7 +749,7 @@ def _is_torch(variant: str) -> bool:
 
 
 def _peers(rows: list[Row]) -> list[Row]:
-    return [row for row in rows if row["variant"] != US and not _is_floor(row)]
+    return [row for row in rows if not _is_ours(row) and not _is_floor(row)]
 
 
 def _peer_names(rows: list[Row]) -> list[str]:
@@ -761,7 +768,8 @@ def _floor(rows: list[Row], ours: Row | None) -> float | None:
 def _looks(rows: list[Row]) -> dict[str, str]:
     looks = {name: peer_look(i) for i, name in enumerate(_peer_names(rows))}
     floors = dict.fromkeys(row["variant"] for row in rows if _is_floor(row))
-    return {US: "us", **looks, **dict.fromkeys(floors, "floor")}
+    ours = dict.fromkeys((US, *(row["variant"] for row in rows if _is_ours(row))), "us")
+    return {**ours, **looks, **dict.fromkeys(floors, "floor")}
 
 
 def _kinds(rows: list[Row]) -> list[str]:

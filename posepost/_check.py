@@ -401,8 +401,7 @@ def _output(form: Form, name: str, shape: tuple[int, ...], dtype: str, device: i
         raise TypeError(f"{name} must be {dtype}, got {form.dtype}")
     if form.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {form.shape}")
-    expected = _view.contiguous_strides(shape)
-    if 0 not in shape and any(n > 1 and s != e for n, s, e in zip(shape, form.strides, expected)):
+    if not _view.is_contiguous(form):
         raise ValueError(f"{name} must be C-contiguous, got strides {form.strides}")
     same_device(form._replace(device=device), form, name, "heatmaps")
 

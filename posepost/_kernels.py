@@ -7,7 +7,9 @@ a CPU executor of the same kernels in its place and run the very Python that lau
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+import importlib
 import itertools
 import re
 import threading
@@ -24,10 +26,12 @@ ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 OPTIONS = ("--std=c++17", "-fmad=false")
 THREADS = 256
 """Threads of a block, as THREADS in the kernel sources."""
+BLOCK = (THREADS, 1, 1)
 
 
-class Variant(NamedTuple):
-    """One instantiation of a kernel: source file, entry and the macros that specialise it."""
+@dataclasses.dataclass(frozen=True, eq=False)  # by identity: its hash is part of every call
+class Variant:
+    """One instantiation of a kernel: source file, entry and the macros that specialise it; one object of each."""
 
     source: str
     entry: str
@@ -44,6 +48,7 @@ class Variant(NamedTuple):
 LAYOUTS = ("PLANAR", "INTERLEAVED", "STRIDED")
 
 
+@functools.cache
 def posenet(element: str, layout: str) -> Variant:
     return Variant("posenet.cu", "decode_posenet", (("ELEMENT", element), ("LAYOUT", layout)))
 
@@ -52,6 +57,7 @@ HEADS = {"ARGMAX": LAYOUTS, "SOFT": ("PLANAR", "STRIDED"), "BLURRED": ("STRIDED"
 """Kernels of heatmap.cu, and the layouts of each."""
 
 
+@functools.cache
 def heatmap(element: str, head: str, layout: str) -> Variant:
     return Variant("heatmap.cu", "decode_heatmap", (("ELEMENT", element), ("HEAD", head), ("LAYOUT", layout)))
 
@@ -59,10 +65,12 @@ def heatmap(element: str, head: str, layout: str) -> Variant:
 MULTI_ENTRIES = ("find_roots", "walk_roots", "accept_poses")
 
 
+@functools.cache
 def posenet_multi(element: str, entry: str) -> Variant:
     return Variant("posenet_multi.cu", entry, (("ELEMENT", element),))
 
 
+@functools.cache
 def peaks(element: str) -> Variant:
     return Variant("peaks.cu", "find_peaks", (("ELEMENT", element),))
 
@@ -153,26 +161,36 @@ def least_key(least: float, dtype: str) -> int:
     return sign - (bits & (sign - 1)) if bits & sign else sign + bits
 
 
+Size = tuple[int, int, int]
+"""Of a grid in blocks or a block in threads: x, y, z."""
+
+
 class _Pointer(NamedTuple):
     """A raw stream for CuPy's launcher, which reads the attribute `ptr`."""
 
     ptr: int
 
 
+_pointer = functools.lru_cache(maxsize=256)(_Pointer)
+
+
 class Cuda:
     """What posepost asks of a CUDA device, through CuPy. Device ordinals and stream pointers are plain integers."""
 
-    def __init__(self) -> None:
-        import cupy
-
-        self.cupy = cupy
+    def __init__(self, cupy: Any = None) -> None:
+        """`cupy`: what stands in the place of CuPy in a test."""
+        self.cupy = cupy = cupy or importlib.import_module("cupy")
+        self._current_device, self._current_stream = cupy.cuda.runtime.getDevice, cupy.cuda.get_current_stream
 
     def stream(self, device: int) -> int:
         """CuPy's current stream on the device."""
-        if self.cupy.cuda.runtime.getDevice() == device:
-            return int(self.cupy.cuda.get_current_stream().ptr)
+        pointer: int
+        if self._current_device() == device:
+            pointer = self._current_stream().ptr
+            return pointer
         with self.cupy.cuda.Device(device):
-            return int(self.cupy.cuda.get_current_stream().ptr)
+            pointer = self._current_stream().ptr
+            return pointer
 
     def _external(self, device: int, stream: int) -> Any:
         streams = {0: self.cupy.cuda.Stream.null, 2: self.cupy.cuda.Stream.ptds}
@@ -233,14 +251,14 @@ class Cuda:
         return module.get_function(variant.entry)
 
     def launch(
-        self, kernel: Any, grid: tuple[int, int], block: int, params: np.ndarray[Any, Any], device: int, stream: int
+        self, kernel: Any, grid: Size, block: Size, params: np.ndarray[Any, Any], device: int, stream: int
     ) -> None:
         """Enqueue; `params` is a structured array of one element, which CuPy passes by value."""
-        if self.cupy.cuda.runtime.getDevice() == device:
-            kernel((*grid, 1), (block, 1, 1), (params,), stream=_Pointer(stream))
+        if self._current_device() == device:
+            kernel(grid, block, (params,), stream=_pointer(stream))
         else:
             with self.cupy.cuda.Device(device):
-                kernel((*grid, 1), (block, 1, 1), (params,), stream=_Pointer(stream))
+                kernel(grid, block, (params,), stream=_pointer(stream))
 
 
 class _Seam:
@@ -283,6 +301,9 @@ def scratch(words: int, device: int, stream: int) -> int:
 
 def _grown(store: _Store, words: int, device: int, stream: int) -> int:
     key = (device, stream, threading.get_ident() if stream == _PER_THREAD_STREAM else 0)
+    known = store.get(key)
+    if known and known[-1].size >= words:  # grows at its end alone, so this needs no lock
+        return int(known[-1].data.ptr)
     with _workspaces_lock:
         grown = store.setdefault(key, [])  # smaller ones stay: a captured graph may hold their address
         if not grown or grown[-1].size < words:

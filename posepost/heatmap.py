@@ -267,7 +267,7 @@ def _new_result(plan: Plan, device: int, queue: int, library: str) -> Keypoints:
     (B, K), axes = plan.shape, plan.axes
     points = axes * B * K
     memory, address = _view.empty(points + B * K, device, queue, library)
-    origin = Origin(device, library, address, address + 4 * points, queue, memory)
+    origin = Origin(device, library, address, address + 4 * points, queue, memory, plan.shape)
     return on_device(memory[:points].reshape(B, K, axes), memory[points:].reshape(B, K), origin)
 
 
@@ -279,7 +279,7 @@ def _given_result(out: tuple[_view.Array, _view.Array], plan: Plan, reference: _
         shapes = {"keypoints": ((B, K, axes), "float32"), "scores": ((B, K), "float32")}
         keypoints, scores = _check.outputs(out, shapes, reference, queue)
         assert reference.device is not None
-        origin = Origin(reference.device, keypoints.library, keypoints.pointer, scores.pointer, queue, None)
+        origin = Origin(reference.device, keypoints.library, keypoints.pointer, scores.pointer, queue, None, plan.shape)
     return on_device(*out, origin._replace(stream=queue))
 
 
@@ -289,8 +289,8 @@ class Plan(NamedTuple):
     shape: tuple[int, int]  # B, K
     axes: int
     variant: _kernels.Variant
-    grid: tuple[int, int]
-    block: int
+    grid: _kernels.Size
+    block: _kernels.Size
     workspace: int  # words of 8 bytes; 0: no two blocks share a tile
     fields_in_heatmaps: bool  # udp_combined: the offsets are channels of the heatmaps,
     first_fields: tuple[int, int]  # so many bytes behind the first, in those of the image and of the mirrored one
@@ -376,8 +376,8 @@ def _plan(
         shape=(B, K),
         axes=found.axes,
         variant=_kernels.heatmap(_kernels.ELEMENTS[heatmaps.dtype], head, launch.layout),
-        grid=(launch.tiles, launch.splits),
-        block=launch.block,
+        grid=(launch.tiles, launch.splits, 1),
+        block=(launch.block, 1, 1),
         workspace=0 if launch.splits == 1 else B * K + -(-launch.tiles // 2),
         fields_in_heatmaps=given.head == "udp_combined",
         first_fields=(found.offsets[4] * itemsize, found.flipped_offsets[4] * itemsize),

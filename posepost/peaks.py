@@ -151,7 +151,7 @@ def find_peaks(
     if B:
         lists = _kernels.scratch(B * K * (plan.cells + M), device, queue)
         words[:7] = (seen.pointer, *addresses, lists, lists + 8 * B * K * plan.cells)
-        _kernels.cuda.launch(_kernels.kernel(plan.variant), (B * K, 1), _kernels.THREADS, params, device, queue)
+        _kernels.cuda.launch(_kernels.kernel(plan.variant), (B * K, 1, 1), _kernels.BLOCK, params, device, queue)
     plan.blocks.give_back(words, params)
     points, scores, count, left_out = _view.hand_over(tuple(arrays), device, queue, seen.library)
     result = Peaks(points, scores, count)

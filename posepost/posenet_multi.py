@@ -198,7 +198,7 @@ def decode_posenet_multi(
         words[: len(pointers)] = pointers
         for entry, grid in plan.launches:
             kernel = _kernels.kernel(_kernels.posenet_multi(plan.element, entry))
-            _kernels.cuda.launch(kernel, grid, _kernels.THREADS, params, device, queue)
+            _kernels.cuda.launch(kernel, grid, _kernels.BLOCK, params, device, queue)
     if transform is not None:
         params["affine"] = NO_MATRIX
     plan.blocks.give_back(words, params)
@@ -216,7 +216,7 @@ class Plan(NamedTuple):
     B: int
     K: int
     element: str
-    launches: tuple[tuple[str, tuple[int, int]], ...]  # entry, grid
+    launches: tuple[tuple[str, _kernels.Size], ...]  # entry, grid
     scratch: tuple[int, ...]  # words of 8 bytes: roots, root_places, walks, accepted, means
     blocks: Blocks
 
@@ -285,9 +285,9 @@ def _plan(
         K=maps.K,
         element=_kernels.ELEMENTS[heatmaps.dtype],
         launches=(
-            ("find_roots", (min(-(-room // (4 * _kernels.THREADS)), 4096), B)),
-            ("walk_roots", (-(-walked // (_kernels.THREADS // 32)), B)),
-            ("accept_poses", (B, 1)),
+            ("find_roots", (min(-(-room // (4 * _kernels.THREADS)), 4096), B, 1)),
+            ("walk_roots", (-(-walked // (_kernels.THREADS // 32)), B, 1)),
+            ("accept_poses", (B, 1, 1)),
         ),
         scratch=(
             B * room,

@@ -20,6 +20,7 @@ class Origin(NamedTuple):
     scores: int  # address
     stream: int
     memory: _view.Array | None  # both arrays in a row, where one allocation holds them
+    shape: tuple[int, int]  # of scores: N, K
 
 
 class _Keypoints(NamedTuple):
@@ -133,7 +134,7 @@ def pinned(B: int, K: int, *, device: int = 0) -> Keypoints:
     memory = _kernels.cuda.pinned(3 * B * K, device)
     address = memory.ctypes.data
     memory[:] = 0
-    origin = Origin(device, PINNED, address, address + 8 * B * K, 0, memory)
+    origin = Origin(device, PINNED, address, address + 8 * B * K, 0, memory, (B, K))
     return on_device(memory[: 2 * B * K].reshape(B, K, 2), memory[2 * B * K :].reshape(B, K), origin)
 
 

@@ -57,7 +57,7 @@ def test_trt_pose(shared: Path, cpu_cuda: ExecutorCuda, file: str) -> None:
         "activation": None,
     }
     plain = both(maps, **options)
-    fine = both(maps, **options, refine="centroid", border="reflect_101")
+    fine = both(maps, **options, refine="centroid", refine_window=given["cmap_window"], border="reflect_101")
     compared = 0
     for found, refined in zip(plain, fine):
         assert not found.left_out.any()

@@ -420,6 +420,28 @@ def test_terminal_table_is_narrow_and_ascii() -> None:
     assert "speed-up over NumPy after download (pageable) and over the best peer" in table
 
 
+def test_the_pinned_way_is_posepost_s_own_and_no_peer(tmp_path: Path) -> None:
+    frame = case(POSENET, 1, 23, 31, "base")
+    rows = [
+        row(frame, "posepost", "blocking", 20e-6, ratio_to_floor=1.5),
+        row(frame, "posepost, pinned out", "blocking", 10e-6, ratio_to_floor=0.75),
+        row(frame, "floor: empty kernel and read-back", "blocking", 40e-6 / 3),
+        row(frame, "NumPy", "blocking", 30e-6),
+    ]
+    measured = result("cpu", rows, [])
+    _, _, _, _, first, second = terminal_table(measured).splitlines()
+    assert first.split()[2:] == ["blocking", "20.0", "us", "1.50", "-", "-", "1.50x", "1.50x", "NumPy"]
+    assert second.split()[2:] == ["pinned", "out", "10.0", "us", "0.75", "-", "-", "3.00x", "3.00x", "NumPy"]
+    page, _ = page_of(written(tmp_path, result=measured))
+    drawing = next(d for d in svgs(page) if d[0].text == f"{POSENET}, B = 1")
+    bars = {bar[0].text: bar.attrib["class"] for bar in drawing.iter("rect") if "bar" in bar.attrib["class"]}
+    assert bars == {
+        "posepost, pinned out: 10.0 µs   0.500x": "bar us",
+        "posepost: 20.0 µs": "bar us",
+        "NumPy: 30.0 µs   1.50x": "bar p0 m0",
+    }
+
+
 def test_readme_table_word_for_word() -> None:
     assert (
         readme_table(cpu_result())
