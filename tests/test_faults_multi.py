@@ -72,8 +72,8 @@ FAULTS = [
     (PEAKS, "a plateau is all peaks", "p.strict ? other >= key : other > key", "other > key"),
     (PEAKS, "window one cell short below", "min(p.H - 1, y + p.radius)", "min(p.H - 1, y + p.radius - 1)"),
     (PEAKS, "window one cell short to the left", "u = x - min(x, p.radius)", "u = x - min(x, p.radius - 1)"),
-    (PEAKS, "x and y swapped", "(float)(position_of(best) % p.W)", "(float)(position_of(best) / p.W)"),
-    (PEAKS, "found twice", "if (best && mine == best) list[at] = 0;", ""),
+    (PEAKS, "x and y swapped", "p.points[2 * to] = (float)x + step.x", "p.points[2 * to] = (float)y + step.x"),
+    (PEAKS, "found twice", "            list[at] = 0;\n", ""),
     (PEAKS, "nothing is left out", "p.left_out[row] = found - count", "p.left_out[row] = 0"),
     (PEAKS, "more than there is room for", "min(found, p.max_peaks)", "found"),
 ]  # fmt: skip
