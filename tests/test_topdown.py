@@ -6,9 +6,11 @@ drawn in the photograph has to come back where it was drawn.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,10 +26,11 @@ pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from posepost import ort  # noqa: E402
+from posepost import _kernels, cli, ort  # noqa: E402
 from posepost._image import warp  # noqa: E402
-from posepost.draw import COCO_KEYPOINTS  # noqa: E402
+from posepost.draw import COCO_KEYPOINTS, PEOPLE, overlay  # noqa: E402
 
+from .test_cli import complaints  # noqa: E402
 from .test_ort import CPU, CUDA, FOUR, build, device, exactly, graph  # noqa: E402, F401
 
 SIZE = (64, 48)
@@ -820,3 +823,301 @@ def test_device_and_host_give_the_same_keypoints(kind: str, batch: int | None, g
             result = there.run(source, transform=transforms, flip=flip).numpy()
             assert np.allclose(result.keypoints, expected.keypoints, rtol=0, atol=1e-3)
             assert np.allclose(result.scores, expected.scores, rtol=0, atol=1e-5)
+
+
+# ---- the command
+
+
+def written(folder: Path, name: str = "photo") -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
+    return document
+
+
+def joints(document: dict[str, Any]) -> np.ndarray[Any, Any]:
+    """(N, K, 3): x, y, score."""
+    rows = [[[joint[key] for key in ("x", "y", "score")] for joint in pose["keypoints"]] for pose in document["poses"]]
+    return np.array(rows, np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory to work in: heatmap.onnx, simcc.onnx, coco.onnx, posenet.onnx, photo.png and other.png."""
+    monkeypatch.chdir(tmp_path)
+    for kind in ("heatmap", "simcc"):
+        (tmp_path / f"{kind}.onnx").write_bytes(network(kind))
+    (tmp_path / "coco.onnx").write_bytes(network(channels=COCO))
+    (tmp_path / "posenet.onnx").write_bytes(build())
+    photograph(dots_in(PAIR[0]) + dots_in(PAIR[1])).save("photo.png")
+    photograph(dots_in(BOXES["wide"]), spread=4).save("other.png")
+    return tmp_path
+
+
+PAIR = [(10.0, 10.0, 50.0, 80.0), (120.5, 70.0, 180.0, 140.0)]
+TWO = ["--box", "10,10,50,80", "--box", "120.5,70,180,140"]
+
+
+@pytest.mark.parametrize("kind", ["heatmap", "simcc"])
+def test_run_writes_one_person_a_box(kind: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", f"{kind}.onnx", "photo.png", *TWO, "-o", "out"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.splitlines()[1] == "photo.png: 2 people, wrote out/photo.json and out/photo.overlay.png"
+    session = ort.TopDownSession(f"{kind}.onnx")
+    image = Image.open("photo.png")
+    expected = found(session, image, PAIR)
+    document = written(folder / "out")
+    assert np.array_equal(joints(document), np.concatenate([expected.keypoints, expected.scores[..., None]], axis=2))
+    for pose, box, scores in zip(document["poses"], PAIR, expected.scores):
+        assert pose["box"] == list(box)
+        assert pose["score"] == pytest.approx(scores.mean(dtype=np.float64))
+        assert [joint["name"] for joint in pose["keypoints"]] == ["keypoint 0", "keypoint 1", "keypoint 2"]
+        off = joints(document)[document["poses"].index(pose), :, :2] - np.array(dots_in(box))[:, :2]
+        assert np.abs(off).max() < 1.5 * pixel(box)
+    del document["poses"]
+    assert document == {
+        "image": "photo.png", "width": 200, "height": 160, "model": f"{kind}.onnx", "input_size": [64, 48],
+        "device": session.device,
+    }  # fmt: skip
+    drawn = np.asarray(overlay(image, expected.keypoints, expected.scores, min_score=cli.SHOWN))
+    with Image.open("out/photo.overlay.png") as picture:
+        assert np.array_equal(np.asarray(picture), drawn)
+    for colour in PEOPLE[:2]:
+        assert (drawn == colour).all(axis=2).any()
+
+
+def test_boxes_of_many_images_from_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "deep").mkdir()
+    photograph([]).save("deep/empty.png")
+    boxes = {"photo.png": PAIR, "./other.png": [[40, 60, 160, 100]], "other.png": [], "empty.png": [], "more.png": "?"}
+    (folder / "boxes.json").write_text(json.dumps(boxes))
+    images = ["photo.png", "./other.png", "deep/empty.png"]
+    assert cli.main(["run", "heatmap.onnx", *images, "--boxes", "boxes.json", "-o", "out"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.partition(",")[0] for line in lines] == [
+        "photo.png: 2 people", "./other.png: 1 person", "deep/empty.png: 0 people",
+    ]  # fmt: skip
+    assert cli.main(["run", "heatmap.onnx", "photo.png", *TWO, "-o", "again"]) == 0
+    assert written(folder / "out") == written(folder / "again")
+    (other,) = written(folder / "out", "other")["poses"]
+    assert other["box"] == [40, 60, 160, 100]
+    off = joints(written(folder / "out", "other"))[0, :, :2] - np.array(dots_in(BOXES["wide"]))[:, :2]
+    assert np.abs(off).max() < 1.5 * pixel(BOXES["wide"])
+    assert written(folder / "out", "empty")["poses"] == []
+    with Image.open("out/empty.overlay.png") as picture:
+        assert np.array_equal(np.asarray(picture), np.asarray(photograph([])))
+
+
+def test_options_reach_the_session(folder: Path) -> None:
+    """Each option gives what the session gives with the argument of that name, and something else than without it."""
+    image = Image.open("photo.png")
+
+    def run(*options: str, model: str = "heatmap.onnx") -> np.ndarray[Any, Any]:
+        assert cli.main(["run", model, "photo.png", *options, "-o", "out"]) == 0
+        return joints(written(folder / "out"))
+
+    def direct(boxes: Any = None, flip: bool = False, padding: float = 1.25, **arguments: Any) -> np.ndarray[Any, Any]:
+        session = ort.TopDownSession("heatmap.onnx", **arguments)
+        images, transforms = session.crop(image, boxes, padding=padding)
+        result = session.run(images, transform=transforms, flip=flip)
+        return np.concatenate([result.keypoints, result.scores[..., None]], axis=2)
+
+    plain = run()
+    assert np.array_equal(plain, direct())
+    assert written(folder / "out")["poses"][0]["box"] == [0, 0, 200, 160]
+    for options, arguments in (
+        (["--preset", "mmpose_udp"], {"preset": "mmpose_udp"}),
+        (["--padding", "1.5"], {"padding": 1.5}),
+        (["--mean", "100", "--std", "50,60,70"], {"mean": 100, "std": (50, 60, 70)}),
+        (["--flip", "--flip-pairs", "0,2,1"], {"flip": True, "flip_pairs": (0, 2, 1)}),
+        (["--flip-pairs", "0,2,1"], {"flip": True, "flip_pairs": (0, 2, 1)}),
+        (["--activation", "sigmoid"], {"activation": "sigmoid"}),
+        (["--heads", "heatmaps=heatmaps", "--box=-10,0,80,90"], {"boxes": [(-10, 0, 80, 90)]}),
+        (["--layout", "NCHW", "--box", "1e1,0,80,90.5"], {"boxes": [(10, 0, 80, 90.5)]}),
+    ):
+        ours = run(*options)
+        assert np.array_equal(ours, direct(**arguments)), options
+        assert not np.array_equal(ours, plain), options
+    (folder / "free.onnx").write_bytes(network(size=(None, None)))
+    run("--size", "96x72", model="free.onnx")
+    assert written(folder / "out")["input_size"] == [96, 72]
+
+
+def test_flip_with_the_names_of_coco(folder: Path) -> None:
+    dots = [(85, 60, 0), (70, 90, 1), (100, 70, 1)]
+    photograph(dots).save("one.png")
+    session = ort.TopDownSession("coco.onnx")
+    for options, flip in (([], False), (["--flip"], True)):
+        assert cli.main(["run", "coco.onnx", "one.png", "--box", "60,30,110,120", *options, "-o", "out"]) == 0
+        expected = found(session, Image.open("one.png"), BOXES["upright"], flip=flip)
+        document = written(folder / "out", "one")
+        assert np.array_equal(joints(document)[..., :2], expected.keypoints)
+        assert [joint["name"] for joint in document["poses"][0]["keypoints"]] == list(COCO_KEYPOINTS)
+    hidden = network(channels=COCO, hide=True)
+    Path("hidden.onnx").write_bytes(hidden)
+    named = ["--heads", "heatmaps=heatmaps", "--layout", "NCHW", "--flip", "--box", "60,30,110,120"]
+    assert cli.main(["run", "hidden.onnx", "one.png", *named, "-o", "hidden"]) == 0
+    assert written(folder / "hidden", "one")["poses"] == document["poses"]
+
+
+RULE = "boxes[0] must be finite x0, y0, x1, y1 with x0 < x1 and y0 < y1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--box", "1,2,3"], "posepost run: argument --box: must be x0,y0,x1,y1 in pixels of the image, got '1,2,3'"),
+        (["--box", "a,b,c,d"],
+         "posepost run: argument --box: must be x0,y0,x1,y1 in pixels of the image, got 'a,b,c,d'"),
+        (["--box", "10,10,10,30"], f"posepost: photo.png: {RULE}, got (10, 10, 10, 30)"),
+        (["--box", "30,10,10,30"], f"posepost: photo.png: {RULE}, got (30, 10, 10, 30)"),
+        (["--box", "0,0,nan,9"], f"posepost: photo.png: {RULE}, got (0, 0, nan, 9)"),
+        (["--box", "0,0,9,9", "--box", "300,0,310,9"],
+         "posepost: photo.png: boxes[1] must meet the image of 200x160 pixels, got (300, 0, 310, 9)"),
+        (["other.png", "--box", "0,0,9,9"],
+         "posepost: --box is for one image, got 2; --boxes names a file for many"),
+        (["--box", "0,0,9,9", "--boxes", "boxes.json"],
+         "posepost: --box and --boxes must not be given together, got both"),
+        (["--boxes", "absent.json"], "posepost: absent.json: No such file or directory"),
+        (["--boxes", "photo.png"], "posepost: --boxes photo.png must be a JSON file, got "),
+        (["--boxes", "text.json"],
+         "posepost: --boxes text.json must be a JSON file, got Expecting value: line 1 column 1 (char 0)"),
+        (["--boxes", "list.json"],
+         'posepost: --boxes list.json must hold {"IMAGE": [[x0, y0, x1, y1], ...], ...}, got [[0, 0, 9, 9]]'),
+        (["--boxes", "boxes.json"],
+         "posepost: --boxes boxes.json must hold [[x0, y0, x1, y1], ...] for photo.png, got [0, 0, 9, 9]"),
+        (["--boxes", "short.json"],
+         "posepost: --boxes short.json must hold [[x0, y0, x1, y1], ...] for photo.png, got [[0, 0, 9, 9], [0, 0, 9]]"),
+        (["--boxes", "words.json"],
+         'posepost: --boxes words.json must hold [[x0, y0, x1, y1], ...] for photo.png, got [[0, 0, "9", 9]]'),
+        (["--boxes", "true.json"],
+         "posepost: --boxes true.json must hold [[x0, y0, x1, y1], ...] for photo.png, got [[0, 0, true, 9]]"),
+        (["--boxes", "other.json"],
+         "posepost: --boxes other.json must have the boxes of each image, got none for photo.png"),
+        (["--boxes", "flat.json"], f"posepost: photo.png: {RULE}, got (5, 5, 5, 9)"),
+        (["--padding", "0"], "posepost run: argument --padding: must be a number above 0, got '0'"),
+        (["--padding", "inf"], "posepost run: argument --padding: must be a number above 0, got 'inf'"),
+        (["--flip-pairs", "0,b"],
+         "posepost run: argument --flip-pairs: must be whole numbers with commas, such as 0,2,1, got '0,b'"),
+        (["--flip-pairs", "0,1"], "posepost: flip_pairs must name the partner of each of 3 keypoints, got 2"),
+        (["--flip-pairs", "0,1,1"], "posepost: flip_pairs must hold each of 0 to K - 1 once, got [0, 1, 1]"),
+        (["--flip"],
+         "posepost: flip_pairs must be given for a flip test (--flip-pairs), because the names of the 3 keypoints of "
+         "heatmap.onnx do not tell left from right, got None"),
+        (["--preset", "best"],
+         'posepost: preset must be "mmpose_msra", "mmpose_dark", "mmpose_udp", "mmpose_udp_combined", '
+         '"mmpose_megvii", "mmpose_integral", "mmdeploy", "hrnet", "vitpose_hf", "higherhrnet", "trt_pose", '
+         '"openpose", "sleap", "mediapipe" or "deeplabcut", got \'best\''),
+        (["--size", "64x64"], "posepost: size must be what the model takes, 64x48, got 64x64"),
+        *(
+            ([*option, *value],
+             f"posepost: {option[0]} is for models with PoseNet heads, got heatmap.onnx with heatmaps alone")
+            for option, value in ((["--stride"], ["4"]), (["--people"], ["one"]), (["--score"], ["0.5"]))
+        ),
+    ],
+)  # fmt: skip
+def test_wrong_options(arguments: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, content in (
+        ("text", "boxes"), ("list", "[[0, 0, 9, 9]]"), ("boxes", '{"photo.png": [0, 0, 9, 9]}'),
+        ("short", '{"photo.png": [[0, 0, 9, 9], [0, 0, 9]]}'), ("words", '{"photo.png": [[0, 0, "9", 9]]}'),
+        ("true", '{"photo.png": [[0, 0, true, 9]]}'), ("other", '{"other.png": [[0, 0, 9, 9]]}'),
+        ("flat", '{"photo.png": [[5, 5, 5, 9]]}'),
+    ):  # fmt: skip
+        (folder / f"{name}.json").write_text(content)
+    assert cli.main(["run", "heatmap.onnx", "photo.png", *arguments, "-o", "out"]) == 2
+    (line,) = complaints(capsys)
+    assert line.startswith(message) if message.endswith("got ") else line == message
+    assert not list(folder.glob("out/*"))
+
+
+@pytest.mark.parametrize("options", [
+    ["--preset", "hrnet"], ["--box", "0,0,9,9"], ["--boxes", "boxes.json"], ["--padding", "1"], ["--flip"],
+    ["--flip-pairs", "0,1"],
+], ids=" ".join)  # fmt: skip
+def test_boxes_and_their_options_are_not_for_posenet(
+    options: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "posenet.onnx", "photo.png", *options, "-o", "out"]) == 2
+    assert complaints(capsys) == [
+        f"posepost: {options[0]} is for models with heatmaps alone or SimCC heads, got posenet.onnx with PoseNet heads"
+    ]
+    assert not (folder / "out").exists()
+
+
+def test_one_bad_box_does_not_keep_other_images_from_being_done(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "boxes.json").write_text(json.dumps({"photo.png": [[0, 0, 0, 0]], "other.png": [[40, 60, 160, 100]]}))
+    assert cli.main(["run", "simcc.onnx", "photo.png", "other.png", "--boxes", "boxes.json", "-o", "out"]) == 2
+    assert complaints(capsys) == [f"posepost: photo.png: {RULE}, got (0, 0, 0, 0)"]
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["other.json", "other.overlay.png"]
+
+
+def test_inspect_says_what_it_recognised(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["inspect", "heatmap.onnx", "--preset", "mmpose_dark"]) == 0
+    assert capsys.readouterr().out == (
+        "model            heatmap.onnx\n"
+        "input            picture float32 (any, 3, 64, 48)\n"
+        "output           heatmaps float32 (any, 3, 16, 12)\n"
+        "head             heatmaps, one person a crop\n"
+        "heatmaps         heatmaps\n"
+        "found            by shape\n"
+        "layout           input NCHW, outputs NCHW\n"
+        "size             64 x 48 (height x width)\n"
+        "maps             16 x 12 (height x width), input pixels a cell: 4\n"
+        "preset           mmpose_dark (given)\n"
+        "outputs are      scores (preset mmpose_dark)\n"
+        "input is         (pixel - (123.675, 116.28, 103.53)) / (58.395, 57.12, 57.375), RGB (default)\n"
+        "keypoints        3: keypoint 0, keypoint 1, keypoint 2\n"
+    )
+    assert cli.main(["inspect", "simcc.onnx", "--mean", "0", "--std", "1"]) == 0
+    assert capsys.readouterr().out == (
+        "model            simcc.onnx\n"
+        "input            picture float32 (any, 3, 64, 48)\n"
+        "output           simcc_x float32 (any, 3, 96)\n"
+        "output           simcc_y float32 (any, 3, 128)\n"
+        "head             SimCC, one person a crop\n"
+        "simcc_x          simcc_x\n"
+        "simcc_y          simcc_y\n"
+        "found            by shape\n"
+        "layout           input NCHW\n"
+        "size             64 x 48 (height x width)\n"
+        "bins             96 along x, 128 along y, split ratio: 2\n"
+        "preset           rtmpose (default)\n"
+        "outputs are      scores (preset rtmpose)\n"
+        "input is         (pixel - 0) / 1, RGB (given)\n"
+        "keypoints        3: keypoint 0, keypoint 1, keypoint 2\n"
+    )
+    assert cli.main(["inspect", "posenet.onnx", "--preset", "hrnet"]) == 2
+    assert complaints(capsys) == [
+        "posepost: --preset is for models with heatmaps alone or SimCC heads, got posenet.onnx with PoseNet heads"
+    ]
+    assert cli.main(["inspect", "simcc.onnx", "--stride", "4"]) == 2
+    assert complaints(capsys) == [
+        "posepost: --stride is for models with PoseNet heads, got simcc.onnx with SimCC heads"
+    ]
+
+
+def test_inspect_of_free_sizes_and_8_bits(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "free.onnx").write_bytes(network(size=(None, None), dtype="uint8"))
+    assert cli.main(["inspect", "free.onnx"]) == 0
+    out = capsys.readouterr().out
+    assert "size             any x any (height x width), usually 256 x 192\n" in out
+    assert "maps             64 x 48 (height x width), input pixels a cell: 4\n" in out
+    assert "quantised        heatmaps: scale 0.005, zero 0\n" in out
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
+@pytest.mark.parametrize(("kind", "sources"), [("heatmap", {"heatmap.cu", "peaks.cu"}), ("simcc", {"simcc.cu"})])
+def test_warmup_compiles_what_a_session_launches(
+    kind: str, sources: set[str], dtype: str, folder: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    asked: list[_kernels.Variant] = []
+    monkeypatch.setattr(_kernels, "kernel", asked.append)
+    monkeypatch.setattr(ort, "_cupy_problem", lambda: None)
+    (folder / "model.onnx").write_bytes(network(kind, dtype=dtype))
+    assert cli.main(["warmup", "model.onnx"]) == 0
+    element = ("ELEMENT", _kernels.ELEMENTS[dtype])
+    assert asked == [one for one in _kernels.VARIANTS if one.source in sources and element in one.defines]
+    assert {one.source for one in asked} == sources
+    assert len(capsys.readouterr().out.splitlines()) == len(asked)
