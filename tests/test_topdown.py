@@ -803,6 +803,65 @@ def test_on_a_device_everything_goes_to_one_stream_and_nothing_waits(
     assert mirror_log == ([(..., slice(None, None, -1))] if flip else [])
 
 
+class OnDevice(np.ndarray):  # type: ignore[type-arg]
+    """A NumPy array that passes for CuPy's."""
+
+    @property
+    def data(self) -> Any:
+        return SimpleNamespace(ptr=self.ctypes.data)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_on_a_device_many_crops_are_written_into_one_result(
+    several: bool,
+    device: SimpleNamespace,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Five crops, two a run: the last has a black crop beside it, and nothing is copied out of the parts' results."""
+    calls: list[tuple[Any, ...]] = []
+
+    def decode(maps: Any, **options: Any) -> None:
+        points, scores = options["out"]
+        points[...], scores[...] = len(calls), 10 + len(calls)
+        calls.append((options["transform"], options["stream"].name, points.shape))
+
+    def get_outputs(binding: Any) -> list[Any]:
+        return [SimpleNamespace(shape=lambda: [2, 3, 16, 12])]
+
+    cupy = sys.modules["cupy"]
+    for name in ("asarray", "empty", "zeros"):
+        real = getattr(np, name)
+        made = lambda *arguments, real=real: real(*arguments).view(OnDevice)  # noqa: E731
+        monkeypatch.setattr(cupy, name, made, raising=False)
+    monkeypatch.setattr(ort, "decode_heatmap", decode)
+    session = ort.TopDownSession(network(batch=2), device_id=1)
+    monkeypatch.setattr(type(session._session.io_binding()), "get_outputs", get_outputs)
+    transforms = np.arange(30, dtype=np.float32).reshape(5, 2, 3)
+    device.log.clear()
+    images = np.arange(1, 6, dtype=np.float32)[:, None, None, None] + np.zeros((1, 3, 64, 48), np.float32)
+    result = session.run(images, transform=transforms if several else transforms[0])
+    assert [entry[5] for entry in device.log if entry[0] == "input"] == [(2, 3, 64, 48)] * 3
+    assert device.log[:4] == ["device 1", "caller records", "ours waits for event", "enter ours"]
+    assert device.log[-3:] == ["leave ours", "ours records", "caller waits for event"]
+    assert [call[1:] for call in calls] == [("ours", (2, 3, 2))] * 3
+    if several:
+        assert np.array_equal(np.concatenate([call[0] for call in calls])[:5], transforms)
+        assert not calls[2][0][1].any()
+    else:
+        assert all(np.array_equal(call[0], transforms[0]) for call in calls)
+    assert (result.keypoints.shape, result.scores.shape) == ((5, 3, 2), (5, 3))
+    assert result.keypoints[:, 0, 0].tolist() == [0, 0, 1, 1, 2]
+    assert result.scores[:, 2].tolist() == [10, 10, 11, 11, 12]
+    assert result.origin is not None
+    assert result.origin[:5] == (
+        1,
+        "cupy",
+        result.keypoints.ctypes.data,
+        result.scores.ctypes.data,
+        session.stream.ptr,
+    )
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", ["heatmap", "simcc"])
 @pytest.mark.parametrize("batch", [None, 1, 3])
