@@ -274,6 +274,16 @@ def test_several_people_of_one_photograph(kind: str, flip: bool, options: dict[s
         assert np.allclose(alone.scores[0], result.scores[row], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("split", [1, 3, 4])
+def test_the_split_ratio_is_that_of_the_sizes_and_not_of_the_preset(split: int) -> None:
+    session = ort.TopDownSession(network("simcc", split=split), flip_pairs=(0, 1, 2))
+    assert session.model.ratio == split
+    box = BOXES["upright"]
+    for flip in (False, True):
+        off = found(session, photograph(dots_in(box)), box, flip=flip).keypoints[0] - np.array(dots_in(box))[:, :2]
+        assert np.abs(off).max() < 1.1 * pixel(box)
+
+
 @pytest.mark.parametrize("kind", ["heatmap", "simcc"])
 @pytest.mark.parametrize("batch", [None, 2])
 def test_session_gives_what_the_decoder_gives_on_the_models_outputs(kind: str, batch: int | None) -> None:
