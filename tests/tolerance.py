@@ -5,3 +5,7 @@ SIGMOID_RTOL = 4e-7
 
 SIGMOID_ATOL = 1.2e-38
 """GPUs flush denormal results of the sigmoid to 0 (-ftz=true): the smallest normal float32."""
+
+VISIBILITY_RTOL = 2e-6
+"""decode_simcc's visibility, kernel against twin and either against float64: exponentials as above, of differences
+times beta * sigma, whose rounding grows with the exponent, and another order of sums."""

@@ -278,7 +278,7 @@ class Axis(NamedTuple):
         weights = dequantize(self.elements, self.scale) - self.top()[..., None]
         weights *= np.float32(sharpness)
         np.exp(weights, out=weights)
-        visible: Array = np.float32(1) / weights.sum(axis=-1)
+        visible: Array = (1 / weights.sum(axis=-1, dtype=np.float64)).astype(np.float32)
         return visible
 
 
@@ -322,8 +322,9 @@ def merged(elements: Array, mirrored: Array, flip_pairs: tuple[int, ...], *, bac
     partners = mirrored[:, list(flip_pairs), ::-1] if backwards else mirrored[:, list(flip_pairs)]
     result = widen(elements)
     result += widen(partners)
-    mean: Array = np.multiply(result, HALF, out=result)
-    return mean
+    result *= HALF
+    dense: Array = np.ascontiguousarray(result)  # `widen` keeps the order of the axes in memory
+    return dense
 
 
 # ---- DARK
@@ -358,7 +359,7 @@ def dark(axes: list[Axis], tops: list[Array], half_taps: tuple[tuple[float, ...]
         inside = np.clip(i[:, None] + np.arange(-2, 3)[:, None], 0, last[:, None]) - i[:, None] + 2
         blurred = np.take_along_axis(blurred, inside, axis=1)
 
-    if blurred.min(initial=np.inf) < LOWEST or top.max(initial=0) > HIGHEST:
+    if not (blurred.min(initial=np.inf) >= LOWEST and top.max(initial=0) <= HIGHEST):  # NaN among them or not
         unclear = ((blurred < LOWEST).any(axis=1) | (top > HIGHEST)) & (top > LOWEST)
         for axis, start, half, mine, largest, these in zip(axes, starts, half_taps, blurred, top, unclear):
             if these.any():
