@@ -8,6 +8,7 @@ from .heatmap import decode_heatmap
 from .peaks import find_peaks
 from .posenet import decode_posenet
 from .posenet_multi import decode_posenet_multi
+from .simcc import decode_simcc
 from .types import Keypoints, Peaks, Poses, pinned
 
 __version__ = "0.1.0"
@@ -21,6 +22,7 @@ __all__ = [
     "decode_heatmap",
     "decode_posenet",
     "decode_posenet_multi",
+    "decode_simcc",
     "find_peaks",
     "letterbox_to_image",
     "pinned",

@@ -29,10 +29,13 @@ def same_device(reference: Form, other: Form, name: str, reference_name: str) ->
 
 def tensor(form: Form, name: str, volumes: bool = False) -> None:
     """Rank, dtype and strides of a map, or of a volume."""
+    _elements(form, name, (4, 5) if volumes else (3, 4))
+
+
+def _elements(form: Form, name: str, ranks: tuple[int, int]) -> None:
     if form.dtype not in _kernels.ELEMENTS:
         *most, last = _kernels.ELEMENTS
         raise TypeError(f"{name} must be {', '.join(most)} or {last}, got {form.dtype}")
-    ranks = (4, 5) if volumes else (3, 4)
     if len(form.shape) not in ranks:
         raise ValueError(f"{name} must have {ranks[0]} or {ranks[1]} dimensions, got shape {form.shape}")
     if any(stride < 0 for stride in form.strides):
@@ -47,6 +50,75 @@ def layout_name(value: str | None) -> None:
 def some_cells(heatmaps: Form) -> None:
     if 0 in heatmaps.shape[-3:]:
         raise ValueError(f"heatmaps must have at least one channel, row and column, got shape {heatmaps.shape}")
+
+
+Strides = tuple[int, int, int]
+
+
+class Vectors(NamedTuple):
+    """N rows of K keypoints: vectors of W[0] bins for x and W[1] for y, with strides of (N, K, W), in elements."""
+
+    N: int
+    K: int
+    W: tuple[int, int]
+    strides: tuple[Strides, Strides]
+    flipped_strides: tuple[Strides, Strides] | None
+
+
+def simcc_vectors(
+    simcc_x: Form, simcc_y: Form, flipped_x: Form | None, flipped_y: Form | None, flip_pairs: tuple[int, ...] | None
+) -> Vectors:
+    """The vectors of a SimCC head, and of the same head on the mirrored image."""
+    flips = {"flipped_x": flipped_x, "flipped_y": flipped_y, "flip_pairs": flip_pairs}
+    found = [name for name, one in flips.items() if one is not None]
+    if len(found) in (1, 2):
+        raise ValueError(f"flipped_x, flipped_y and flip_pairs must be given together, got {' and '.join(found)} alone")
+    _elements(simcc_x, "simcc_x", (2, 3))
+    x = simcc_x.shape
+    for name, form, like, like_name in (
+        ("simcc_y", simcc_y, simcc_x, "simcc_x"),
+        ("flipped_x", flipped_x, simcc_x, "simcc_x"),
+        ("flipped_y", flipped_y, simcc_y, "simcc_y"),
+    ):
+        if form is None:
+            continue
+        same_device(simcc_x, form, name, "simcc_x")
+        _elements(form, name, (2, 3))
+        if form.dtype != like.dtype:
+            raise TypeError(f"{name} must have the dtype of {like_name}, got {form.dtype} and {like.dtype}")
+        if name == "simcc_y" and form.shape[:-1] != x[:-1]:
+            raise ValueError(f"simcc_y must have the rows and keypoints of simcc_x, got shapes {form.shape} and {x}")
+        if name != "simcc_y" and form.shape != like.shape:
+            raise ValueError(f"{name} must have the shape of {like_name}, got shapes {form.shape} and {like.shape}")
+    for name, form in (("simcc_x", simcc_x), ("simcc_y", simcc_y)):
+        if 0 in form.shape[-2:]:
+            raise ValueError(f"{name} must have at least one keypoint and one bin, got shape {form.shape}")
+    *rows, K, _ = x
+    N = rows[0] if rows else 1
+    W = x[-1], simcc_y.shape[-1]
+    if max(N * K, *W) >= 2**31:
+        raise ValueError(f"simcc_x must have fewer than 2**31 keypoints and bins, got {N} x {K} and {max(W)}")
+    if flip_pairs is not None and len(flip_pairs) != K:
+        raise ValueError(f"flip_pairs must name the partner of each of {K} keypoints, got {len(flip_pairs)}")
+    flipped_strides = None
+    if flipped_x is not None and flipped_y is not None:
+        flipped_strides = _row_strides(flipped_x), _row_strides(flipped_y)
+    return Vectors(N, K, W, (_row_strides(simcc_x), _row_strides(simcc_y)), flipped_strides)
+
+
+def _row_strides(form: Form) -> Strides:
+    *rows, k, i = form.strides
+    return (rows[0] if rows else 0), k, i
+
+
+def sigma(value: Any) -> tuple[float, float]:
+    """One for both axes, or (sigma_x, sigma_y)."""
+    pair = value if isinstance(value, (tuple, list, np.ndarray)) and np.ndim(value) == 1 else (value, value)
+    if len(pair) != 2:
+        raise ValueError(f"sigma must be a number or (sigma_x, sigma_y), got {value!r}")
+    for one in pair:
+        positive(one, "sigma")
+    return float(pair[0]), float(pair[1])
 
 
 def alignment(seen: _view.View, name: str) -> None:
@@ -345,12 +417,14 @@ def quantization(value: dict[str, tuple[float, int]] | None, dtypes: dict[str, s
     return tuple(found)
 
 
-def transform(value: Any, reference: Form, rows: int, stream: int | None = None) -> np.ndarray[Any, Any] | _view.View:
+def transform(
+    value: Any, reference: Form, rows: int, stream: int | None = None, reference_name: str = "heatmaps"
+) -> np.ndarray[Any, Any] | _view.View:
     """A (2, 3) matrix or (rows, 2, 3) of them: float32 on the host, or the view of them on the reference's device."""
     if not isinstance(value, (list, tuple)):
         seen = _view.view(value, "transform", stream)
         if seen.form.device is not None:
-            same_device(reference, seen.form, "transform", "heatmaps")
+            same_device(reference, seen.form, "transform", reference_name)
             return _device_transform(seen, rows)
         value = _view.as_numpy(seen)
     try:
@@ -377,7 +451,11 @@ def _transform_shape(shape: tuple[int, ...], rows: int) -> None:
 
 
 def outputs(
-    out: Any, results: dict[str, tuple[tuple[int, ...], str]], reference: Form, stream: int | None = None
+    out: Any,
+    results: dict[str, tuple[tuple[int, ...], str]],
+    reference: Form,
+    stream: int | None = None,
+    reference_name: str = "heatmaps",
 ) -> list[_view.View]:
     """The arrays of `out`, one for each of `results` (name -> shape, dtype): C-contiguous, writable, on the input's
     device."""
@@ -388,7 +466,7 @@ def outputs(
     views = []
     for array, (name, (shape, dtype)) in zip(out, results.items()):
         seen = _view.view(array, f"out.{name}", stream)
-        _output(seen.form, f"out.{name}", shape, dtype, reference.device)
+        _output(seen.form, f"out.{name}", shape, dtype, reference.device, reference_name)
         if seen.readonly:
             raise ValueError(f"out.{name} must be writable, got a read-only {seen.library} array")
         views.append(seen)
@@ -396,14 +474,14 @@ def outputs(
 
 
 @functools.lru_cache(maxsize=256)
-def _output(form: Form, name: str, shape: tuple[int, ...], dtype: str, device: int | None) -> None:
+def _output(form: Form, name: str, shape: tuple[int, ...], dtype: str, device: int | None, reference_name: str) -> None:
     if form.dtype != dtype:
         raise TypeError(f"{name} must be {dtype}, got {form.dtype}")
     if form.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {form.shape}")
     if not _view.is_contiguous(form):
         raise ValueError(f"{name} must be C-contiguous, got strides {form.strides}")
-    same_device(form._replace(device=device), form, name, "heatmaps")
+    same_device(form._replace(device=device), form, name, reference_name)
 
 
 def stream_pointer(stream: Any) -> int:

@@ -75,11 +75,18 @@ def peaks(element: str) -> Variant:
     return Variant("peaks.cu", "find_peaks", (("ELEMENT", element),))
 
 
+@functools.cache
+def simcc(element: str, merged: bool) -> Variant:
+    """merged: with the outputs on the mirrored image."""
+    return Variant("simcc.cu", "decode_simcc", (("ELEMENT", element), ("MERGED", str(int(merged)))))
+
+
 VARIANTS = (
     *(posenet(element, layout) for element, layout in itertools.product(ELEMENTS.values(), LAYOUTS)),
     *(posenet_multi(element, entry) for element, entry in itertools.product(ELEMENTS.values(), MULTI_ENTRIES)),
     *(peaks(element) for element in ELEMENTS.values()),
     *(heatmap(element, head, layout) for element in ELEMENTS.values() for head in HEADS for layout in HEADS[head]),
+    *(simcc(element, merged) for element in ELEMENTS.values() for merged in (False, True)),
 )
 """Every instantiation there is: what the compile tests and `posepost warmup` go through."""
 

@@ -147,9 +147,11 @@ def _given_result(out: tuple[_view.Array, _view.Array], plan: Plan, device: int,
     return on_device(*out, origin._replace(stream=queue))
 
 
-def set_transform(params: Any, transform: Any, reference: _view.Form, rows: int, queue: int) -> _view.View | None:
+def set_transform(
+    params: Any, transform: Any, reference: _view.Form, rows: int, queue: int, reference_name: str = "heatmaps"
+) -> _view.View | None:
     """Put one host matrix into the parameter block, or return the rows on the device, to be held until the launch."""
-    found = _check.transform(transform, reference, rows, queue)
+    found = _check.transform(transform, reference, rows, queue, reference_name)
     if isinstance(found, np.ndarray):
         if found.ndim == 2:
             params["affine"], params["matrix"] = BY_VALUE, found.ravel()

@@ -19,8 +19,9 @@ class Origin(NamedTuple):
     keypoints: int  # address
     scores: int  # address
     stream: int
-    memory: _view.Array | None  # both arrays in a row, where one allocation holds them
+    memory: _view.Array | None  # the arrays in a row, where one allocation holds them
     shape: tuple[int, int]  # of scores: N, K
+    visibility: int = 0  # address, where it was asked for
 
 
 class _Keypoints(NamedTuple):
@@ -41,6 +42,9 @@ class Keypoints(_Keypoints):
     of the call may still be writing them, which `.numpy()` waits for.
     """
 
+    visibility: _view.Array | None = None
+    """(N, K) float32 where the call asked for it, else None. No field of the tuple."""
+
     origin: Origin | None = None
     """For results on a device; None on the host and for arrays put together by hand."""
 
@@ -49,12 +53,20 @@ class Keypoints(_Keypoints):
         stream = self.origin.stream if self.origin else None
         if self.origin is not None and self.origin.library == PINNED:
             _kernels.cuda.synchronize(self.origin.device, self.origin.stream)  # synchronizes
-            return Keypoints(self.keypoints, self.scores)
-        if self.origin is None or self.origin.memory is None:
-            return Keypoints(_view.download(self.keypoints, stream), _view.download(self.scores, stream))
-        flat = _view.download(self.origin.memory, stream)
-        points = flat.size - math.prod(self.scores.shape)
-        return Keypoints(flat[:points].reshape(self.keypoints.shape), flat[points:].reshape(self.scores.shape))
+            result = Keypoints(self.keypoints, self.scores)
+        elif self.origin is None or self.origin.memory is None:
+            result = Keypoints(_view.download(self.keypoints, stream), _view.download(self.scores, stream))
+        else:
+            flat = _view.download(self.origin.memory, stream)
+            points, people = math.prod(self.keypoints.shape), math.prod(self.scores.shape)
+            scores = flat[points : points + people].reshape(self.scores.shape)
+            result = Keypoints(flat[:points].reshape(self.keypoints.shape), scores)
+            if self.visibility is not None and flat.size > points + people:
+                result.visibility = flat[points + people :].reshape(self.scores.shape)
+                return result
+        if self.visibility is not None:
+            result.visibility = _view.download(self.visibility, stream)
+        return result
 
 
 class _Poses(NamedTuple):
@@ -120,10 +132,11 @@ class Peaks(_Peaks):
         return peaks
 
 
-def pinned(B: int, K: int, *, device: int = 0) -> Keypoints:
+def pinned(B: int, K: int, *, device: int = 0, visibility: bool = False) -> Keypoints:
     """Host memory for `out=` that the kernel writes itself: no copy call, one wait.
 
-    B, K : numbers of people and keypoints. device : CUDA ordinal of the maps to be decoded.
+    B, K : numbers of people and keypoints. device : CUDA ordinal of the maps to be decoded. visibility : with room for
+    `decode_simcc(..., visibility=True)`.
 
     Returns Keypoints of NumPy arrays, (B, K, 2) and (B, K) float32, over page-locked memory mapped into the device's
     address space, zero at first. `.numpy()` of a call's result waits and gives these very arrays: read them before the
@@ -131,11 +144,14 @@ def pinned(B: int, K: int, *, device: int = 0) -> Keypoints:
     """
     if min(B, K) < 0:
         raise ValueError(f"B and K must not be negative, got {B} and {K}")
-    memory = _kernels.cuda.pinned(3 * B * K, device)
+    memory = _kernels.cuda.pinned((4 if visibility else 3) * B * K, device)
     address = memory.ctypes.data
     memory[:] = 0
-    origin = Origin(device, PINNED, address, address + 8 * B * K, 0, memory, (B, K))
-    return on_device(memory[: 2 * B * K].reshape(B, K, 2), memory[2 * B * K :].reshape(B, K), origin)
+    seen = address + 12 * B * K if visibility else 0
+    origin = Origin(device, PINNED, address, address + 8 * B * K, 0, memory, (B, K), seen)
+    result = on_device(memory[: 2 * B * K].reshape(B, K, 2), memory[2 * B * K : 3 * B * K].reshape(B, K), origin)
+    result.visibility = memory[3 * B * K :].reshape(B, K) if visibility else None
+    return result
 
 
 def on_device(keypoints: _view.Array, scores: _view.Array, origin: Origin) -> Keypoints:

@@ -274,9 +274,9 @@ def test_bad_models(
     assert said(b"") == [f"posepost: {path}: {TRUNCATED}"]
     assert said(build()[:-100]) == [f"posepost: {path}: {TRUNCATED}"]
     assert said(Path(photo).read_bytes()) == [f"posepost: {path}: {TRUNCATED}"]
-    assert said(build({"boxes": 4})) == [
-        f"posepost: {path}: no heatmaps and offsets among the outputs (offsets must have twice the channels of "
-        "heatmaps; heads= or --heads names them): boxes (1, 4, 5, 7)"
+    assert said(build({"boxes": 4, "classes": 3})) == [
+        f"posepost: {path}: several outputs may be the heads, name them with heads= (--heads), heatmaps or simcc_x and "
+        "simcc_y: boxes (1, 4, 5, 7), classes (1, 3, 5, 7)"
     ]
     path.unlink()
     assert cli.main([command, str(path), *rest]) == 2
@@ -641,12 +641,13 @@ def test_as_a_module_and_into_a_closed_pipe(model: str) -> None:
 def test_warmup_compiles_what_a_model_needs(
     model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All kernels of the heatmaps' type, or, without a model, of all types; nothing where no GPU answers."""
+    """All kernels for its heads in the heatmaps' type, or, without a model, all; nothing where no GPU answers."""
     asked: list[_kernels.Variant] = []
     monkeypatch.setattr(_kernels, "kernel", asked.append)
     monkeypatch.setattr(ort, "_cupy_problem", lambda: None)
     assert cli.main(["warmup", model]) == 0
-    assert asked == [variant for variant in _kernels.VARIANTS if ("ELEMENT", "f32") in variant.defines]
+    sources = ("posenet.cu", "posenet_multi.cu", "peaks.cu")
+    assert asked == [v for v in _kernels.VARIANTS if v.source in sources and ("ELEMENT", "f32") in v.defines]
     assert len(capsys.readouterr().out.splitlines()) == len(asked) == 7
     assert cli.main(["warmup"]) == 0
     assert tuple(asked[7:]) == _kernels.VARIANTS

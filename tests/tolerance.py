@@ -16,3 +16,8 @@ up to 2 ulp, and a Hessian of well-formed peaks multiplies that by about a hundr
 SOFT_ATOL = 1e-6
 """Kernel against twin, soft-argmax, in parts of the map's longer side: exponentials as above, and another order of
 sums."""
+
+
+VISIBILITY_RTOL = 2e-6
+"""decode_simcc's visibility, kernel against twin and either against float64: exponentials as above, of differences
+times beta * sigma, whose rounding grows with the exponent, and another order of sums."""

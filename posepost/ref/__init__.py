@@ -4,5 +4,6 @@ from .heatmap import decode_heatmap
 from .peaks import find_peaks
 from .posenet import decode_posenet
 from .posenet_multi import decode_posenet_multi
+from .simcc import decode_simcc
 
-__all__ = ["decode_heatmap", "decode_posenet", "decode_posenet_multi", "find_peaks"]
+__all__ = ["decode_heatmap", "decode_posenet", "decode_posenet_multi", "decode_simcc", "find_peaks"]

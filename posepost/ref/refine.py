@@ -97,12 +97,13 @@ def _quarter(maps: Maps, peaks: Peaks, rule: Refinement) -> Array:
 
 _FIXED_TAPS = {1: (1.0,), 3: (0.25, 0.5, 0.25), 5: (0.0625, 0.25, 0.375, 0.25, 0.0625)}
 _FIXED_TAPS[7] = (0.03125, 0.109375, 0.21875, 0.28125, 0.21875, 0.109375, 0.03125)
+_FIXED_TAPS[9] = tuple(n / 256 for n in (4, 13, 30, 51, 60, 51, 30, 13, 4))
 
 
 @functools.lru_cache(maxsize=64)
 def gaussian_taps(size: int, sigma: float | None = None) -> tuple[float, ...]:
     """Weights of a Gaussian over `size` cells, float32 values. sigma None: OpenCV's for that size (GaussianBlur with
-    sigma 0: fixed tables up to 7, else sigma = 0.3 * ((size - 1) / 2 - 1) + 0.8)."""
+    sigma 0: fixed tables up to 9, else sigma = 0.3 * ((size - 1) / 2 - 1) + 0.8)."""
     if sigma is None and size in _FIXED_TAPS:
         return _FIXED_TAPS[size]
     spread = 0.3 * ((size - 1) * 0.5 - 1) + 0.8 if sigma is None else sigma
