@@ -69,32 +69,33 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) find_peaks(const __grid
     __syncthreads();
     const u32 found = s.found, count = min(found, p.max_peaks);
 
-    for (u32 m = 0; m < p.max_peaks; ++m) {
+    for (u32 m = 0; m < count; ++m) {
         u64 mine = 0;  // a thread looks after the entries t, t + THREADS, ... from beginning to end
         u32 at = 0;
-        if (m < count)
-            for (u32 i = t; i < found; i += THREADS)
-                if (list[i] > mine) {
-                    mine = list[i];
-                    at = i;
-                }
+        for (u32 i = t; i < found; i += THREADS)
+            if (list[i] > mine) {
+                mine = list[i];
+                at = i;
+            }
         const u64 of_warp = warp_max(mine);
         if (t % 32 == 0) s.best[t / 32] = of_warp;
         __syncthreads();
         u64 best = 0;
         for (u32 w = 0; w < THREADS / 32; ++w) best = larger(best, s.best[w]);
-        if (best && mine == best) list[at] = 0;
+        if (mine == best) list[at] = 0;
         if (t == 0) {
             const u64 to = row * p.max_peaks + m;
             float score = E::value(key_of(best));
             if (E::INTEGER) score = (score - p.zero) * p.scale;
             if (p.sigmoid) score = 1.0f / (1.0f + expf(-score));
-            p.points[2 * to] = best ? (float)(position_of(best) % p.W) : 0.0f;
-            p.points[2 * to + 1] = best ? (float)(position_of(best) / p.W) : 0.0f;
-            p.scores[to] = best ? score : 0.0f;
+            p.points[2 * to] = (float)(position_of(best) % p.W);
+            p.points[2 * to + 1] = (float)(position_of(best) / p.W);
+            p.scores[to] = score;
         }
         __syncthreads();
     }
+    for (u64 m = row * p.max_peaks + count + t; m < (row + 1) * p.max_peaks; m += THREADS)
+        p.points[2 * m] = p.points[2 * m + 1] = p.scores[m] = 0.0f;
     if (t == 0) {
         p.counts[row] = count;
         p.left_out[row] = found - count;
