@@ -280,6 +280,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) walk_roots(const __grid
             rising |= !(next >= 0.0f);
             sum += next;
         }
+        __syncwarp();  // all lanes have read the root
         // pytorch: keypoints that accepted poses have count 0, which else only lowers the mean
         if (k == 0 && !(sum / (float)p.K >= p.least_pose) && (is_coral(p) || !rising)) roots[slot] = 0;
     }
