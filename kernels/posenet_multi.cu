@@ -12,11 +12,12 @@
 // Why three launches suffice. Where a root leads does not depend on the poses accepted before it, and the skeleton is a
 // tree, so that a keypoint's place depends only on the path to it from the root. Hence
 //     find_roots    every cell of every map: local maxima above the threshold go to their image's list, in any order
-//     walk_roots    a warp follows a root to all other keypoints, one lane a keypoint, one level of the tree at a time
+//     walk_roots    a warp follows a root to all other keypoints, one lane a keypoint, one level of the tree at a time, and
+//                   strikes it out where its mean score can never reach that of a pose
 //     accept_poses  a block an image: take the best root that is left, accept its pose, strike out the roots near it. The
 //                   loop runs over accepted poses, not over roots, and needs no sorted list
 // An image's list has room for every cell of it, so no root is ever left out. Walks are kept for the first `walked` roots
-// of a list; accept_poses walks the others itself when their turn comes.
+// of a list; accept_poses walks the others again when their turn comes.
 //
 // Ties: value, then y, then x, then k, packed as in argmax.cuh, so that the order of the list does not matter. A NaN cell and
 // its neighbours are no roots. NaN becomes cell 0, infinity the last cell: no read leaves the maps.
@@ -26,6 +27,7 @@
 #define THREADS 256
 #define MOST_KEYPOINTS 32  // lanes of a warp
 #define FULL 0xffffffffu
+#define SMALLEST_NORMAL 1.17549435e-38f  // smaller scores are 0 where denormals are flushed, and so nowhere above 0
 
 enum Mode { TFJS, PYTORCH, CORAL, EDGETPU };
 enum TensorName { HEATMAPS, OFFSETS, FORWARD, BACKWARD };
@@ -211,7 +213,7 @@ INLINE void walk(const Params& p, u64 image, Root root, Point& at, float& score)
         const float y = __shfl_sync(FULL, at.y, route.source), x = __shfl_sync(FULL, at.x, route.source);
         const float source_score = __shfl_sync(FULL, score, route.source);
         const bool source_known = __shfl_sync(FULL, (int)known, route.source);
-        if (route.level == level && source_known && (p.mode != PYTORCH || source_score > 0.0f)) {
+        if (route.level == level && source_known && (p.mode != PYTORCH || source_score >= SMALLEST_NORMAL)) {
             at = step(p, image, {y, x}, route, k, score);
             known = true;
         }
@@ -246,17 +248,32 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) find_roots(const __grid
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) walk_roots(const __grid_constant__ Params p) {
-    const u64 image = blockIdx.y;                                                    // ranges [0, B)
-    const u32 slot = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, k = threadIdx.x % 32;  // one warp a slot
-    if (slot >= min(p.found[image], p.walked)) return;
-    Point at;
-    float score;
-    walk(p, image, root_of(p, p.roots[image * p.room + slot]), at, score);
-    if (k >= p.K) return;
-    float* result = p.walks + ((image * p.walked + slot) * p.K + k) * 3;
-    result[0] = at.y;
-    result[1] = at.x;
-    result[2] = score;
+    const u64 image = blockIdx.y;              // ranges [0, B)
+    const u32 warp = threadIdx.x / 32, k = threadIdx.x % 32, found = p.found[image];
+    u64* roots = p.roots + image * p.room;
+    const u32 last = p.mode == TFJS ? min(found, p.walked) : found;  // tfjs rejects no pose
+    for (u32 slot = blockIdx.x * (THREADS / 32) + warp; slot < last; slot += gridDim.x * (THREADS / 32)) {  // one warp a slot
+        Point at;
+        float score;
+        walk(p, image, root_of(p, roots[slot]), at, score);
+        if (slot < p.walked && k < p.K) {
+            float* result = p.walks + ((image * p.walked + slot) * p.K + k) * 3;
+            result[0] = at.y;
+            result[1] = at.x;
+            result[2] = score;
+        }
+        if (p.mode == TFJS) continue;
+        float sum = __shfl_sync(FULL, score, 0);
+        bool rising = !(sum >= 0.0f);  // a negative score or NaN: without it the mean would be larger
+        for (u32 i = 1; i < p.K; ++i) {
+            const float next = __shfl_sync(FULL, score, i);
+            rising |= !(next >= 0.0f);
+            sum += next;
+        }
+        __syncwarp();  // all lanes have read the root
+        // pytorch: keypoints that accepted poses have count 0, which else only lowers the mean
+        if (k == 0 && !(sum / (float)p.K >= p.least_pose) && (is_coral(p) || !rising)) roots[slot] = 0;
+    }
 }
 
 struct Scratch {
@@ -277,6 +294,9 @@ INLINE float mean_score(const Params& p, const Pose& pose, const u32* taken) {
     for (u32 k = 1; k < p.K; ++k) sum += taken && taken[k] ? 0.0f : pose.score[k];
     return sum / (float)p.K;
 }
+
+// Whether pose a has a larger mean than b, or an equal one and was accepted before.
+INLINE bool comes_before(const float* means, u32 a, u32 b) { return means[a] > means[b] || (means[a] == means[b] && a < b); }
 
 // Whether keypoint k at (y, x) is near the same keypoint of one of `count` poses in `accepted`.
 INLINE bool near_any(const Params& p, const float* accepted, u32 count, u32 k, float y, float x) {
@@ -393,9 +413,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) accept_poses(const __gr
                 const float* own = accepted + (q * p.K + k) * 3;
                 bool taken = false;
                 for (u32 other = 0; other < count; ++other) {
-                    const bool better = means[other] > means[q] || (means[other] == means[q] && other < q);
                     const float* theirs = accepted + (other * p.K + k) * 3;
-                    if (better) taken |= near(p, own[0], own[1], theirs[0], theirs[1]);
+                    if (comes_before(means, other, q)) taken |= near(p, own[0], own[1], theirs[0], theirs[1]);
                 }
                 const float score = taken ? 0.0f : own[2];
                 sum = k ? sum + score : score;
@@ -403,25 +422,22 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) accept_poses(const __gr
             second[q] = sum / (float)p.K;
         }
         __syncthreads();
-        if (t == 0) {  // stable selection sort by the second mean; equal ones by the first, then as accepted
-            u32 kept = 0;
-            u32* order = (u32*)roots;  // the list is done with
-            for (u32 q = 0; q < count; ++q)
-                if (second[q] >= p.least_pose) order[kept++] = q;
-            for (u32 i = 1; i < kept; ++i)
-                for (u32 j = i; j > 0; --j) {
-                    const u32 a = order[j - 1], b = order[j];
-                    const bool in_order = second[a] > second[b] || (second[a] == second[b] && (means[a] > means[b] || (means[a] == means[b] && a < b)));
-                    if (in_order) break;
-                    order[j - 1] = b;
-                    order[j] = a;
-                }
-            for (u32 i = 0; i < kept; ++i) means[i] = second[order[i]];
-            s.slot = kept;
+        u32* order = (u32*)roots;  // the list is done with
+        if (t == 0) s.slot = 0;
+        __syncthreads();
+        for (u32 q = t; q < count; q += THREADS) {  // by the second mean; equal ones by the first, then as accepted
+            if (!(second[q] >= p.least_pose)) continue;
+            u32 before = 0;
+            for (u32 other = 0; other < count; ++other)
+                before += second[other] > second[q] || (second[other] == second[q] && comes_before(means, other, q));
+            order[before] = q;
+            atomicAdd(&s.slot, 1u);
         }
         __syncthreads();
         count = s.slot;
-        for (u32 q = 0; q < count; ++q) write_pose(p, image, q, accepted + ((const u32*)roots)[q] * p.K * 3, means[q]);
+        for (u32 q = t; q < count; q += THREADS) means[q] = second[order[q]];
+        __syncthreads();
+        for (u32 q = 0; q < count; ++q) write_pose(p, image, q, accepted + order[q] * p.K * 3, means[q]);
     }
     __syncthreads();
     const u64 first = image * p.max_poses + count, rest = p.max_poses - count;

@@ -327,6 +327,8 @@ def count(value: int, name: str, least: int = 1) -> None:
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
+    if value >= 2**31:
+        raise ValueError(f"{name} must be less than 2**31, got {value}")
 
 
 def threshold(value: float, name: str, probability: bool) -> None:

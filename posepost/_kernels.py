@@ -301,18 +301,29 @@ def workspace(words: int, device: int, stream: int) -> int:
     return _grown(_workspaces, words, device, stream)
 
 
+def renew_workspace(device: int, stream: int) -> None:
+    """Put a zeroed workspace in the place of one that launches have left otherwise."""
+    with _workspaces_lock:
+        grown = _workspaces[_owner(device, stream)]
+        grown.append(cuda.zeros(grown[-1].size, device, stream))
+
+
 def scratch(words: int, device: int, stream: int) -> int:
     """The like of `workspace` for kernels that write before they read: its contents are anything."""
     return _grown(_scratch, words, device, stream)
 
 
 def _grown(store: _Store, words: int, device: int, stream: int) -> int:
-    key = (device, stream, threading.get_ident() if stream == _PER_THREAD_STREAM else 0)
-    known = store.get(key)
+    owner = _owner(device, stream)
+    known = store.get(owner)
     if known and known[-1].size >= words:  # grows at its end alone, so this needs no lock
         return int(known[-1].data.ptr)
     with _workspaces_lock:
-        grown = store.setdefault(key, [])  # smaller ones stay: a captured graph may hold their address
+        grown = store.setdefault(owner, [])  # smaller ones stay: a captured graph may hold their address
         if not grown or grown[-1].size < words:
             grown.append(cuda.zeros(max(4096, 1 << (words - 1).bit_length()), device, stream))
         return int(grown[-1].data.ptr)
+
+
+def _owner(device: int, stream: int) -> tuple[int, int, int]:
+    return device, stream, threading.get_ident() if stream == _PER_THREAD_STREAM else 0

@@ -96,7 +96,7 @@ def decode_posenet_multi(
     Roots: cells that reach the threshold and have no larger neighbour in their 3x3 window, clipped at the borders, on
     each map; equal neighbours are all roots. The comparison is that of `find_peaks`: exact, and before any
     exponential. Roots are taken in order of value as given, largest first; equal values by y, then x, then k.
-    A NaN cell, a cell beside NaN and a cell of -inf are no roots.
+    A NaN cell, a cell beside NaN and a cell of -inf are no roots. There is room for every root: none is left out.
 
     Suppression: root r of keypoint k starts no pose if an accepted pose q has dy * dy + dx * dx <= radius * radius,
     dy and dx from q's keypoint k to r. NaN is never near.
@@ -111,8 +111,8 @@ def decode_posenet_multi(
     "tfjs": root place(c, k), score of its cell c. A step from p to keypoint t: q = p + D[cell(p)]; twice q =
     place(cell(q), t); score of cell(q).
     "pytorch": cell(p) rounds half to even, rint(min(max(p / s, 0), size - 1)); one refinement q = place(c, t) with c =
-    cell(q), score of that c. Behind a keypoint whose score is not above 0 keypoints and scores are 0. A pose is
-    accepted if its score is at least 0.5; one that is not neither counts nor suppresses.
+    cell(q), score of that c. Behind a keypoint whose score is not above 0 (denormals are not) keypoints and scores are
+    0. A pose is accepted if its score is at least 0.5; one that is not neither counts nor suppresses.
     Score of a pose in both: (((s_0 + s_1) + ...) + s_(K-1)) / K where s_k counts as 0 if an earlier accepted pose has
     its keypoint k within the radius.
 
@@ -196,9 +196,13 @@ def decode_posenet_multi(
         pointers = [view.pointer for view in views] + [matrices.pointer if matrices else 0, *addresses]
         pointers += [start + 8 * section for section in sections[:-1]] + [found]
         words[: len(pointers)] = pointers
-        for entry, grid in plan.launches:
-            kernel = _kernels.kernel(_kernels.posenet_multi(plan.element, entry))
-            _kernels.cuda.launch(kernel, grid, _kernels.BLOCK, params, device, queue)
+        kernels = [_kernels.kernel(_kernels.posenet_multi(plan.element, entry)) for entry, _ in plan.launches]
+        try:
+            for kernel, (_, grid) in zip(kernels, plan.launches):
+                _kernels.cuda.launch(kernel, grid, _kernels.BLOCK, params, device, queue)
+        except BaseException:  # the first without the last, which zeroes what the next call must find zero
+            _kernels.renew_workspace(device, queue)
+            raise
     if transform is not None:
         params["affine"] = NO_MATRIX
     plan.blocks.give_back(words, params)
@@ -257,7 +261,9 @@ def _plan(
         None if threshold_scale is None else (np.float32(threshold_scale[0]), np.float32(threshold_scale[1])),
         1e-6 if coral and activation == "sigmoid" else 0.0,
     )
-    radius = np.float32(nms_radius / output_stride if coral else nms_radius)
+    with np.errstate(over="ignore"):
+        radius = np.float32(nms_radius / output_stride if coral else nms_radius)
+        radius *= radius
     walked = min(room, WALKED)
 
     params = np.zeros(1, _kernels.parameters("posenet_multi.cu"))
@@ -277,7 +283,7 @@ def _plan(
     params["sigmoid"] = activation == "sigmoid"
     params["channels_fastest"] = maps.heatmap_strides[1] < maps.heatmap_strides[3]
     params["affine"] = NO_MATRIX
-    params["output_stride"], params["radius"] = output_stride, radius * radius
+    params["output_stride"], params["radius"] = output_stride, radius
     params["least_pose"] = score_threshold if coral else LEAST_POSE_SCORE
     B, point = maps.B, 3 * maps.K
     return Plan(
@@ -286,7 +292,7 @@ def _plan(
         element=_kernels.ELEMENTS[heatmaps.dtype],
         launches=(
             ("find_roots", (min(-(-room // (4 * _kernels.THREADS)), 4096), B, 1)),
-            ("walk_roots", (-(-walked // (_kernels.THREADS // 32)), B, 1)),
+            ("walk_roots", (-(-walked // (_kernels.THREADS // 32)), B, 1)),  # a warp a kept walk; later roots in turn
             ("accept_poses", (B, 1, 1)),
         ),
         scratch=(

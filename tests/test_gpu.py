@@ -15,7 +15,7 @@ import posepost
 from posepost import _kernels, ref
 
 from .cases import DTYPES, KINDS, VIEWS, quantization_for, values
-from .test_posenet_multi import crowd, scales
+from .test_posenet_multi import crowd, random_tree, scales
 from .tolerance import SIGMOID_ATOL, SIGMOID_RTOL
 
 pytestmark = pytest.mark.gpu
@@ -253,6 +253,18 @@ def test_several_people_on_the_gpu(gpu: Any, dtype: str, view_name: str, mode: s
             np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=1e-4)
             np.testing.assert_allclose(got.keypoint_scores, expected.keypoint_scores, rtol=1e-6, atol=1e-37)
             np.testing.assert_allclose(got.scores, expected.scores, rtol=1e-6, atol=1e-37)
+
+
+@pytest.mark.parametrize("K", [1, 5, 32])
+def test_a_skeleton_of_ones_own_on_the_gpu(gpu: Any, K: int) -> None:
+    for seed, mode in enumerate(("tfjs", "pytorch", "coral")):
+        tensors = list(crowd("float32", 2, 20, 30, seed, K).values())
+        options = {"output_stride": 8, "mode": mode, "skeleton": random_tree(K, seed), "activation": None}
+        expected = ref.decode_posenet_multi(*tensors, **options)
+        got = posepost.decode_posenet_multi(*map(gpu.asarray, tensors), **options).numpy()
+        np.testing.assert_array_equal(got.count, expected.count)
+        np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(got.scores, expected.scores, rtol=1e-6, atol=1e-37)
 
 
 def test_several_people_in_a_graph(gpu: Any) -> None:

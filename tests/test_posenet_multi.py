@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from .cases import DTYPES, VIEWS, dtype_of, values
 from .cuda_cpu import executor
 from .cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
 from .test_posenet_multi_golden import CASES as GOLDEN
-from .test_posenet_multi_golden import ERRORS, MAPS, random_tree
+from .test_posenet_multi_golden import ERRORS, MAPS, draw, figure, random_tree
 from .tolerance import SIGMOID_RTOL
 
 MODES = ("tfjs", "pytorch", "coral", "edgetpu")
@@ -160,6 +161,41 @@ def test_maps_that_are_hard(cpu_cuda: ExecutorCuda, mode: str) -> None:
             check_against_twin(spoilt, **options)
 
 
+@pytest.mark.parametrize("mode", ["pytorch", "coral", "edgetpu"])
+def test_thousands_of_roots_whose_poses_are_all_rejected(cpu_cuda: ExecutorCuda, mode: str) -> None:
+    """Eight of 17 maps are constant, so that every cell of theirs is a root, and no mean reaches the threshold: they
+    are struck out in parallel, and accept_poses, which looks at all of the list for each root, has nothing to do."""
+    tensors = crowd("float32", 1, 16, 24, 2)
+    tensors["heatmaps"][:] = 0
+    tensors["heatmaps"][:, ::2][:, :8] = 1
+    in_the_list, launch = [], cpu_cuda.launch
+
+    def launch_and_count(*arguments: Any) -> None:
+        launch(*arguments)
+        found = host(_kernels._workspaces[0, STREAM, 0][-1]).view(np.uint32)[0]
+        in_the_list.append(int((host(_kernels._scratch[0, STREAM, 0][-1])[:found] != 0).sum()))
+
+    cpu_cuda.launch = launch_and_count
+    assert check_against_twin(tensors, mode=mode, activation=None).count[0] == 0
+    assert in_the_list[:2] == [8 * 16 * 24, 0]
+
+
+@pytest.mark.parametrize("bad", [-3e4, np.nan])
+def test_a_root_is_not_struck_out_for_a_score_that_may_not_count(cpu_cuda: ExecutorCuda, bad: float) -> None:
+    """Mode "pytorch": a pose with a keypoint below 0, or NaN, is one once an earlier pose has that keypoint."""
+    tensors = {name: np.zeros((1, channels, 9, 30), np.float32) for name, channels in CHANNELS.items()}
+    wrist, to_wrist = 9, 16 + 6  # the left one, behind which there is nothing; x of the edge to it
+    heatmaps, forward = tensors["heatmaps"], tensors["displacement_fwd"]
+    heatmaps[0, :, 4, 4], heatmaps[0, :, 4, 20] = 0.9, 0.8
+    heatmaps[0, wrist, 4, [4, 20, 22, 24]] = 0, 0, bad, 0.4
+    tensors["offsets"][0, 17 + wrist, 4, 24] = -16
+    forward[0, to_wrist, 4, 20] = 16  # the second pose's wrist lies in cell 22, the first one's in cell 4
+    options = {"mode": "pytorch", "activation": None, "nms_radius": 4.0}
+    assert check_against_twin(tensors, **options).count[0] == 1
+    forward[0, to_wrist, 4, 4] = 160  # and now in cell 24, whose offset leads to the same place
+    assert check_against_twin(tensors, **options).count[0] == 2
+
+
 def test_equal_scores_go_by_y_then_x_then_k(cpu_cuda: ExecutorCuda) -> None:
     tensors = {name: np.zeros((1, channels, 6, 40), np.float32) for name, channels in CHANNELS.items()}
     for y, x, k in ((4, 3, 2), (1, 30, 5), (1, 30, 1), (1, 10, 16)):
@@ -191,6 +227,57 @@ def test_transform(cpu_cuda: ExecutorCuda, mode: str) -> None:
     ).numpy()
     expected = ref.decode_posenet_multi(*tensors.values(), output_stride=8, mode=mode, transform=rows)
     np.testing.assert_array_equal(got.keypoints, expected.keypoints)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_hundred_people(cpu_cuda: ExecutorCuda, mode: str) -> None:
+    people = [figure(x, y, 2) for y in range(16, 660, 66) for x in range(16, 660, 33)]
+    assert len(people) == 200
+    maps = draw(people, 84, 84, 8)
+    maps[0] = 1 / (1 + np.exp(-maps[0]))  # equal poses have equal scores, whichever exponential
+    tensors = {name: array.transpose(2, 0, 1)[None] for name, array in zip(CHANNELS, maps)}
+    got = check_against_twin(tensors, mode=mode, max_poses=200, nms_radius=5.0, activation=None)
+    assert got.count[0] == 200
+    found = got.keypoints[0][np.lexsort((got.keypoints[0, :, 0, 0].round(), got.keypoints[0, :, 0, 1].round()))]
+    np.testing.assert_allclose(found, people, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("step", ["compiling", "launching"])
+def test_a_call_that_was_cut_off_spoils_no_other(
+    cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """find_roots counts up from a zero that accept_poses leaves behind."""
+    tensors = crowd("float32", 2, 6, 7, 1)
+    check_against_twin(tensors)
+    done = len(cpu_cuda.launches)
+
+    def failing(compile_or_launch: Any) -> Any:
+        def call(what: Any, *arguments: Any) -> Any:
+            if what is last or what == last:
+                raise KeyboardInterrupt
+            return compile_or_launch(what, *arguments)
+
+        return call
+
+    last: Any = _kernels.posenet_multi("f32", "accept_poses")
+    with monkeypatch.context() as patched:
+        if step == "compiling":
+            patched.setattr(_kernels, "kernel", failing(_kernels.kernel))
+        else:
+            last = cpu_cuda.kernels[last]
+            patched.setattr(cpu_cuda, "launch", failing(cpu_cuda.launch))
+        with pytest.raises(KeyboardInterrupt):
+            posepost.decode_posenet_multi(*map(to_device, tensors.values()), output_stride=8)
+    assert len(cpu_cuda.launches) == done + {"compiling": 0, "launching": 2}[step]
+    check_against_twin(crowd("float32", 2, 6, 7, 2))
+
+
+def test_a_radius_beyond_float32_leaves_one_pose(cpu_cuda: ExecutorCuda) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for radius in (1e30, 1e300):
+            got = check_against_twin(crowd("float32", 1, 6, 7, 1), nms_radius=radius)
+            assert got.count[0] == 1
 
 
 def test_three_dimensions_and_an_empty_batch(cpu_cuda: ExecutorCuda) -> None:

@@ -746,13 +746,14 @@ def test_out_and_transform() -> None:
         assert not moved.keypoints[b, p:].any()
 
 
-def test_pytorch_stops_behind_a_score_of_zero() -> None:
+@pytest.mark.parametrize("score", [0, 1e-40])
+def test_pytorch_stops_behind_a_score_of_zero(score: float) -> None:
     maps = draw([figure(60, 40, 5)], 15, 17, 16)
     maps[0] = 1 / (1 + np.exp(-maps[0]))
-    maps[0][..., 7] = 0  # the left elbow, before the wrist
+    maps[0][..., 7] = score  # the left elbow, before the wrist; a denormal may be 0 on a device
     got = decode_posenet_multi(*maps, output_stride=16, mode="pytorch", activation=None)
     assert got.count.tolist() == [1]
-    assert got.keypoint_scores[0, 0, [7, 9]].tolist() == [0, 0]
+    assert got.keypoint_scores[0, 0, [7, 9]].tolist() == [np.float32(score), 0]
     assert got.keypoints[0, 0, 9].tolist() == [0, 0]
     np.testing.assert_allclose(got.keypoints[0, 0, 7], figure(60, 40, 5)[7], atol=1e-3)
 
@@ -808,6 +809,7 @@ ERRORS: list[tuple[type[Exception], str, dict[int, Any], dict[str, Any]]] = [
     (ValueError, 'skeleton must be None in mode "edgetpu", got ((0, 1), (1, 2), (1, 3))', FOUR,
      {"skeleton": [(0, 1), (1, 2), (1, 3)], "mode": "edgetpu"}),
     (ValueError, "max_poses must be at least 1, got 0", {}, {"max_poses": 0}),
+    (ValueError, "max_poses must be less than 2**31, got 2147483648", {}, {"max_poses": 2**31}),
     (TypeError, "max_poses must be an int, got float", {}, {"max_poses": 5.0}),
     (ValueError, "score_threshold must be from 0 to 1, got 1.5", {}, {"score_threshold": 1.5}),
     (ValueError, "score_threshold must be from 0 to 1, got nan", {}, {"score_threshold": math.nan}),

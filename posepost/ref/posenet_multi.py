@@ -17,6 +17,7 @@ from .posenet import Scales, affine, dequantize
 Array = np.ndarray[Any, Any]
 
 REFINEMENTS = {"tfjs": 2, "pytorch": 1, "coral": 5, "edgetpu": 5}
+SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal  # scores below it are 0 where a device flushes denormals
 LEAST_POSE_SCORE = np.float32(0.5)  # of mode "pytorch"
 
 
@@ -99,7 +100,7 @@ def decode_posenet_multi(
     Roots: cells that reach the threshold and have no larger neighbour in their 3x3 window, clipped at the borders, on
     each map; equal neighbours are all roots. The comparison is that of `find_peaks`: exact, and before any
     exponential. Roots are taken in order of value as given, largest first; equal values by y, then x, then k.
-    A NaN cell, a cell beside NaN and a cell of -inf are no roots.
+    A NaN cell, a cell beside NaN and a cell of -inf are no roots. There is room for every root: none is left out.
 
     Suppression: root r of keypoint k starts no pose if an accepted pose q has dy * dy + dx * dx <= radius * radius,
     dy and dx from q's keypoint k to r. NaN is never near.
@@ -114,8 +115,8 @@ def decode_posenet_multi(
     "tfjs": root place(c, k), score of its cell c. A step from p to keypoint t: q = p + D[cell(p)]; twice q =
     place(cell(q), t); score of cell(q).
     "pytorch": cell(p) rounds half to even, rint(min(max(p / s, 0), size - 1)); one refinement q = place(c, t) with c =
-    cell(q), score of that c. Behind a keypoint whose score is not above 0 keypoints and scores are 0. A pose is
-    accepted if its score is at least 0.5; one that is not neither counts nor suppresses.
+    cell(q), score of that c. Behind a keypoint whose score is not above 0 (denormals are not) keypoints and scores are
+    0. A pose is accepted if its score is at least 0.5; one that is not neither counts nor suppresses.
     Score of a pose in both: (((s_0 + s_1) + ...) + s_(K-1)) / K where s_k counts as 0 if an earlier accepted pose has
     its keypoint k within the radius.
 
@@ -483,7 +484,7 @@ def _nearest(plan: Plan, tensors: list[Tensor], cells: Array, k: Array, max_pose
         values = heat.read(_index(seen, heat.channels) + heat.channels.begin[0])
         scores = activated(values, plan.activation)
         points = states[:2]
-        if pytorch and not (scores > 0).all():
+        if pytorch and not (scores >= SMALLEST_NORMAL).all():
             known = _known(plan.tree, scores, rank)
             scores, points = np.where(known, scores, zero), np.where(known, points, zero)
         return points.take(rank_of, axis=1), scores.take(rank_of, axis=0)
@@ -496,7 +497,7 @@ def _nearest(plan: Plan, tensors: list[Tensor], cells: Array, k: Array, max_pose
 def _known(tree: Tree, scores: Array, rank: Array) -> Array:
     """(K, n): which keypoints mode "pytorch" reaches: none lies behind one whose score is not above 0."""
     n = np.arange(len(rank))
-    known, passable = np.zeros(scores.shape, bool), scores > 0
+    known, passable = np.zeros(scores.shape, bool), scores >= SMALLEST_NORMAL
     known[rank, n] = True
     reached = rank
     for _ in range(tree.depths[-1]):
