@@ -331,7 +331,9 @@ def outputs(
 
 
 @functools.lru_cache(maxsize=256)
-def _output(form: Form, name: str, shape: tuple[int, ...], device: int | None, reference_name: str) -> None:
+def _output(
+    form: Form, name: str, shape: tuple[int, ...], device: int | None, reference_name: str = "heatmaps"
+) -> None:
     if form.dtype != "float32":
         raise TypeError(f"{name} must be float32, got {form.dtype}")
     if form.shape != shape:
