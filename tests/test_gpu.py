@@ -14,10 +14,11 @@ import pytest
 import posepost
 from posepost import _kernels, ref
 
-from .cases import DTYPES, KINDS, VIEWS, quantization_for, values
+from . import test_simcc
+from .cases import DTYPES, KINDS, VIEWS, dtype_of, quantization_for, values
 from .test_heatmap import peaks
 from .test_posenet_multi import crowd, random_tree, scales
-from .tolerance import DARK_RTOL, SIGMOID_ATOL, SIGMOID_RTOL, SOFT_ATOL
+from .tolerance import DARK_RTOL, SIGMOID_ATOL, SIGMOID_RTOL, SOFT_ATOL, VISIBILITY_RTOL
 
 pytestmark = pytest.mark.gpu
 
@@ -361,3 +362,94 @@ def test_refined_peaks_on_the_gpu(gpu: Any, refine: str) -> None:
     expected, got = ref.find_peaks(maps, **options), posepost.find_peaks(placed(gpu, maps), **options).numpy()
     np.testing.assert_array_equal(got.count, expected.count)
     np.testing.assert_allclose(got.points, expected.points, rtol=0, atol=10 * DARK_RTOL)
+
+
+def assert_same_simcc(got: posepost.Keypoints, expected: posepost.Keypoints, activation: str | None = None) -> None:
+    np.testing.assert_array_equal(got.keypoints, expected.keypoints)
+    rtol, atol = (SIGMOID_RTOL, SIGMOID_ATOL) if activation else (0, 0)
+    np.testing.assert_allclose(got.scores, expected.scores, rtol=rtol, atol=atol)
+    assert (got.visibility is None) == (expected.visibility is None)
+    if expected.visibility is not None:
+        np.testing.assert_allclose(got.visibility, expected.visibility, rtol=VISIBILITY_RTOL)
+
+
+@pytest.mark.parametrize("view_name", test_simcc.VIEWS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_simcc_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
+    """Equal to the twin, bit for bit but for exponentials, alone and with a mirrored image, twice the same."""
+    view, scale = test_simcc.VIEWS[view_name], test_simcc.quantization_for(dtype)
+    shapes = ((1, 17, 384, 512), (64, 133, 192, 256), (3, 5, 40, 33), (2, 1, 1, 1), (1, 3, 2, 7), (1, 300, 5, 9))
+    kinds = (*(kind for kind in KINDS if kind != "denormal"), "peaks", "peaks")  # means of denormals are flushed
+    for case, (shape, kind) in enumerate((shape, kind) for shape in shapes for kind in kinds):
+        N, K, Wx, Wy = shape
+        if kind == "peaks":
+            arrays = [test_simcc.peaks((N, K, W), case + i) for i, W in enumerate((Wx, Wy, Wx, Wy))]
+            arrays = [(one * 100 if scale else one).astype(dtype_of(dtype)) for one in arrays]
+        else:
+            arrays = [values(kind, dtype, (N, K, W), case + i) for i, W in enumerate((Wx, Wy, Wx, Wy))]
+        options = {**test_simcc.OPTIONS[case % len(test_simcc.OPTIONS)], "quantization": scale}
+        for merged in (False, True):
+            names = ("simcc_x", "simcc_y", "flipped_x", "flipped_y")[: 4 if merged else 2]
+            if merged:
+                options["flip_pairs"] = tuple(np.random.default_rng(case).permutation(K).tolist())
+            on_host = {name: view(array, np.array) for name, array in zip(names, arrays)}
+            on_device = {
+                name: view(array, lambda x, skip=case % 9: placed(gpu, x, skip)) for name, array in zip(names, arrays)
+            }
+            expected = ref.decode_simcc(**on_host, **options)
+            for _ in range(2):
+                got = posepost.decode_simcc(**on_device, **options).numpy()
+                assert_same_simcc(got, expected, options.get("activation"))
+
+
+def test_denormals_of_simcc_on_the_gpu(gpu: Any) -> None:
+    """Compared as integers: flush to zero does not touch bins, scores or thresholds."""
+    for dtype in ("float32", "float16", "bfloat16"):
+        x, y = values("denormal", dtype, (3, 5, 40), 1), values("denormal", dtype, (3, 5, 33), 2)
+        expected = ref.decode_simcc(x, y)
+        assert_same_simcc(posepost.decode_simcc(placed(gpu, x), placed(gpu, y)).numpy(), expected)
+
+
+def test_simcc_in_a_graph_without_a_wait_or_an_allocation(gpu: Any) -> None:
+    options = {"refine": "dark", "visibility": True, "activation": "sigmoid"}
+    sets = [[test_simcc.peaks((4, 17, W), seed) for W in (384, 512)] for seed in (1, 2)]
+    x, y = map(gpu.asarray, sets[0])
+    stream = gpu.cuda.Stream(non_blocking=True)
+    with stream:
+        out = posepost.decode_simcc(x, y, **options)
+        stream.synchronize()
+        busy = gpu.ones((8192, 8192), gpu.float32)
+        for _ in range(30):
+            busy = busy @ busy * gpu.float32(1e-4)
+        pool = gpu.get_default_memory_pool()
+        before = pool.used_bytes(), pool.total_bytes()
+        again = posepost.decode_simcc(x, y, **options, out=out)
+        assert not stream.done, "the stream was drained before decode_simcc returned"
+        assert (pool.used_bytes(), pool.total_bytes()) == before
+        assert again.visibility is out.visibility
+        stream.synchronize()
+        stream.begin_capture()
+        posepost.decode_simcc(x, y, **options, out=out)
+        graph = stream.end_capture()
+        for arrays in (*sets, sets[0]):
+            x.set(arrays[0])
+            y.set(arrays[1])
+            graph.launch()
+            stream.synchronize()
+            assert_same_simcc(out.numpy(), ref.decode_simcc(*arrays, **options), "sigmoid")
+
+
+def test_simcc_of_torch_on_the_gpu(gpu: Any) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("this PyTorch has no CUDA")
+    arrays = [test_simcc.peaks((4, 17, W), W) for W in (384, 512)]
+    x, y = (torch.from_numpy(array).cuda() for array in arrays)
+    got = posepost.decode_simcc(x, y, refine="dark", visibility=True)
+    assert got.keypoints.is_cuda
+    assert got.visibility.is_cuda
+    assert_same_simcc(got.numpy(), ref.decode_simcc(*arrays, refine="dark", visibility=True))
+    pinned = posepost.pinned(4, 17, visibility=True)
+    got = posepost.decode_simcc(x, y, visibility=True, out=pinned).numpy()
+    assert got.keypoints is pinned.keypoints
+    assert_same_simcc(got, ref.decode_simcc(*arrays, visibility=True))
