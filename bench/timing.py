@@ -33,20 +33,28 @@ def quiet() -> Iterator[None]:
 
 
 def interleaved(
-    calls: dict[str, Callable[[int], Any]], sets: int, *, seconds: float, least: int = 5, most: int = 10_000
+    calls: dict[str, Callable[[int], Any]],
+    sets: int,
+    *,
+    seconds: float,
+    least: int = 5,
+    most: int = 10_000,
+    before: dict[str, Callable[[int], Any]] | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds of each call by name; call(i) works on input set i.
+    """Seconds of each call by name; call(i) works on input set i. before[name](i) is called first, outside the clock.
 
     The calls take turns in random order: threads of one that still spin slow down whatever comes next, so no call may
     always follow the same other one.
     """
     order = random.Random(0)
     names = list(calls)
+    ready = {name: (before or {}).get(name, lambda i: None) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
     spent = dict.fromkeys(names, 0.0)
     with quiet():
         for name in names:
             for i in range(min(sets, 2)):
+                ready[name](i)
                 calls[name](i)  # warm-up
         for turn in range(most):
             waiting = [name for name in names if turn < least or spent[name] < seconds]
@@ -54,6 +62,7 @@ def interleaved(
                 break
             order.shuffle(waiting)
             for name in waiting:
+                ready[name](turn % sets)
                 start = time.perf_counter()
                 calls[name](turn % sets)
                 elapsed = time.perf_counter() - start
