@@ -191,7 +191,9 @@ def _ours(given: dict[str, Any], placed: list[list[Any]]) -> Callable[[int], Any
     return call
 
 
-def _theirs(decode: Any, head: str, placed: list[list[Any]]) -> tuple[Callable[[int], Any], Callable[[int], Any] | None]:
+def _theirs(
+    decode: Any, head: str, placed: list[list[Any]]
+) -> tuple[Callable[[int], Any], Callable[[int], Any] | None]:
     """A peer's call, and what must come before it outside the clock."""
     if DEVICE == "cuda":  # a download is a copy already
         return lambda i: decode(*(array.get() for array in placed[i])), None
@@ -225,7 +227,9 @@ def _device_times(given: dict[str, Any], placed: list[list[Any]], answers: list[
 def one_core() -> Any:
     """BLAS as it was started: with more than one thread the comparison would not be of one core with one core."""
     if os.environ.get("OMP_NUM_THREADS") != "1":
-        pytest.fail("OMP_NUM_THREADS must be 1 before NumPy is imported: bench/conftest.py sets it if nothing else does")
+        pytest.fail(
+            "OMP_NUM_THREADS must be 1 before NumPy is imported: bench/conftest.py sets it if nothing else does"
+        )
     if DEVICE == "cpu":
         print("no CUDA device answers: this is the NumPy twin", file=sys.stderr)
 
