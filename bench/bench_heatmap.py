@@ -186,7 +186,8 @@ def _mirrored(arrays: list[Any]) -> dict[str, Any]:
 
 def _ours(given: dict[str, Any], placed: list[list[Any]]) -> Callable[[int], Any]:
     def call(i: int) -> Any:
-        return posepost.decode_heatmap(*_arguments(placed[i]), **given, **_mirrored(placed[i])).numpy()
+        people = posepost.decode_heatmap(*_arguments(placed[i]), **given, **_mirrored(placed[i]))
+        return people if people.origin is None else people.numpy()
 
     return call
 
