@@ -559,7 +559,10 @@ def _decode(plan: Plan, places: Places, maps: Maps, fields: Fields, mirrored_fie
         points[:, 2] = y // H
         points[:, 1] = y % H
     elif soft:
-        points = soft_argmax(maps, plan).reshape(n, 2)
+        raw = value
+        if maps.sigmoid:
+            raw = maps._replace(sigmoid=False).read(b, k, cell // W, cell % W)
+        points = soft_argmax(maps, plan, raw)
     elif kind != "none" or fields is not None:
         these = np.flatnonzero(~absent) if missing else ...
         if kind != "none":
@@ -597,26 +600,31 @@ def offsets_at(plan: Plan, fields: Fields, mirrored_fields: Fields, b: Array, k:
     return np.stack(found, axis=-1)
 
 
-def soft_argmax(maps: Maps, plan: Plan) -> Array:
-    """(B * K, 2): the mean cell under a softmax of beta * what was given, over the whole map."""
+def soft_argmax(maps: Maps, plan: Plan, largest: Array) -> Array:
+    """(B * K, 2): the mean cell under a softmax of beta * what was given, over the whole map; `largest` of which."""
     B, K, _, H, W = plan.shape
-    elements = maps.elements.reshape(B * K, H, W)
-    points, many = np.empty((B * K, 2), np.float32), max(1, CACHED // (H * W))
-    columns, rows = (np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2) for size in (W, H))
-    beta = np.float32(plan.options.rule.beta)
+    elements = maps.elements.reshape(B * K, H * W)
+    points, many = np.empty((B * K, 2)), max(1, CACHED // (H * W))
+    beta, (columns, rows) = np.float32(plan.options.rule.beta), _moments(H, W)
     for first in range(0, B * K, many):
-        values = dequantize(elements[first : first + many], maps.scale)
-        n = len(values)
-        weights = values - values.reshape(n, H * W).max(axis=1)[:, None, None]
+        some = slice(first, first + many)
+        values = dequantize(elements[some], maps.scale)
+        weights = values - largest[some, None]
         if beta != 1:
             weights *= beta
-        lines = np.exp(weights, out=weights).reshape(n * H, W)
-        sums = np.dot(lines, np.ones(W, np.float32)).reshape(n, H).astype(np.float64)
-        total = sums.sum(axis=1)
-        moments = np.array([np.dot(lines, columns).reshape(n, H).sum(axis=1, dtype=np.float64), np.dot(sums, rows)])
-        some = (moments / total).T + np.array([(W - 1) / 2, (H - 1) / 2])
+        lines = np.dot(np.exp(weights, out=weights).reshape(-1, W), columns).reshape(-1, H, 2)
+        x_and_sum = lines.sum(axis=1, dtype=np.float64)
+        total = x_and_sum[:, 1]
+        points[some, 0] = x_and_sum[:, 0] / total + (W - 1) / 2
+        points[some, 1] = np.dot(lines[:, :, 1], rows) / total + (H - 1) / 2
         if plan.options.debias:
-            mass = np.exp(values).sum(axis=(1, 2), dtype=np.float32)[:, None]
-            some = mass / (mass - 1) * (some - np.array([W, H]) / (2 * mass))
-        points[first : first + many] = some
-    return points
+            mass = np.exp(values).sum(axis=1, dtype=np.float32)[:, None]
+            points[some] = mass / (mass - 1) * (points[some] - np.array([W, H]) / (2 * mass))
+    return points.astype(np.float32)
+
+
+@functools.lru_cache(maxsize=16)
+def _moments(H: int, W: int) -> tuple[Array, Array]:
+    """(W, 2) float32: each column's place from the middle, and 1; (H,) float64: each row's place."""
+    columns = np.stack([np.arange(W) - (W - 1) / 2, np.ones(W)], axis=-1).astype(np.float32)
+    return columns, np.arange(H) - (H - 1) / 2
