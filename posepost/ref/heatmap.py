@@ -440,7 +440,7 @@ class Places(NamedTuple):
     cell: Array  # as Plan.cell, one for each axis of a point
     in_cells: bool  # all of them are 1
     start: Array  # (B * K,) cell 0 of each map, of maps that follow each other
-    cells: Array | None  # (H * W, 2) float32: x and y of each cell, for small maps
+    points: Array | None  # (H * W, 2) float32: x and y of each cell in pixels of the input, for small maps
 
 
 @functools.lru_cache(maxsize=64)
@@ -458,15 +458,13 @@ def _planned(
     plan = prepare(heatmaps, offsets, flipped, flipped_offsets, given, quantized(quantization, forms))
     B, K, D, H, W = plan.shape
     index, cell = np.arange(B * K), np.array(plan.cell[: plan.axes])
-    small = plan.axes == 2 and H * W <= SMALL
     b, k = np.divmod(index, K)
-    return plan, Places(b, k, cell, bool((cell == 1).all()), index * (D * H * W), _cells(H, W) if small else None)
-
-
-@functools.lru_cache(maxsize=16)
-def _cells(H: int, W: int) -> Array:
-    y, x = np.indices((H, W), np.float32)
-    return np.stack([x, y], axis=-1).reshape(-1, 2)
+    points = None
+    if plan.axes == 2 and H * W <= SMALL:
+        y, x = np.indices((H, W), np.float32)
+        with np.errstate(all="ignore"):
+            points = (np.stack([x, y], axis=-1).reshape(-1, 2) + np.float32(given.center_shift)) * cell
+    return plan, Places(b, k, cell, bool((cell == 1).all()), index * (D * H * W), points)
 
 
 SMALL = 1 << 14  # cells of maps whose coordinates are kept as a table
@@ -532,15 +530,10 @@ def _decode(plan: Plan, places: Places, maps: Maps, fields: Fields, mirrored_fie
     else:
         cell = first_largest(maps.elements).reshape(n)
     soft = given.head == "soft_argmax" and not given.rule.window
-    if kind == "none" and fields is None and places.cells is not None:
-        points = places.cells.take(cell, axis=0)
-        x = y = cell
-    else:
+    plain = kind == "none" and fields is None and not soft and places.points is not None
+    if not plain:
         y = cell // W
         x = cell - y * W
-        points = np.empty((n, plan.axes), np.float32)
-        points[:, 0] = x
-        points[:, 1] = y
     if given.head == "megvii":
         assert highest is not None
         value = highest
@@ -549,32 +542,33 @@ def _decode(plan: Plan, places: Places, maps: Maps, fields: Fields, mirrored_fie
     elif maps.elements.flags.c_contiguous:
         value = maps.values(maps.elements.reshape(-1).take(places.start + cell))
     else:
-        y = cell // W
-        x = cell - y * W
-        value = maps.read(b, k, y, x)
+        value = maps.read(b, k, cell // W, cell % W)
     absent = value <= np.float32(given.threshold)
     missing = np.count_nonzero(absent)
 
-    if plan.axes == 3:
-        points[:, 2] = y // H
-        points[:, 1] = y % H
-    elif soft:
-        raw = value
-        if maps.sigmoid:
-            raw = maps._replace(sigmoid=False).read(b, k, cell // W, cell % W)
-        points = soft_argmax(maps, plan, raw)
-    elif kind != "none" or fields is not None:
-        these = np.flatnonzero(~absent) if missing else ...
-        if kind != "none":
-            peaks = Peaks(b[these], k[these], y[these], x[these], value[these])
-            points[these] = _refine.refined(maps, peaks, given.rule)
+    if plain:
+        assert places.points is not None
+        points = places.points.take(cell, axis=0)
+    else:
+        if soft:
+            raw = maps._replace(sigmoid=False).read(b, k, y, x) if maps.sigmoid else value
+            points = soft_argmax(maps, plan, raw)
         else:
-            points[these] += offsets_at(plan, fields, mirrored_fields, b, k, y, x)[these]
-
-    if given.center_shift:
-        points += np.float32(given.center_shift)
-    if not places.in_cells:
-        points *= places.cell
+            points = np.empty((n, plan.axes), np.float32)
+            points[:, 0], points[:, 1] = x, y
+        if plan.axes == 3:
+            points[:, 2], points[:, 1] = np.divmod(y, H)
+        elif fields is not None or (kind != "none" and not soft):
+            these = np.flatnonzero(~absent) if missing else ...
+            if fields is not None:
+                points[these] += offsets_at(plan, fields, mirrored_fields, b, k, y, x)[these]
+            else:
+                peaks = Peaks(b[these], k[these], y[these], x[these], value[these])
+                points[these] = _refine.refined(maps, peaks, given.rule)
+        if given.center_shift:
+            points += np.float32(given.center_shift)
+        if not places.in_cells:
+            points *= places.cell
     scores = value + np.float32(0)  # -0 becomes +0
     if given.absent is not None and missing:
         points[absent] = np.float32(given.absent) * places.cell
@@ -600,31 +594,36 @@ def offsets_at(plan: Plan, fields: Fields, mirrored_fields: Fields, b: Array, k:
     return np.stack(found, axis=-1)
 
 
+SAFE = np.float32(40)  # exp of a maximum up to this neither overflows in a sum nor loses the map to denormals
+
+
 def soft_argmax(maps: Maps, plan: Plan, largest: Array) -> Array:
-    """(B * K, 2): the mean cell under a softmax of beta * what was given, over the whole map; `largest` of which."""
+    """(B * K, 2): the mean cell under a softmax of beta * what was given, over the whole map; `largest` of which is
+    taken off first only where it must be. A map's result does not depend on the others."""
     B, K, _, H, W = plan.shape
-    elements = maps.elements.reshape(B * K, H * W)
-    points, many = np.empty((B * K, 2)), max(1, CACHED // (H * W))
-    beta, (columns, rows) = np.float32(plan.options.rule.beta), _moments(H, W)
+    elements = maps.elements.reshape(B * K, H, W)
+    points, many = np.empty((B * K, 2), np.float32), max(1, CACHED // (H * W))
+    beta, (rows, columns) = np.float32(plan.options.rule.beta), _moments(H, W)
+    off = np.where(np.abs(largest * beta) <= SAFE, np.float32(0), largest)
     for first in range(0, B * K, many):
         some = slice(first, first + many)
-        values = dequantize(elements[some], maps.scale)
-        weights = values - largest[some, None]
+        values = weights = dequantize(elements[some], maps.scale)
+        if np.count_nonzero(off[some]):
+            weights = weights - off[some, None, None]
         if beta != 1:
-            weights *= beta
-        lines = np.dot(np.exp(weights, out=weights).reshape(-1, W), columns).reshape(-1, H, 2)
-        x_and_sum = lines.sum(axis=1, dtype=np.float64)
-        total = x_and_sum[:, 1]
-        points[some, 0] = x_and_sum[:, 0] / total + (W - 1) / 2
-        points[some, 1] = np.dot(lines[:, :, 1], rows) / total + (H - 1) / 2
+            weights = weights * beta
+        sums = np.matmul(rows, np.exp(weights)).astype(np.float64)
+        total = sums[:, 0].sum(axis=1)
+        x = (sums[:, 0] * columns).sum(axis=1) / total + (W - 1) / 2
+        y = sums[:, 1].sum(axis=1) / total + (H - 1) / 2
         if plan.options.debias:
-            mass = np.exp(values).sum(axis=1, dtype=np.float32)[:, None]
-            points[some] = mass / (mass - 1) * (points[some] - np.array([W, H]) / (2 * mass))
-    return points.astype(np.float32)
+            mass = np.exp(values).sum(axis=(1, 2), dtype=np.float32)
+            x, y = (mass / (mass - 1) * (place - size / (2 * mass)) for place, size in ((x, W), (y, H)))
+        points[some, 0], points[some, 1] = x, y
+    return points
 
 
 @functools.lru_cache(maxsize=16)
 def _moments(H: int, W: int) -> tuple[Array, Array]:
-    """(W, 2) float32: each column's place from the middle, and 1; (H,) float64: each row's place."""
-    columns = np.stack([np.arange(W) - (W - 1) / 2, np.ones(W)], axis=-1).astype(np.float32)
-    return columns, np.arange(H) - (H - 1) / 2
+    """(2, H) float32: 1, and each row's place from the middle; (W,) float64: each column's."""
+    return np.stack([np.ones(H), np.arange(H) - (H - 1) / 2]).astype(np.float32), np.arange(W) - (W - 1) / 2

@@ -302,7 +302,12 @@ def _in_maps(values: Array, bound: Array, taps: tuple[float, ...], border: str) 
 def _candidates(rough: Array, bound: Array, size: int) -> Candidates:
     n, cells = rough.shape
     least = rough.max(axis=1) - (ROUNDING * np.float32(size + 4) * bound + TINY)
-    of, cell = np.divmod(np.flatnonzero(rough >= least[:, None]), cells)
+    near = rough >= least[:, None]
+    if np.count_nonzero(near) == n:  # one each, most often: a map has none only where its bound is NaN
+        cell, clear = near.argmax(axis=1), bound < HUGE
+        if clear.all():
+            return np.arange(n), cell, clear
+    of, cell = np.divmod(np.flatnonzero(near), cells)
     count = np.bincount(of, minlength=n)
     clear = (count > 0) & (count <= CANDIDATES) & (bound < HUGE)
     if not clear.all():
@@ -331,13 +336,15 @@ def _in_patches(values: Array, bound: Array, taps: tuple[float, ...], border: st
     patch = np.matmul(rows, np.matmul(values, columns.transpose(0, 2, 1))).reshape(n, PATCH * PATCH)
     of, cell, clear = _candidates(patch, bound, len(taps))
 
-    least = patch.max(axis=1) - (ROUNDING * np.float32(len(taps) + 8) * max(1, gain_y * gain_x) * bound + TINY)
+    least = patch.max(axis=1) - (
+        ROUNDING * np.float32(len(taps) + 8) * max(np.float32(1), gain_y * gain_x) * bound + TINY
+    )
     rival, block = np.divmod(np.flatnonzero(highest >= least[:, None]), len(down) * wide)
     row, column = np.divmod(block, wide)
     outside = (row * BLOCK < y[rival]) | (np.minimum(row * BLOCK + BLOCK, H) > y[rival] + PATCH)
     outside |= (column * BLOCK < x[rival]) | (np.minimum(column * BLOCK + BLOCK, W) > x[rival] + PATCH)
-    clear[rival[outside]] = False
-    if not clear.all():
+    if np.count_nonzero(outside):
+        clear[rival[outside]] = False
         some = clear[of]
         of, cell = of[some], cell[some]
     return of, (y[of] + cell // PATCH) * W + x[of] + cell % PATCH, clear
