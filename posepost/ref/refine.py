@@ -252,7 +252,7 @@ TINY = np.float32(1e-35)  # above what denormals lose
 HUGE = np.float32(1e30)  # below what overflows
 CANDIDATES = 16
 WIDE = 512  # cells of a map's side from which a product with a matrix is slower than a sum over taps
-BLOCK, PATCH = 4, 20  # cells along a side
+BLOCK, PATCH = 3, 16  # cells along a side
 
 
 def blurred_peaks(maps: Maps, taps: tuple[float, ...], border: str) -> tuple[Array, Array]:
