@@ -198,27 +198,28 @@ def several_people_table(result: Result) -> str:
 def heatmap_table(result: Result) -> str:
     """Markdown for README from a result file of bench_heatmap.py: each head's blocking p50 on the smallest call against
     MMPose, and the range of speed-ups over all sizes."""
-    rows: dict[str, dict[tuple[int, ...], dict[str, Row]]] = {}
+    found: dict[str, dict[tuple[int, ...], dict[str, float]]] = {}
     for row in _of(_rows(result), kind="blocking"):
-        size = tuple(row[axis] for axis in ("K", "H", "W", "B"))
-        rows.setdefault(row["head"], {}).setdefault(size, {})[row["variant"]] = row
-    K, H, W, B = min(size for sizes in rows.values() for size in sizes)
-    peers = ("MMPose", "kornia")
-    head = [f"one call, p50, {K} maps of {H}x{W}", US, peers[0], "speed-up", f"on {_sizes(rows)}"]
-    lines_ = ["| " + " | ".join(head) + " |", "|:--|--:|--:|--:|--:|"]
-    for name, sizes in rows.items():
-        of_peer = {peer: {size: found for size, found in sizes.items() if peer in found} for peer in peers}
-        for peer in [peer for peer in peers if of_peer[peer]] or [""]:
-            ours = sizes[K, H, W, B][US]["p50"]
-            cells = [_HEADS.get(name, name) + (f", {peer}" if peer not in ("", peers[0]) else ""), duration(ours)]
-            gains = [found[peer]["p50"] / found[US]["p50"] for found in of_peer.get(peer, {}).values()]
-            if (K, H, W, B) in of_peer.get(peer, {}):
-                theirs = sizes[K, H, W, B][peer]["p50"]
-                cells += [duration(theirs), times(theirs / ours), _span(gains, times)]
+        size = (row["K"], row["H"], row["W"], row["B"])
+        found.setdefault(row["head"], {}).setdefault(size, {})[row["variant"]] = row["p50"]
+    all_sizes = {size for of_head in found.values() for size in of_head}
+    smallest, (K, H, W, B) = min(all_sizes), max(all_sizes, key=math.prod)
+    across = f"on {len(all_sizes)} sizes, up to {B} x {K} maps of {H}x{W}"
+    first = "one call, p50, {} maps of {}x{}".format(*smallest)
+    lines_ = [f"| {first} | {US} | MMPose | speed-up | {across} |", "|:--|--:|--:|--:|--:|"]
+    for head, of_head in found.items():
+        ours = of_head[smallest][US]
+        peers = {peer for times_of in of_head.values() for peer in times_of} - {US}
+        for peer in sorted(peers) or [""]:
+            name = _HEADS[head] + (f", {peer}" if peer not in ("", "MMPose") else "")
+            gains = [times_of[peer] / times_of[US] for times_of in of_head.values() if peer in times_of]
+            if peer in of_head[smallest]:
+                theirs = of_head[smallest][peer]
+                cells = [duration(theirs), times(theirs / ours), _span(gains, times)]
             else:
-                cells += ["no such head" if not peer else "not measured", "", ""]
-            lines_.append("| " + " | ".join(cells) + " |")
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(next(iter(_rows(result)))["peers"].items()))
+                cells = ["no such head" if head == "centroid" else "not measured", "", ""]
+            lines_.append("| " + " | ".join([name, duration(ours), *cells]) + " |")
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(_rows(result)[0]["peers"].items()))
     return "\n".join([f"{machine_line(result)}; {versions or 'no peer is installed'}", "", *lines_])
 
 
@@ -233,12 +234,6 @@ _HEADS = {
     "flip": "flip test, argmax",
     "centroid": "SLEAP's centroid",
 }
-
-
-def _sizes(rows: dict[str, dict[tuple[int, ...], dict[str, Row]]]) -> str:
-    sizes = {size for of_head in rows.values() for size in of_head}
-    K, H, W, B = max(sizes, key=math.prod)
-    return f"{len(sizes)} sizes, up to {B} x {K} maps of {H}x{W}"
 
 
 def write_report(files: list[Path], target: Path) -> None:
