@@ -599,12 +599,12 @@ SAFE = np.float32(40)  # exp of a maximum up to this neither overflows in a sum 
 
 def soft_argmax(maps: Maps, plan: Plan, largest: Array) -> Array:
     """(B * K, 2): the mean cell under a softmax of beta * what was given, over the whole map; `largest` of which is
-    taken off first only where it must be. A map's result does not depend on the others."""
+    taken off first, unless beta is 1 and nothing is gained by it. A map's result does not depend on the others."""
     B, K, _, H, W = plan.shape
     elements = maps.elements.reshape(B * K, H, W)
     points, many = np.empty((B * K, 2), np.float32), max(1, CACHED // (H * W))
-    beta, (rows, columns) = np.float32(plan.options.rule.beta), _moments(H, W)
-    off = np.where(np.abs(largest * beta) <= SAFE, np.float32(0), largest)
+    beta = np.float32(plan.options.rule.beta)
+    off = np.where(np.abs(largest) <= SAFE, np.float32(0), largest) if beta == 1 else largest
     for first in range(0, B * K, many):
         some = slice(first, first + many)
         values = weights = dequantize(elements[some], maps.scale)
@@ -612,10 +612,9 @@ def soft_argmax(maps: Maps, plan: Plan, largest: Array) -> Array:
             weights = weights - off[some, None, None]
         if beta != 1:
             weights = weights * beta
-        sums = np.matmul(rows, np.exp(weights)).astype(np.float64)
-        total = sums[:, 0].sum(axis=1)
-        x = (sums[:, 0] * columns).sum(axis=1) / total + (W - 1) / 2
-        y = sums[:, 1].sum(axis=1) / total + (H - 1) / 2
+        weights = np.exp(weights)
+        of_columns, of_rows = np.matmul(_line(H).T, weights)[:, 0], np.matmul(weights, _line(W))[:, :, 0]
+        x, y = _mean(of_columns), _mean(of_rows)
         if plan.options.debias:
             mass = np.exp(values).sum(axis=(1, 2), dtype=np.float32)
             x, y = (mass / (mass - 1) * (place - size / (2 * mass)) for place, size in ((x, W), (y, H)))
@@ -623,7 +622,13 @@ def soft_argmax(maps: Maps, plan: Plan, largest: Array) -> Array:
     return points
 
 
-@functools.lru_cache(maxsize=16)
-def _moments(H: int, W: int) -> tuple[Array, Array]:
-    """(2, H) float32: 1, and each row's place from the middle; (W,) float64: each column's."""
-    return np.stack([np.ones(H), np.arange(H) - (H - 1) / 2]).astype(np.float32), np.arange(W) - (W - 1) / 2
+def _mean(weights: Array) -> Array:
+    """(n, size) float32 -> (n,) float64: the mean place along the axis."""
+    exact = weights.astype(np.float64)
+    mean: Array = (exact * np.arange(weights.shape[1])).sum(axis=1) / exact.sum(axis=1)
+    return mean
+
+
+@functools.lru_cache(maxsize=64)
+def _line(size: int) -> Array:
+    return np.ones((size, 1), np.float32)
