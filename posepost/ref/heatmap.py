@@ -531,7 +531,7 @@ def _decode(plan: Plan, places: Places, maps: Maps, fields: Fields, mirrored_fie
         cell = first_largest(maps.elements).reshape(n)
     soft = given.head == "soft_argmax" and not given.rule.window
     plain = kind == "none" and fields is None and not soft and places.points is not None
-    if not plain:
+    if not (plain or soft):
         y = cell // W
         x = cell - y * W
     if given.head == "megvii":
@@ -551,7 +551,7 @@ def _decode(plan: Plan, places: Places, maps: Maps, fields: Fields, mirrored_fie
         points = places.points.take(cell, axis=0)
     else:
         if soft:
-            raw = maps._replace(sigmoid=False).read(b, k, y, x) if maps.sigmoid else value
+            raw = maps._replace(sigmoid=False).read(b, k, cell // W, cell % W) if maps.sigmoid else value
             points = soft_argmax(maps, plan, raw)
         else:
             points = np.empty((n, plan.axes), np.float32)
@@ -604,17 +604,17 @@ def soft_argmax(maps: Maps, plan: Plan, largest: Array) -> Array:
     elements = maps.elements.reshape(B * K, H, W)
     points, many = np.empty((B * K, 2), np.float32), max(1, CACHED // (H * W))
     beta = np.float32(plan.options.rule.beta)
-    off = np.where(np.abs(largest) <= SAFE, np.float32(0), largest) if beta == 1 else largest
+    safe = np.abs(largest) <= SAFE if beta == 1 else np.zeros(B * K, bool)
     for first in range(0, B * K, many):
         some = slice(first, first + many)
         values = weights = dequantize(elements[some], maps.scale)
-        if np.count_nonzero(off[some]):
-            weights = weights - off[some, None, None]
+        if not safe[some].all():
+            weights = weights - np.where(safe[some], np.float32(0), largest[some])[:, None, None]
         if beta != 1:
             weights = weights * beta
         weights = np.exp(weights)
-        of_columns, of_rows = np.matmul(_line(H).T, weights)[:, 0], np.matmul(weights, _line(W))[:, :, 0]
-        x, y = _mean(of_columns), _mean(of_rows)
+        x = _mean(np.matmul(_line(H).T, weights))
+        y = _mean(np.matmul(weights, _line(W)).transpose(0, 2, 1))
         if plan.options.debias:
             mass = np.exp(values).sum(axis=(1, 2), dtype=np.float32)
             x, y = (mass / (mass - 1) * (place - size / (2 * mass)) for place, size in ((x, W), (y, H)))
@@ -623,10 +623,15 @@ def soft_argmax(maps: Maps, plan: Plan, largest: Array) -> Array:
 
 
 def _mean(weights: Array) -> Array:
-    """(n, size) float32 -> (n,) float64: the mean place along the axis."""
-    exact = weights.astype(np.float64)
-    mean: Array = (exact * np.arange(weights.shape[1])).sum(axis=1) / exact.sum(axis=1)
+    """(n, 1, size) float32 -> (n,) float64: the mean place along the axis."""
+    sums = np.matmul(weights.astype(np.float64), _places_and_ones(weights.shape[2]))
+    mean: Array = sums[:, 0, 0] / sums[:, 0, 1]
     return mean
+
+
+@functools.lru_cache(maxsize=64)
+def _places_and_ones(size: int) -> Array:
+    return np.stack([np.arange(size), np.ones(size)], axis=-1)
 
 
 @functools.lru_cache(maxsize=64)
