@@ -121,9 +121,14 @@ def measured(people: int, side: int) -> dict[str, Measured | Failure]:
         if hasattr(call, "seconds"):
             call = functools.partial(_collect, call.seconds, own.setdefault(peer.NAME, []))
         calls[peer.NAME] = call
+
+    def failed(name: str, error: Exception) -> None:
+        found[name] = Failure(case, name, "blocking", "failed", f"while it was timed: {error or type(error).__name__}")
+
+    timed = {name: _ignoring(call) for name, call in calls.items()}
+    times = timing.interleaved(timed, 1, seconds=SECONDS, failed=failed)
     FAILURES.extend(failure for failure in found.values() if isinstance(failure, Failure))
-    times = timing.interleaved({name: _ignoring(call) for name, call in calls.items()}, 1, seconds=SECONDS)
-    for name in calls:
+    for name in times:
         taken = own[name][-len(times[name]) :] if name in own else times[name]
         found[name] = Measured(taken, poses[name])
     return found

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from posepost import _kernels, decode_posenet, decode_posenet_multi, find_peaks, posenet
+from posepost import _kernels, decode_heatmap, decode_posenet, decode_posenet_multi, find_peaks, heatmap, posenet
 from tests.cases import VIEWS, dtype_of, quantization_for
 from tests.cuda_cpu.seam import ExecutorCuda, to_device
 
@@ -113,6 +113,18 @@ def peaks(dtype: str) -> tuple[list[_kernels.Variant], list[tuple[float, float]]
     return variants, counted(variants, [heatmaps], lambda: find_peaks(heatmaps, **options))
 
 
+REFINES = {"ARGMAX": "none", "SOFT": "soft_argmax", "BLURRED": "megvii"}
+"""What is counted of each kernel of heatmap.cu; a refinement reads some cells more."""
+
+
+def one_heatmap_head(dtype: str, head: str, layout: str) -> tuple[list[_kernels.Variant], list[tuple[float, float]]]:
+    order, view = VIEWS["nchw" if head == "BLURRED" else VIEW_OF[layout]]
+    heatmaps = view(np.random.default_rng(0).integers(0, 100, SHAPE).astype(dtype_of(dtype)), to_device)
+    variants = [_kernels.heatmap(_kernels.ELEMENTS[dtype], head, layout)]
+    options = {"refine": REFINES[head], "layout": order, "quantization": quantization_for(dtype, "float32")}
+    return variants, counted(variants, [heatmaps], lambda: decode_heatmap(heatmaps, **options))
+
+
 def host_time(*, with_out: bool, repeats: int = 20000) -> float:
     """Median microseconds of one decode_posenet call on CuPy arrays up to the call of CuPy's kernel, clock left out."""
     _kernels.cuda = NullCuda()
@@ -134,23 +146,30 @@ def host_time(*, with_out: bool, repeats: int = 20000) -> float:
 def table() -> None:
     archs = _kernels.ARCHITECTURES
     print(f"registers, spills: sm_{', '.join(map(str, archs))}; loads: heatmaps {SHAPE}, CPU executor")
-    print(f"{'kernel':38} launches  bytes read  in 16-byte   registers  spilled  shared")
-    print(f"{'':38}           per byte     loads                   bytes   bytes")
+    print(f"{'kernel':41} launches  bytes read  in 16-byte   registers  spilled  shared")
+    print(f"{'':41}           per byte     loads                   bytes   bytes")
     seconds: dict[str, list[float]] = {}
     calls = [one_person(dtype, layout) for dtype in _kernels.ELEMENTS for layout in _kernels.LAYOUTS]
     calls += [several_people(dtype) for dtype in _kernels.ELEMENTS]
     calls += [peaks(dtype) for dtype in _kernels.ELEMENTS]
+    calls += [
+        one_heatmap_head(dtype, head, layout)
+        for dtype in _kernels.ELEMENTS
+        for head, layouts in _kernels.HEADS.items()
+        for layout in layouts
+    ]
     for variants, reads in calls:
         for variant, (read, by_vectors) in zip(variants, reads):
             compiled = [compile_for(variant, arch) for arch in archs]
             seconds.setdefault(variant.source, []).extend(c.seconds for c in compiled)
             registers = [c.registers for c in compiled]
             print(
-                f"{variant!s:38} {len(variants):8} {read:11.2f} {by_vectors:11.1%}"
+                f"{variant!s:41} {len(variants):8} {read:11.2f} {by_vectors:11.1%}"
                 f" {min(registers):7}-{max(registers):<3} {max(c.spilled_bytes for c in compiled):8}"
                 f" {max(c.shared_bytes for c in compiled):7}"
             )
     posenet._plan.cache_clear()
+    heatmap._plan.cache_clear()
     medians = ", ".join(f"{name} in {statistics.median(times):.2f} s" for name, times in seconds.items())
     print(f"\nNVRTC compiles {medians} (medians), once: CuPy keeps the result on disk")
     print(f"Python of one call up to the launch: {host_time(with_out=True):.1f} us (median, with out=, CuPy arrays)")

@@ -204,6 +204,47 @@ def several_people_table(result: Result) -> str:
     return "\n".join([machine_line(result), "", *lines_])
 
 
+def heatmap_table(result: Result) -> str:
+    """Markdown for README from a result file of bench_heatmap.py: each head's blocking p50 on the smallest call against
+    MMPose, and the range of speed-ups over all sizes."""
+    found: dict[str, dict[tuple[int, ...], dict[str, float]]] = {}
+    for row in _of(_rows(result), kind="blocking"):
+        size = (row["K"], row["H"], row["W"], row["B"])
+        found.setdefault(row["head"], {}).setdefault(size, {})[row["variant"]] = row["p50"]
+    all_sizes = {size for of_head in found.values() for size in of_head}
+    smallest, (K, H, W, B) = min(all_sizes), max(all_sizes, key=math.prod)
+    across = f"on {len(all_sizes)} sizes, up to {B} x {K} maps of {H}x{W}"
+    first = "one call, p50, {} maps of {}x{}".format(*smallest)
+    lines_ = [f"| {first} | {US} | MMPose | speed-up | {across} |", "|:--|--:|--:|--:|--:|"]
+    for head, of_head in found.items():
+        ours = of_head[smallest][US]
+        peers = {peer for times_of in of_head.values() for peer in times_of} - {US}
+        for peer in sorted(peers) or [""]:
+            name = _HEADS[head] + (f", {peer}" if peer not in ("", "MMPose") else "")
+            gains = [times_of[peer] / times_of[US] for times_of in of_head.values() if peer in times_of]
+            if peer in of_head[smallest]:
+                theirs = of_head[smallest][peer]
+                cells = [duration(theirs), times(theirs / ours), _span(gains, times)]
+            else:
+                cells = ["no such head" if head == "centroid" else "not measured", "", ""]
+            lines_.append("| " + " | ".join([name, duration(ours), *cells]) + " |")
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(_rows(result)[0]["peers"].items()))
+    return "\n".join([f"{machine_line(result)}; {versions or 'no peer is installed'}", "", *lines_])
+
+
+_HEADS = {
+    "none": "argmax",
+    "quarter": "quarter shift",
+    "dark": "DARK",
+    "dark_udp": "DARK-UDP",
+    "udp_combined": "UDP combined",
+    "megvii": "Megvii",
+    "soft_argmax": "soft-argmax",
+    "flip": "flip test, argmax",
+    "centroid": "SLEAP's centroid",
+}
+
+
 def write_report(files: list[Path], target: Path) -> None:
     """Write the page for one result file, or for one compared to a second; ValueError as in `load`."""
     if len(files) not in (1, 2):

@@ -40,13 +40,16 @@ def interleaved(
     failed: Callable[[str, Exception], None],
     least: int = 5,
     most: int = 10_000,
+    before: dict[str, Callable[[int], Any]] | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds of each call by name; call(i) works on input set i. A call that raises goes to `failed` and is left out.
+    """Seconds of each call by name; call(i) works on input set i. before[name](i) is called first, outside the clock. A
+    call that raises goes to `failed` and is left out.
 
     The calls take turns in random order: threads of one that still spin slow down whatever comes next, so no call may
     always follow the same other one.
     """
     order = random.Random(0)
+    ready = {name: (before or {}).get(name, lambda i: None) for name in calls}
     times: dict[str, list[float]] = {name: [] for name in calls}
     spent = dict.fromkeys(calls, 0.0)
     with quiet():
@@ -56,6 +59,7 @@ def interleaved(
                 break
             order.shuffle(waiting)
             for name in waiting:
+                ready[name](turn % sets)
                 start = time.perf_counter()
                 try:
                     calls[name](turn % sets)

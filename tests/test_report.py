@@ -570,3 +570,43 @@ def test_table_of_several_people() -> None:
         "| 24x24 | 1 | 1.00 ms | 2.00 ms | 2.00x | 1.00 ms | not measured |  |",
         "| 24x24 | 2 | 1.00 ms | 3.00 ms | 3.00x | 2.00 ms | 1.00 ms | 0.500x |",
     ]
+
+
+def head_row(head: str, K: int, B: int, variant: str, p50: float, kind: str = "blocking") -> dict[str, Any]:
+    info = {"head": head, "B": B, "K": K, "H": 64, "W": 48, "variant": variant, "kind": kind, "p50": p50}
+    return {"extra_info": {**info, "peers": {"torch": "2.13.0", "mmpose": "1.3.2"}}}
+
+
+def test_heatmap_table() -> None:
+    rows = [
+        head_row("none", 17, 1, "posepost", 20e-6),
+        head_row("none", 17, 1, "MMPose", 30e-6),
+        head_row("none", 133, 8, "posepost", 1e-3),
+        head_row("none", 133, 8, "MMPose", 5e-3),
+        head_row("soft_argmax", 133, 8, "posepost", 2e-3),
+        head_row("soft_argmax", 133, 8, "MMPose", 3e-3),
+        head_row("soft_argmax", 17, 1, "posepost", 100e-6),
+        head_row("soft_argmax", 17, 1, "posepost", 1e-6, "device warm"),
+        head_row("soft_argmax", 17, 1, "MMPose", 90e-6),
+        head_row("soft_argmax", 17, 1, "kornia", 200e-6),
+        head_row("centroid", 17, 1, "posepost", 50e-6),
+    ]
+    made = report.heatmap_table(result("cpu", rows, []))
+    assert made.splitlines()[0].startswith("CPU path on AMD EPYC")
+    assert made.splitlines()[0].endswith("; mmpose 1.3.2, torch 2.13.0")
+    assert made.splitlines()[2:] == [
+        "| one call, p50, 17 maps of 64x48 | posepost | MMPose | speed-up | on 2 sizes, up to 8 x 133 maps of 64x48 |",
+        "|:--|--:|--:|--:|--:|",
+        "| argmax | 20.0 µs | 30.0 µs | 1.50x | 1.50x to 5.00x |",
+        "| soft-argmax | 100 µs | 90.0 µs | 0.900x | 0.900x to 1.50x |",
+        "| soft-argmax, kornia | 100 µs | 200 µs | 2.00x | 2.00x |",
+        "| SLEAP's centroid | 50.0 µs | no such head |  |  |",
+    ]
+
+
+def test_heatmap_table_without_peers() -> None:
+    row = head_row("dark", 17, 1, "posepost", 50e-6)
+    row["extra_info"]["peers"] = {}
+    made = report.heatmap_table(result("cpu", [row], []))
+    assert made.splitlines()[0].endswith("; no peer is installed")
+    assert made.splitlines()[-1] == "| DARK | 50.0 µs | not measured |  |  |"
