@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import struct
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from .ref.refine import BORDERS, GUARDS, KINDS, Refinement
 from .types import Keypoints, Origin, on_device
 
 MOST_PAIRS = 512  # Params.flip_pairs
+put_addresses = struct.Struct("9Q").pack_into  # at the head of Params
 
 
 def decode_heatmap(
@@ -192,25 +194,25 @@ def decode_heatmap(
         )
     given = options(
         flip_pairs,
-        preset=preset,
-        layout=layout,
-        flip_shift=flip_shift,
-        input_size=input_size,
-        refine=refine,
-        guard=guard,
-        blur=blur,
-        blur_sigma=blur_sigma,
-        border=border,
-        window=window,
-        positive=positive,
-        temperature=temperature,
-        debias=debias,
-        scaling=scaling,
-        center_shift=center_shift,
-        threshold=threshold,
-        absent=absent,
-        offset_scale=offset_scale,
-        activation=activation,
+        preset,
+        layout,
+        flip_shift,
+        input_size,
+        refine,
+        guard,
+        blur,
+        blur_sigma,
+        border,
+        window,
+        positive,
+        temperature,
+        debias,
+        scaling,
+        center_shift,
+        threshold,
+        absent,
+        offset_scale,
+        activation,
     )
     queue = _kernels.cuda.stream(device) if stream is None else _check.stream_pointer(stream)
     views = [
@@ -220,10 +222,12 @@ def decode_heatmap(
     forms = [None if seen is None else seen.form for seen in views]
     seen = views[0]
     assert seen is not None
-    plan = _plan(*forms, given, quantized(quantization, forms))
-    for one, name in zip(views, ARGUMENTS):
-        if one is not None:
-            _check.alignment(one, name)
+    plan = _plan(*forms, given, None if quantization is None else quantized(quantization, forms))
+    addresses = [0 if one is None else one.pointer for one in views]
+    if (addresses[0] | addresses[1] | addresses[2] | addresses[3]) % plan.alignment:
+        for one, name in zip(views, ARGUMENTS):
+            if one is not None:
+                _check.alignment(one, name)
     if plan.axes == 3 and transform is not None:
         raise ValueError("transform must be None for volumes, whose points have three coordinates")
     B, K = plan.shape
@@ -238,21 +242,13 @@ def decode_heatmap(
     matrices = None if transform is None else set_transform(params, transform, seen.form, B, queue)
     if B:
         best = _kernels.workspace(plan.workspace, device, queue) if plan.workspace else 0
-        pointers = [0 if one is None else one.pointer for one in views]
-        if plan.fields_in_heatmaps:
-            for maps, fields, start in ((0, 1, plan.first_fields[0]), (2, 3, plan.first_fields[1])):
-                pointers[fields] = pointers[maps] and pointers[maps] + start
-        words[:9] = (
-            pointers[0],
-            pointers[2],
-            pointers[1],
-            pointers[3],
-            matrices.pointer if matrices else 0,
-            origin.keypoints,
-            origin.scores,
-            best,
-            best + 8 * B * K,
-        )
+        rows, tickets = matrices.pointer if matrices else 0, best + 8 * B * K
+        start, fields, mirrored, mirrored_fields = addresses
+        if plan.first_fields is not None:
+            fields = start + plan.first_fields[0]
+            mirrored_fields = mirrored and mirrored + plan.first_fields[1]
+        tensors = start, mirrored, fields, mirrored_fields
+        put_addresses(words, 0, *tensors, rows, origin.keypoints, origin.scores, best, tickets)
         _kernels.cuda.launch(_kernels.kernel(plan.variant), plan.grid, plan.block, params, device, queue)
     if transform is not None:
         params["affine"] = NO_MATRIX
@@ -280,6 +276,8 @@ def _given_result(out: tuple[_view.Array, _view.Array], plan: Plan, reference: _
         keypoints, scores = _check.outputs(out, shapes, reference, queue)
         assert reference.device is not None
         origin = Origin(reference.device, keypoints.library, keypoints.pointer, scores.pointer, queue, None, plan.shape)
+    elif isinstance(out, Keypoints) and origin.stream == queue:
+        return out
     return on_device(*out, origin._replace(stream=queue))
 
 
@@ -292,8 +290,8 @@ class Plan(NamedTuple):
     grid: _kernels.Size
     block: _kernels.Size
     workspace: int  # words of 8 bytes; 0: no two blocks share a tile
-    fields_in_heatmaps: bool  # udp_combined: the offsets are channels of the heatmaps,
-    first_fields: tuple[int, int]  # so many bytes behind the first, in those of the image and of the mirrored one
+    alignment: int  # bytes: the larger element
+    first_fields: tuple[int, int] | None  # udp_combined: bytes from a map to its offsets, and in the mirrored ones
     blocks: Blocks
 
 
@@ -328,8 +326,10 @@ def _plan(
     flipped: _view.Form | None,
     flipped_offsets: _view.Form | None,
     given: Options,
-    quantization: _check.Quantization,
+    quantization: _check.Quantization | None,
 ) -> Plan:
+    if quantization is None:
+        quantization = quantized(None, [heatmaps, offsets])
     found = prepare(heatmaps, offsets, flipped, flipped_offsets, given, quantization)
     B, K, D, H, W = found.shape
     b, k, z, y, x = found.heatmaps
@@ -371,7 +371,7 @@ def _plan(
         params[f"{prefix}_scale"], params[f"{prefix}_zero"] = scale, zero
     if given.flip_pairs is not None:
         params["flip_pairs"][0, :K] = given.flip_pairs
-    itemsize = _view.ITEMSIZE[heatmaps.dtype]
+    itemsize, in_maps = _view.ITEMSIZE[heatmaps.dtype], given.head == "udp_combined"
     return Plan(
         shape=(B, K),
         axes=found.axes,
@@ -379,7 +379,7 @@ def _plan(
         grid=(launch.tiles, launch.splits, 1),
         block=(launch.block, 1, 1),
         workspace=0 if launch.splits == 1 else B * K + -(-launch.tiles // 2),
-        fields_in_heatmaps=given.head == "udp_combined",
-        first_fields=(found.offsets[4] * itemsize, found.flipped_offsets[4] * itemsize),
+        alignment=max(itemsize, 1 if offsets is None else _view.ITEMSIZE[offsets.dtype]),
+        first_fields=(found.offsets[4] * itemsize, found.flipped_offsets[4] * itemsize) if in_maps else None,
         blocks=Blocks(params),
     )

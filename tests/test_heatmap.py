@@ -389,9 +389,8 @@ def test_the_choice_of_kernel() -> None:
     """A function of head, strides, dtype and flip alone."""
 
     def chosen(refine: str, strides: tuple[int, ...], *, shape: tuple[int, ...] = (2, 17, 64, 48), **more: Any) -> Any:
-        given = ref.heatmap.options(
-            None, preset=None, layout="NCHW", flip_shift=False, input_size=None, refine=refine, **more
-        )
+        asked = ({"refine": refine, **more}.get(name) for name in ref.heatmap.GIVEN)
+        given = ref.heatmap.options(None, None, "NCHW", False, None, *asked)
         maps = _check.Maps("NCHW", *shape, strides, (0, 0, 0, 0))
         head, launch = heatmap.choose_head(given, maps, "float32", False, True)
         return head, launch.layout, launch.tiles, launch.splits

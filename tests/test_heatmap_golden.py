@@ -194,7 +194,7 @@ def test_mmpose_flip_test_of_heatmaps(shared: Path, cpu_cuda: ExecutorCuda, shif
     for got in both(arrays, absent=-1.0, **flip):
         np.testing.assert_array_equal(got.keypoints, z[f"argmax_shift{shift}"])
         np.testing.assert_array_equal(got.scores, z[f"max_shift{shift}"])
-    given = ref.heatmap.options(flip["flip_pairs"], preset=None, layout="NCHW", flip_shift=bool(shift), input_size=None)
+    given = ref.heatmap.options(flip["flip_pairs"], None, "NCHW", bool(shift), None)
     merged = ref.heatmap.merged(*arrays.values(), given)
     np.testing.assert_array_equal(merged, z[f"merged_shift{shift}"])
 

@@ -71,9 +71,7 @@ RADIUS_FACTOR = 0.0546875  # of udp_combined: its offsets' unit in parts of the 
 MEGVII_SCALE = np.float32(255)
 
 
-class Options(NamedTuple):
-    """A call's options with presets and defaults filled in, checked. Hashable: part of a plan's key."""
-
+class _Options(NamedTuple):
     head: str  # one of REFINES
     rule: Refinement
     input_size: tuple[float, ...] | None
@@ -87,6 +85,15 @@ class Options(NamedTuple):
     flip_shift: bool
     layout: str
     activation: str | None
+
+
+class Options(_Options):
+    """A call's options with presets and defaults filled in, checked. `options` gives the same object for the same
+    arguments, so that its identity can be part of a plan's key: quicker to look up than all of them."""
+
+    __slots__ = ()
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
 
 DEFAULTS: dict[str, Any] = {
@@ -113,20 +120,41 @@ MAX_BLUR = {"megvii": _refine.MAX_TAPS, "udp_combined": 17}
 """Largest blur of a head whose maximum is that of the blurred map. udp_combined's stands for 2 * blur + 1 cells."""
 
 
-def options(flip_pairs: Any, **given: Any) -> Options:
+GIVEN = (
+    "refine",
+    "guard",
+    "blur",
+    "blur_sigma",
+    "border",
+    "window",
+    "positive",
+    "temperature",
+    "debias",
+    "scaling",
+    "center_shift",
+    "threshold",
+    "absent",
+    "offset_scale",
+    "activation",
+)
+"""What `options` takes last, in this order; None where the call does not give it."""
+
+
+def options(flip_pairs: Any, *arguments: Any) -> Options:
     """`_options` of arguments as they were given; those that cannot be hashed fail there, by name."""
     if flip_pairs is not None and not isinstance(flip_pairs, tuple):
         flip_pairs = _check.flip_pairs(flip_pairs)
     try:
-        return _options(flip_pairs, **given)
+        return _options(flip_pairs, *arguments)
     except TypeError:
-        return _options.__wrapped__(flip_pairs, **given)
+        return _options.__wrapped__(flip_pairs, *arguments)
 
 
 @functools.lru_cache(maxsize=256, typed=True)  # 11.0 is no size though it equals 11
 def _options(
-    flip_pairs: Any, preset: str | None, layout: str, flip_shift: bool, input_size: Any, **given: Any
+    flip_pairs: Any, preset: str | None, layout: str, flip_shift: bool, input_size: Any, *arguments: Any
 ) -> Options:
+    given = dict(zip(GIVEN, arguments))
     if preset is not None:
         _check.choice(preset, "preset", tuple(PRESETS))
     filled = {**DEFAULTS, **PRESETS.get(preset or "", {}), **{k: v for k, v in given.items() if v is not None}}
@@ -442,7 +470,7 @@ class Places(NamedTuple):
     points: Array | None  # (H * W, 2) float32: x and y of each cell in pixels of the input, for small maps
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64, typed=True)
 def _planned(
     heatmaps: _view.Form,
     offsets: _view.Form | None,
@@ -452,7 +480,7 @@ def _planned(
     flip_pairs: Any,
     *asked: Any,
 ) -> tuple[Plan, Places]:
-    given = options(flip_pairs, **dict(zip(ASKED, asked)))
+    given = options(flip_pairs, *asked)
     forms = [heatmaps, offsets, flipped, flipped_offsets]
     plan = prepare(heatmaps, offsets, flipped, flipped_offsets, given, quantized(quantization, forms))
     B, K, D, H, W = plan.shape
@@ -467,27 +495,6 @@ def _planned(
 
 
 SMALL = 1 << 14  # cells of maps whose coordinates are kept as a table
-ASKED = (
-    "preset",
-    "layout",
-    "flip_shift",
-    "input_size",
-    "refine",
-    "guard",
-    "blur",
-    "blur_sigma",
-    "border",
-    "window",
-    "positive",
-    "temperature",
-    "debias",
-    "scaling",
-    "center_shift",
-    "threshold",
-    "absent",
-    "offset_scale",
-    "activation",
-)
 
 
 def quantized(value: dict[str, tuple[float, int]] | None, forms: list[Any]) -> _check.Quantization:
