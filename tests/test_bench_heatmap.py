@@ -134,11 +134,14 @@ def test_before_runs_first_and_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> 
         clock[0] += 100
         seen.append(("before", i))
 
+    def failed(name: str, error: Exception) -> None:
+        raise error
+
     def call(i: int) -> None:
         clock[0] += 1
         seen.append(("call", i))
 
-    times = timing.interleaved({"a": call}, 2, seconds=3, before={"a": before})
+    times = timing.interleaved({"a": call}, 2, seconds=3, failed=failed, before={"a": before})
     assert set(times["a"]) == {1.0}
     assert seen[::2] == [("before", i) for _, i in seen[1::2]]
 
