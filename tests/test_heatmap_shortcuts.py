@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from posepost import ref
-from posepost.ref import refine
+from posepost.ref import blurred, refine
 from posepost.ref.refine import Maps, Peaks
 
 from .cases import KINDS, values
@@ -79,7 +79,7 @@ def test_the_blurred_maximum(shape: tuple[int, int, int], kind: str, size: int, 
         if kind == "huge":
             maps *= np.float32(1e38)
     with np.errstate(all="ignore"):
-        cells, largest = refine.blurred_peaks(Maps(maps[None]), taps, border)
+        cells, largest = blurred.blurred_peaks(Maps(maps[None]), taps, border)
         want = by_loops(maps, taps, border).reshape(n, H * W).argmax(axis=1)
     np.testing.assert_array_equal(cells, want)
     np.testing.assert_array_equal(largest, maps.max(axis=(1, 2)))
@@ -87,21 +87,21 @@ def test_the_blurred_maximum(shape: tuple[int, int, int], kind: str, size: int, 
 
 def test_one_peak_is_found_in_a_patch_and_rivals_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     taps, bound = refine.gaussian_taps(11), np.ones(9, np.float32)
-    cell = refine._in_patches(bumps((9, 64, 48), 4), bound, taps, "zero")
+    cell = blurred._in_patches(bumps((9, 64, 48), 4), bound, taps, "zero")
     assert cell[2].all()
     rivals = bumps((9, 64, 48), 4, (0.1, 0.1, 1.5), (0.9, 0.9, 1.5))
-    assert not refine._in_patches(rivals, 2 * bound, taps, "zero")[2].any()
-    assert refine._in_maps(rivals, 2 * bound, taps, "zero")[2].all()
+    assert not blurred._in_patches(rivals, 2 * bound, taps, "zero")[2].any()
+    assert blurred._in_maps(rivals, 2 * bound, taps, "zero")[2].all()
     constant = np.ones((2, 64, 48), np.float32)
-    assert not refine._in_maps(constant, bound[:2], taps, "reflect")[2].any()
+    assert not blurred._in_maps(constant, bound[:2], taps, "reflect")[2].any()
 
     def refused(*arguments: Any) -> None:
         raise AssertionError("blurred as a whole")
 
-    monkeypatch.setattr(refine, "blurred_maps", refused)
-    refine.blurred_peaks(Maps(rivals[None]), taps, "zero")
+    monkeypatch.setattr(blurred, "blurred_maps", refused)
+    blurred.blurred_peaks(Maps(rivals[None]), taps, "zero")
     with pytest.raises(AssertionError, match="blurred as a whole"):
-        refine.blurred_peaks(Maps(constant[None]), taps, "reflect")
+        blurred.blurred_peaks(Maps(constant[None]), taps, "reflect")
 
 
 @pytest.mark.parametrize("head", ["dark", "dark_udp", "megvii", "udp_combined", "centroid", "soft_argmax", "quarter"])

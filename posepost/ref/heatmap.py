@@ -12,6 +12,7 @@ from .. import _check, _view
 from ..types import Keypoints
 from . import refine as _refine
 from .argmax import first_largest, widen
+from .blurred import blurred_peaks
 from .posenet import affine, dequantize
 from .refine import CACHED, HALF, Maps, Peaks, Refinement
 
@@ -532,7 +533,7 @@ def _decode(plan: Plan, places: Places, maps: Maps, fields: Fields, mirrored_fie
     b, k = places.b, places.k
     highest: Array | None = None
     if given.head in BLURRED:
-        cell, highest = _refine.blurred_peaks(maps, given.rule.taps, given.rule.border)
+        cell, highest = blurred_peaks(maps, given.rule.taps, given.rule.border)
     else:
         cell = first_largest(maps.elements).reshape(n)
     soft = given.head == "soft_argmax" and not given.rule.window
