@@ -84,8 +84,8 @@ def measured(case: tuple[Any, ...], head: str) -> dict[tuple[str, str], list[flo
             keypoints, scores, visibility = calls[name](i)
             np.testing.assert_allclose(expected.keypoints, keypoints, rtol=0, atol=1e-4 if head == "dark" else 0)
             np.testing.assert_array_equal(expected.scores, scores)
-            if visibility is not None:
-                np.testing.assert_allclose(expected.visibility, visibility, rtol=1e-5)
+            if visibility is not None:  # MMPose rounds exponents of several hundred before it takes differences
+                np.testing.assert_allclose(expected.visibility, visibility, rtol=2e-4)
     results = {(name, "blocking"): times for name, times in timing.interleaved(calls, SETS, seconds=0.5).items()}
     if DEVICE == "cuda":
         nbytes = sum(array.nbytes for array in sets[0])

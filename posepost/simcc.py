@@ -275,7 +275,7 @@ def _plan(
         for axis, by_dimension in enumerate(both):
             for dimension, stride in zip("nki", by_dimension):
                 params[f"{prefix}_{dimension}"][0, axis] = stride
-    params["keypoints_of_all"], params["K"], params["W"] = vectors.N * vectors.K, vectors.K, vectors.W
+    params["total"], params["K"], params["W"] = vectors.N * vectors.K, vectors.K, vectors.W
     params["dark"] = given.blur is not None
     for axis, size in enumerate(given.blur or ()):
         taps = half_taps(size)
