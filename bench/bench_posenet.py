@@ -19,6 +19,7 @@ import pytest
 
 import posepost
 
+from . import launches
 from .cases import BASE, CASES, FORMATS, Case
 from .measure import EMPTY, READ, READ_BACK, Failure, Measured, device_here, measure, peer_name, sweeps_of
 from .peers import PEERS
@@ -26,13 +27,14 @@ from .timing import percentiles
 
 DEVICE = device_here()
 KINDS = {
-    "cpu": {"posepost": ("blocking", "blocking 30 Hz"), READ: ("blocking",)},
+    "cpu": {"posepost": ("blocking", "blocking 30 Hz"), READ: ("blocking", "blocking 30 Hz")},
     "cuda": {
         "posepost": ("device cold", "device warm", "enqueue", "blocking", "blocking 30 Hz"),
         "posepost, pinned out": ("blocking",),
         READ: ("device cold", "device warm"),
         EMPTY: ("device cold", "device warm", "enqueue"),
-        READ_BACK: ("blocking",),
+        **dict.fromkeys(launches.WAYS, ("enqueue",)),
+        READ_BACK: ("blocking", "blocking 30 Hz"),
     },
 }[DEVICE]
 VARIANTS = [(variant, kind) for variant, kinds in KINDS.items() for kind in kinds]

@@ -44,6 +44,8 @@ POSENET = (
     Case("PoseNet 513x513/8", 1, 17, 65, 65, 8),
     Case("PoseNet 540p/16", 1, 17, 34, 60),
     Case("PoseNet 1080p/16", 1, 17, 68, 120),
+    Case("PoseNet 540p/8", 1, 17, 68, 120, 8),
+    Case("PoseNet 1080p/8", 1, 17, 135, 240, 8),
 )
 HRNET = tuple(Case(f"HRNet {H}x{W}", B, 17, H, W, 4) for H, W in ((64, 48), (96, 72)) for B in (1, 8, 64, 512))
 WHOLEBODY = (Case("whole-body 133x96x72", 1, 133, 96, 72, 4),)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
+
+if "numpy" not in sys.modules:  # one core against one core: BLAS reads it when NumPy is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:

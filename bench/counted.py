@@ -12,28 +12,44 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from posepost import _kernels, decode_posenet, decode_posenet_multi, decode_simcc, find_peaks, posenet
+from posepost import (
+    _kernels,
+    decode_heatmap,
+    decode_posenet,
+    decode_posenet_multi,
+    decode_simcc,
+    find_peaks,
+    heatmap,
+    posenet,
+)
 from tests.cases import VIEWS, dtype_of, quantization_for
 from tests.cuda_cpu.seam import ExecutorCuda, to_device
 
+from . import timing
 from .resources import compile_for, inner_loop
 
 SHAPE = (1, 17, 33, 33)  # PoseNet, 513 x 513 at stride 16
 VIEW_OF = {"PLANAR": "nchw", "INTERLEAVED": "nhwc", "STRIDED": "nchw_every_other_column"}
 
 
-class NullCuda(ExecutorCuda):
-    """Takes launches and does nothing, so that what remains is posepost's own Python."""
+class NullCuda(_kernels.Cuda):
+    """posepost's own launch path on a CuPy that does nothing, so that what remains is posepost's own Python."""
+
+    def __init__(self) -> None:
+        stream = SimpleNamespace(ptr=0x5EED)
+        runtime = SimpleNamespace(getDevice=lambda: 0)
+        super().__init__(SimpleNamespace(cuda=SimpleNamespace(runtime=runtime, get_current_stream=lambda: stream)))
+
+    def empty(self, floats: int, device: int, stream: int) -> Any:
+        return to_device(np.zeros(floats, np.float32))
 
     def compile(self, variant: _kernels.Variant) -> Any:
-        return None
-
-    def launch(self, *arguments: Any) -> None:
-        pass
+        return lambda grid, block, args, stream: None
 
 
 def span_of(array: Any) -> int:
@@ -106,6 +122,18 @@ def peaks(dtype: str) -> tuple[list[_kernels.Variant], list[tuple[float, float]]
     return variants, counted(variants, [heatmaps], lambda: find_peaks(heatmaps, **options))
 
 
+REFINES = {"ARGMAX": "none", "SOFT": "soft_argmax", "BLURRED": "megvii"}
+"""What is counted of each kernel of heatmap.cu; a refinement reads some cells more."""
+
+
+def one_heatmap_head(dtype: str, head: str, layout: str) -> tuple[list[_kernels.Variant], list[tuple[float, float]]]:
+    order, view = VIEWS["nchw" if head == "BLURRED" else VIEW_OF[layout]]
+    heatmaps = view(np.random.default_rng(0).integers(0, 100, SHAPE).astype(dtype_of(dtype)), to_device)
+    variants = [_kernels.heatmap(_kernels.ELEMENTS[dtype], head, layout)]
+    options = {"refine": REFINES[head], "layout": order, "quantization": quantization_for(dtype, "float32")}
+    return variants, counted(variants, [heatmaps], lambda: decode_heatmap(heatmaps, **options))
+
+
 SIMCC = (1, 17, 384, 512)  # RTMPose, 192 x 256
 
 
@@ -127,29 +155,38 @@ def simcc(dtype: str, merged: bool) -> tuple[list[_kernels.Variant], list[tuple[
 
 
 def host_time(*, with_out: bool, repeats: int = 20000) -> float:
-    """Median microseconds of one decode_posenet call on CuPy arrays, the launch itself left out."""
+    """Median microseconds of one decode_posenet call on CuPy arrays up to the call of CuPy's kernel, clock left out."""
     _kernels.cuda = NullCuda()
     _kernels.kernel.cache_clear()
     B, K, H, W = SHAPE
     heatmaps, offsets = to_device(np.zeros(SHAPE, np.float32)), to_device(np.zeros((B, 2 * K, H, W), np.float32))
     out = decode_posenet(heatmaps, offsets, output_stride=16) if with_out else None
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter_ns()
-        decode_posenet(heatmaps, offsets, output_stride=16, out=out)
-        times.append(time.perf_counter_ns() - start)
-    return statistics.median(times) / 1000
+    times, clock = [], []
+    with timing.quiet():
+        for _ in range(repeats):
+            start = time.perf_counter_ns()
+            decode_posenet(heatmaps, offsets, output_stride=16, out=out)
+            times.append(time.perf_counter_ns() - start)
+            start = time.perf_counter_ns()
+            clock.append(time.perf_counter_ns() - start)
+    return (statistics.median(times) - statistics.median(clock)) / 1000
 
 
 def table() -> None:
     archs = _kernels.ARCHITECTURES
     print(f"registers, spills: sm_{', '.join(map(str, archs))}; loads: heatmaps {SHAPE}, vectors {SIMCC}, CPU executor")
-    print(f"{'kernel':38} launches  bytes read  in 16-byte   registers  spilled  shared")
-    print(f"{'':38}           per byte     loads                   bytes   bytes")
+    print(f"{'kernel':41} launches  bytes read  in 16-byte   registers  spilled  shared")
+    print(f"{'':41}           per byte     loads                   bytes   bytes")
     seconds: dict[str, list[float]] = {}
     calls = [one_person(dtype, layout) for dtype in _kernels.ELEMENTS for layout in _kernels.LAYOUTS]
     calls += [several_people(dtype) for dtype in _kernels.ELEMENTS]
     calls += [peaks(dtype) for dtype in _kernels.ELEMENTS]
+    calls += [
+        one_heatmap_head(dtype, head, layout)
+        for dtype in _kernels.ELEMENTS
+        for head, layouts in _kernels.HEADS.items()
+        for layout in layouts
+    ]
     calls += [simcc(dtype, merged) for dtype in _kernels.ELEMENTS for merged in (False, True)]
     for variants, reads in calls:
         for variant, (read, by_vectors) in zip(variants, reads):
@@ -157,11 +194,12 @@ def table() -> None:
             seconds.setdefault(variant.source, []).extend(c.seconds for c in compiled)
             registers = [c.registers for c in compiled]
             print(
-                f"{variant!s:38} {len(variants):8} {read:11.2f} {by_vectors:11.1%}"
+                f"{variant!s:41} {len(variants):8} {read:11.2f} {by_vectors:11.1%}"
                 f" {min(registers):7}-{max(registers):<3} {max(c.spilled_bytes for c in compiled):8}"
                 f" {max(c.shared_bytes for c in compiled):7}"
             )
     posenet._plan.cache_clear()
+    heatmap._plan.cache_clear()
     medians = ", ".join(f"{name} in {statistics.median(times):.2f} s" for name, times in seconds.items())
     print(f"\nNVRTC compiles {medians} (medians), once: CuPy keeps the result on disk")
     print(f"Python of one call up to the launch: {host_time(with_out=True):.1f} us (median, with out=, CuPy arrays)")

@@ -71,6 +71,9 @@ def main() -> int:
     quick = {"POSEPOST_BENCH_QUICK": "1"} if arguments.quick else {}
     bench = [sys.executable, "-m", "bench.run", "-o", str(arguments.output)]
     steps.append(step("benchmark", bench, 600, **quick))
+    heads = [*pytest, "bench/bench_heatmap.py", "--benchmark-enable", "--benchmark-quiet", "-o", "addopts=", "-rs"]
+    heads.append(f"--benchmark-json={arguments.output / 'heatmap.json'}")
+    steps.append(step("benchmark of decode_heatmap", heads, 600, **quick))
 
     from .bench_posenet import describe_machine
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from posepost import _kernels, decode_posenet, pinned, posenet, ref
 
-from . import timing
+from . import launches, timing
 from .cases import BASE, BATCH_SWEEP, FORMATS, POSENET, SIZE_SWEEP, Case, inputs
 from .peers import PEERS, Unsupported
 
@@ -20,6 +21,7 @@ POSITION_ATOL = 1e-3  # pixels; peers may round a product and a sum at once
 SCORE_ATOL = 1e-5
 L2_BYTES = 128 << 20  # input sets past this much lie in no cache of today's GPUs
 HOST_BYTES = 1 << 30  # at most, of input sets
+ENQUEUED = 2000  # calls of each way, for the host's share
 
 READ, EMPTY, READ_BACK = "floor: plain read", "floor: empty kernel", "floor: empty kernel and read-back"
 SLOW_TO_PREPARE = {"torch.compile": {POSENET[1].name, POSENET[4].name, "HRNet 64x48/B64/NCHW/float32"}}
@@ -69,6 +71,9 @@ class Variants:
     def fail(self, name: str, kind: str, status: str, reason: str) -> None:
         self.failures.append(Failure(self.case.name, name, kind, status, reason))
 
+    def failed(self, name: str, kind: str, error: Exception, when: str = "") -> None:
+        self.fail(name, kind, "failed", when + reason_of(error, self.case))
+
     def add(self, name: str, prepare: Callable[[], Callable[[int], Any]], complete: bool = True) -> None:
         try:
             call = prepare()
@@ -77,7 +82,7 @@ class Variants:
         except Unsupported as reason:
             self.fail(name, "blocking", "skipped", str(reason))
         except Exception as error:  # whatever a variant does wrong is a line in the report, and the others go on
-            self.fail(name, "blocking", "failed", _first(error))
+            self.failed(name, "blocking", error)
         else:
             self.calls[name], self.complete[name] = call, complete
 
@@ -87,7 +92,7 @@ class Variants:
         try:
             check(self.calls[name](0), self.answers[self.complete[name]][0])
         except Exception as error:
-            self.fail(name, "blocking", "failed", f"wrong after timing: {_first(error)}")
+            self.failed(name, "blocking", error, "wrong after timing: ")
             return False
         return True
 
@@ -100,6 +105,13 @@ def check(got: tuple[Any, Any], answer: tuple[np.ndarray, np.ndarray]) -> None:
 
 def measure(case: Case, device: str, *, seconds: float = 0.25, with_peers: bool = True) -> Measured:
     """All variants of a case on one device. A variant that fails is reported, and the others go on."""
+    try:
+        return _measure(case, device, seconds, with_peers)
+    except Exception as error:  # such as maps for which there is no memory
+        return Measured({}, [Failure(case.name, "posepost", "blocking", "failed", reason_of(error, case))])
+
+
+def _measure(case: Case, device: str, seconds: float, with_peers: bool) -> Measured:
     copies = 2 if 6 * case.heatmap_bytes > HOST_BYTES // 4 else 4
     sets = [inputs(case, seed) for seed in range(copies)]
     variants = Variants(case, sets)
@@ -126,17 +138,23 @@ def measure(case: Case, device: str, *, seconds: float = 0.25, with_peers: bool 
         if hasattr(peer, "timed") and variants.calls.pop(name, None):  # it has a clock of its own
             results[name, "blocking"] = Measurement(peer.timed(case, sets, device, 50), None, floor)
 
-    for name, times in timing.interleaved(variants.calls, copies, seconds=seconds).items():
+    def failed(name: str, error: Exception) -> None:
+        variants.failed(name, "blocking", error, "while it was timed: ")
+
+    for name, times in timing.interleaved(variants.calls, copies, seconds=seconds, failed=failed).items():
         if variants.still_right(name):
             results[name, "blocking"] = Measurement(times, _bus_bytes(name, case, sets[0], device), floor)
-    if "posepost" in variants.calls and case == POSENET[1]:
-        times = timing.paced(variants.calls["posepost"], copies, hertz=30, count=60)
-        results["posepost", "blocking 30 Hz"] = Measurement(times, _bus_bytes("posepost", case, sets[0], device))
-    if device == "cuda":
+    if ("posepost", "blocking") in results and case == POSENET[1]:
+        for name in ("posepost", floor):
+            times = timing.paced(variants.calls[name], copies, hertz=30, count=60)
+            moved = _bus_bytes(name, case, sets[0], device)
+            results[name, "blocking 30 Hz"] = Measurement(times, moved, floor if name == "posepost" else None)
+    for kind in ("device warm", "device cold", "enqueue") if device == "cuda" else ():
+        measured = _enqueue if kind == "enqueue" else functools.partial(_device_times, kind)
         try:
-            results.update(_device_results(case))
+            results.update(measured(case, variants))
         except Exception as error:
-            variants.fail("posepost", "device cold", "failed", _first(error))
+            variants.failed("posepost", kind, error)
     return Measured(results, variants.failures)
 
 
@@ -194,14 +212,19 @@ def _on_device(sets: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[Any, Any
 
 def _blocking(case: Case, sets: list[tuple[Any, Any]], memory: Any) -> Callable[[int], Any]:
     outs = [memory or decode_posenet(*pair, **_options(case)) for pair in sets]
-    for out in outs:  # poisoned: a launch that writes nothing must not pass the check
-        out.keypoints.fill(np.nan)
-        out.scores.fill(np.nan)
+    for out in outs:
+        _poison(out)
 
     def call(i: int) -> Any:
         return decode_posenet(*sets[i], **_options(case), out=outs[i]).numpy()
 
     return call
+
+
+def _poison(out: Any) -> None:
+    """A launch that writes nothing must not pass the check."""
+    out.keypoints.fill(np.nan)
+    out.scores.fill(np.nan)
 
 
 @functools.cache
@@ -243,57 +266,89 @@ def _read_back(case: Case) -> Callable[[int], Any]:
     return call
 
 
-def _device_results(case: Case) -> dict[tuple[str, str], Measurement]:
-    """Device time warm and cold, enqueue time on the host, each with its floors."""
+def _device_times(kind: str, case: Case, variants: Variants) -> dict[tuple[str, str], Measurement]:
+    """Device time warm or cold, with its floors."""
     import cupy
 
-    results = {}
     grid, block = _grid(case)
     sink = cupy.zeros(1, cupy.uint32)
-    for kind in ("device warm", "device cold"):
-        count = 1 if kind == "device warm" else max(2, min(4096, -(-L2_BYTES // case.heatmap_bytes)))
-        heatmaps, offsets = inputs(case, 0)
-        sets = [(cupy.asarray(heatmaps), cupy.asarray(offsets)) for _ in range(count)]
-        outs = [decode_posenet(*pair, **_options(case)) for pair in sets]
-        params = [_floor_params(pair[0], sink) for pair in sets]
-        sms = cupy.cuda.Device().attributes["MultiProcessorCount"]
+    count = 1 if kind == "device warm" else max(2, min(4096, -(-L2_BYTES // case.heatmap_bytes)))
+    sets = _on_device([inputs(case, 0)] * count)
+    outs = [decode_posenet(*pair, **_options(case)) for pair in sets]
+    params = [_floor_params(pair[0], sink) for pair in sets]
+    sms = cupy.cuda.Device().attributes["MultiProcessorCount"]
 
-        def decode(i: int, sets: Any = sets, outs: Any = outs) -> None:
-            decode_posenet(*sets[i], **_options(case), out=outs[i])
+    def decode(i: int) -> None:
+        decode_posenet(*sets[i], **_options(case), out=outs[i])
 
-        def read(i: int, params: Any = params, sms: int = sms) -> None:
-            _floor_kernel("read")((8 * sms,), (256,), (params[i],))
+    def read(i: int) -> None:
+        _floor_kernel("read")((8 * sms,), (256,), (params[i],))
 
-        def empty(i: int, params: Any = params) -> None:
-            _floor_kernel("empty")((*grid, 1), (block, 1, 1), (params[i],))
+    def empty(i: int) -> None:
+        _floor_kernel("empty")((*grid, 1), (block, 1, 1), (params[i],))
 
-        results["posepost", kind] = Measurement(timing.device_times(decode, count), 0, READ)
-        results[READ, kind] = Measurement(timing.device_times(read, count), 0)
-        results[EMPTY, kind] = Measurement(timing.device_times(empty, count), 0)
-        if kind == "device warm":
-            results["posepost", "enqueue"] = Measurement(_enqueue_times(decode), 0, EMPTY)
-            results[EMPTY, "enqueue"] = Measurement(_enqueue_times(empty), 0)
-    return results
+    def poison() -> None:
+        for i in (0, -1):
+            _poison(outs[i])
+
+    times = timing.device_times(decode, count, poison)
+    for i in (0, -1):  # what the replays have written
+        check(outs[i].numpy(), variants.answers[True][0])
+    return {
+        ("posepost", kind): Measurement(times, 0, READ),
+        (READ, kind): Measurement(timing.device_times(read, count), 0),
+        (EMPTY, kind): Measurement(timing.device_times(empty, count), 0),
+    }
 
 
-def _enqueue_times(call: Callable[[int], None], count: int = 2000) -> list[float]:
-    """Host seconds of each call alone; the queue is drained now and then, outside the clock, before it fills."""
+def _enqueue(case: Case, variants: Variants) -> dict[tuple[str, str], Measurement]:
+    """The host's share of a call, an empty kernel's, and that of each way to launch the decoder's packed arguments."""
     import cupy
 
-    times = []
-    with timing.quiet():
-        for n in range(count):
-            if n % 200 == 0:
-                cupy.cuda.get_current_stream().synchronize()
-            start = time.perf_counter()
+    ((heatmaps, offsets),) = _on_device([inputs(case, 0)])
+    out = decode_posenet(heatmaps, offsets, **_options(case))
+    grid, block = _grid(case)
+    params = _floor_params(heatmaps, cupy.zeros(1, cupy.uint32))
+    calls: dict[str, Callable[[int], Any]] = {
+        "posepost": lambda i: decode_posenet(heatmaps, offsets, **_options(case), out=out),
+        EMPTY: lambda i: _floor_kernel("empty")((*grid, 1), (block, 1, 1), (params,)),
+    }
+    calls["posepost"](0)  # only now is the kernel compiled and the workspace there
+    launch = launches.recorded(lambda: calls["posepost"](0))
+    for name, prepare in launches.WAYS.items():
+        try:
+            call = prepare(launch)
+            _poison(out)
             call(0)
-            times.append(time.perf_counter() - start)
-    return times
+            check(out.numpy(), variants.answers[True][0])
+        except Unsupported as reason:
+            variants.fail(name, "enqueue", "skipped", str(reason))
+        except Exception as error:
+            variants.failed(name, "enqueue", error)
+        else:
+            calls[name] = call
+
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    order, names = random.Random(0), list(calls)
+    with timing.quiet():
+        for turn in range(ENQUEUED):
+            if turn % 40 == 0:  # drained outside the clock, before the queue fills
+                cupy.cuda.get_current_stream().synchronize()
+            order.shuffle(names)
+            for name in names:
+                start = time.perf_counter()
+                calls[name](0)
+                times[name].append(time.perf_counter() - start)
+    floor = {"posepost": launches.RAW_KERNEL if launches.RAW_KERNEL in calls else EMPTY}
+    return {(name, "enqueue"): Measurement(taken, 0, floor.get(name)) for name, taken in times.items()}
 
 
-def _first(error: BaseException) -> str:
+def reason_of(error: Exception, case: Case) -> str:
+    """One line; running out of memory is named, with the size of the case."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines[:3])[:300]}"
+    words = f"{type(error).__name__}: {' '.join(lines[:3])[:300]}"
+    memory = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "RESOURCE_EXHAUSTED" in words
+    return f"out of memory with {case.heatmap_bytes:,} bytes of heatmaps: {words}" if memory else words
 
 
 def sweeps_of(case: Case) -> list[str]:

@@ -114,11 +114,12 @@ def terminal_table(result: Result) -> str:
     out.append(
         f"{'case':{case_width}} {'kind':11} {'p50':>8} {'x floor':>7} {'GB/s':>6} {'bus':>8} {'usual':>6}  best peer"
     )
-    for row in _of(rows, variant=US):
+    for row in filter(_is_ours, rows):
         fastest = _fastest(_peers(_same(rows, row)))
         usual_row = next((r for r in _same(rows, row) if r["variant"] == usual), None)
+        kind = row["kind"].replace("blocking 30 Hz", "30 Hz") if row["variant"] == US else row["variant"][len(US) + 2 :]
         out.append(
-            f"{_short(row):{case_width}} {row['kind'].replace('blocking 30 Hz', '30 Hz'):11}"
+            f"{_short(row):{case_width}} {kind:11}"
             f" {duration(row['p50'], 'u'):>8}"
             f" {_or_dash(row['ratio_to_floor'], '{:.2f}'):>7} {gigabytes(row['gb_per_s']):>6}"
             f" {size(row['bus_bytes']) if row['bus_bytes'] is not None else '-':>8}"
@@ -179,20 +180,69 @@ def usual_peer(result: Result) -> str | None:
 
 def several_people_table(result: Result) -> str:
     """Markdown for README from a result file of bench_posenet_multi.py: medians against people and map size."""
-    rows: dict[tuple[int, int, int], dict[str, float]] = {}
+    rows: dict[tuple[int, int, int], dict[tuple[str, str], float]] = {}  # mode, posepost or a peer
     for benchmark in result["benchmarks"]:
         info = benchmark["extra_info"]
         variant = US if info["variant"].startswith(US) else info["variant"]
-        rows.setdefault((info["H"], info["W"], info["people"]), {})[variant] = benchmark["stats"]["median"]
-    peers = sorted({variant for times_of in rows.values() for variant in times_of} - {US})
-    head = ["maps", "people", US, *(cell for peer in peers for cell in (peer, "speed-up"))]
+        found = rows.setdefault((info["H"], info["W"], info["people"]), {})
+        found[info.get("mode", "tfjs"), variant] = benchmark["stats"]["median"]
+    columns = dict.fromkeys(key for found in rows.values() for key in found)  # as measured: posepost's modes first
+    head = ["maps", "people"]
+    ours = [mode for mode, variant in columns if variant == US]
+    for mode in ours:
+        head.append(US if len(ours) == 1 else f"{US}, {mode}")
+        head += [cell for of, peer in columns if of == mode and peer != US for cell in (peer, "speed-up")]
     lines_ = ["| " + " | ".join(head) + " |", "|:--|" + "--:|" * (len(head) - 1)]
     for (H, W, people), found in sorted(rows.items()):
-        cells = [f"{H}x{W}", str(people), duration(found[US])]
-        for peer in peers:
-            cells += [duration(found[peer]), times(found[peer] / found[US])] if peer in found else ["not measured", ""]
+        cells = [f"{H}x{W}", str(people)]
+        for mode in ours:
+            cells.append(duration(found[mode, US]))
+            for peer in (peer for of, peer in columns if of == mode and peer != US):
+                taken = found.get((mode, peer))
+                cells += ["not measured", ""] if taken is None else [duration(taken), times(taken / found[mode, US])]
         lines_.append("| " + " | ".join(cells) + " |")
     return "\n".join([machine_line(result), "", *lines_])
+
+
+def heatmap_table(result: Result) -> str:
+    """Markdown for README from a result file of bench_heatmap.py: each head's blocking p50 on the smallest call against
+    MMPose, and the range of speed-ups over all sizes."""
+    found: dict[str, dict[tuple[int, ...], dict[str, float]]] = {}
+    for row in _of(_rows(result), kind="blocking"):
+        size = (row["K"], row["H"], row["W"], row["B"])
+        found.setdefault(row["head"], {}).setdefault(size, {})[row["variant"]] = row["p50"]
+    all_sizes = {size for of_head in found.values() for size in of_head}
+    smallest, (K, H, W, B) = min(all_sizes), max(all_sizes, key=math.prod)
+    across = f"on {len(all_sizes)} sizes, up to {B} x {K} maps of {H}x{W}"
+    first = "one call, p50, {} maps of {}x{}".format(*smallest)
+    lines_ = [f"| {first} | {US} | MMPose | speed-up | {across} |", "|:--|--:|--:|--:|--:|"]
+    for head, of_head in found.items():
+        ours = of_head[smallest][US]
+        peers = {peer for times_of in of_head.values() for peer in times_of} - {US}
+        for peer in sorted(peers) or [""]:
+            name = _HEADS[head] + (f", {peer}" if peer not in ("", "MMPose") else "")
+            gains = [times_of[peer] / times_of[US] for times_of in of_head.values() if peer in times_of]
+            if peer in of_head[smallest]:
+                theirs = of_head[smallest][peer]
+                cells = [duration(theirs), times(theirs / ours), _span(gains, times)]
+            else:
+                cells = ["no such head" if head == "centroid" else "not measured", "", ""]
+            lines_.append("| " + " | ".join([name, duration(ours), *cells]) + " |")
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(_rows(result)[0]["peers"].items()))
+    return "\n".join([f"{machine_line(result)}; {versions or 'no peer is installed'}", "", *lines_])
+
+
+_HEADS = {
+    "none": "argmax",
+    "quarter": "quarter shift",
+    "dark": "DARK",
+    "dark_udp": "DARK-UDP",
+    "udp_combined": "UDP combined",
+    "megvii": "Megvii",
+    "soft_argmax": "soft-argmax",
+    "flip": "flip test, argmax",
+    "centroid": "SLEAP's centroid",
+}
 
 
 def write_report(files: list[Path], target: Path) -> None:
@@ -723,6 +773,12 @@ def _is_floor(row: Row) -> bool:
     return row["variant"].startswith("floor")
 
 
+def _is_ours(row: Row) -> bool:
+    """posepost, also in another way of use: "posepost, pinned out"."""
+    variant: str = row["variant"]
+    return variant == US or variant.startswith(f"{US}, ")
+
+
 def _usual_first(variant: str) -> tuple[bool, bool, bool]:
     """Sorts NumPy before others, and of its variants the pageable download first."""
     name = variant.lower()
@@ -734,7 +790,7 @@ def _is_torch(variant: str) -> bool:
 
 
 def _peers(rows: list[Row]) -> list[Row]:
-    return [row for row in rows if row["variant"] != US and not _is_floor(row)]
+    return [row for row in rows if not _is_ours(row) and not _is_floor(row)]
 
 
 def _peer_names(rows: list[Row]) -> list[str]:
@@ -753,7 +809,8 @@ def _floor(rows: list[Row], ours: Row | None) -> float | None:
 def _looks(rows: list[Row]) -> dict[str, str]:
     looks = {name: peer_look(i) for i, name in enumerate(_peer_names(rows))}
     floors = dict.fromkeys(row["variant"] for row in rows if _is_floor(row))
-    return {US: "us", **looks, **dict.fromkeys(floors, "floor")}
+    ours = dict.fromkeys((US, *(row["variant"] for row in rows if _is_ours(row))), "us")
+    return {**ours, **looks, **dict.fromkeys(floors, "floor")}
 
 
 def _kinds(rows: list[Row]) -> list[str]:

@@ -33,32 +33,44 @@ def quiet() -> Iterator[None]:
 
 
 def interleaved(
-    calls: dict[str, Callable[[int], Any]], sets: int, *, seconds: float, least: int = 5, most: int = 10_000
+    calls: dict[str, Callable[[int], Any]],
+    sets: int,
+    *,
+    seconds: float,
+    failed: Callable[[str, Exception], None],
+    least: int = 5,
+    most: int = 10_000,
+    before: dict[str, Callable[[int], Any]] | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds of each call by name; call(i) works on input set i.
+    """Seconds of each call by name; call(i) works on input set i. before[name](i) is called first, outside the clock. A
+    call that raises goes to `failed` and is left out.
 
     The calls take turns in random order: threads of one that still spin slow down whatever comes next, so no call may
     always follow the same other one.
     """
     order = random.Random(0)
-    names = list(calls)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    spent = dict.fromkeys(names, 0.0)
+    ready = {name: (before or {}).get(name, lambda i: None) for name in calls}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    spent = dict.fromkeys(calls, 0.0)
     with quiet():
-        for name in names:
-            for i in range(min(sets, 2)):
-                calls[name](i)  # warm-up
-        for turn in range(most):
-            waiting = [name for name in names if turn < least or spent[name] < seconds]
+        for turn in range(-2, most):  # two for warming up
+            waiting = [name for name in times if turn < least or spent[name] < seconds]
             if not waiting:
                 break
             order.shuffle(waiting)
             for name in waiting:
+                ready[name](turn % sets)
                 start = time.perf_counter()
-                calls[name](turn % sets)
+                try:
+                    calls[name](turn % sets)
+                except Exception as error:
+                    del times[name]
+                    failed(name, error)
+                    continue
                 elapsed = time.perf_counter() - start
-                times[name].append(elapsed)
-                spent[name] += elapsed
+                if turn >= 0:
+                    times[name].append(elapsed)
+                    spent[name] += elapsed
     return times
 
 
@@ -77,7 +89,9 @@ def paced(call: Callable[[int], Any], sets: int, *, hertz: float, count: int) ->
     return times
 
 
-def device_times(enqueue: Callable[[int], None], sets: int) -> list[float]:
+def device_times(
+    enqueue: Callable[[int], None], sets: int, before_replays: Callable[[], None] = lambda: None
+) -> list[float]:
     """Seconds of device time of one enqueue(i), from replays of a graph that goes round all sets at least once."""
     import cupy
 
@@ -91,6 +105,7 @@ def device_times(enqueue: Callable[[int], None], sets: int) -> list[float]:
         for i in range(count):
             enqueue(i % sets)
         graph = stream.end_capture()
+        before_replays()
         begin, end = cupy.cuda.Event(), cupy.cuda.Event()
         times = []
         for replay in range(REPLAYS + 2):

@@ -56,7 +56,7 @@ struct Params {
     u32 megvii;         // 1: the score is that of the map, over 255, plus 0.5
     u32 debias;
     u32 has_absent;
-    float temperature, threshold, absent, center_shift;
+    float beta, threshold, absent, center_shift;
     float heatmap_scale, heatmap_zero, offset_scale, offset_zero;  // integer tensors: value = (q - zero) * scale
     float cell[3];         // pixels of the input from one cell to the next: x, y, z
     float offset_cells[2]; // what an offset of 1 is in cells: x, y
@@ -149,6 +149,11 @@ struct Finish {
     u64 largest[THREADS / 32];
 };
 
+struct Shared {
+    Scratch scan;
+    Finish finish;
+};
+
 // A warp refines one keypoint. c: see refine.cuh. False where it is needed and was not given.
 INLINE bool finish(const Params& p, const Map& map, u64 winner, float c) {
     const u32 cell = position_of(winner), y = cell / p.W, x = cell - y * p.W;
@@ -182,8 +187,9 @@ INLINE float blurred_maximum(const Params& p, const Map& map, Finish& scratch) {
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_heatmap(const __grid_constant__ Params p) {
-    SHARED(Scratch, scratch);
-    SHARED(Finish, after);
+    SHARED(Shared, shared);
+    Scratch& scratch = shared.scan;
+    Finish& after = shared.finish;
     const Tile tile = tile_of_block(p);
     const E::Raw* maps = (const E::Raw*)p.heatmaps + tile.image * p.heatmap_stride_b + tile.first_channel * p.heatmap_stride_k;
     if (LAYOUT == PLANAR) scan_planar(p, maps, scratch);
@@ -215,14 +221,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_heatmap(const __
 
 #elif HEAD == SOFT
 
-// Sums of exp((value - maximum) * temperature), alone and times the place from the middle of the map. `mass`: without temperature.
+// Sums of exp((value - maximum) * beta), alone and times the place from the middle of the map. `mass`: without beta.
 struct Soft {
     float maximum, sum, x, y, mass;
     u64 best;
 
     INLINE void scale_to(const Params& p, float m) {
         if (maximum == m) return;
-        const float factor = expf((maximum - m) * p.temperature);  // 0 where nothing was seen yet
+        const float factor = expf((maximum - m) * p.beta);  // 0 where nothing was seen yet
         sum *= factor;
         x *= factor;
         y *= factor;
@@ -232,7 +238,7 @@ struct Soft {
     INLINE void add(const Params& p, float value, float dx, float dy) {
         if (value > maximum) scale_to(p, value);
         const bool nothing = value == minus_infinity();
-        const float weight = nothing ? 0.0f : expf((value - maximum) * p.temperature);
+        const float weight = nothing ? 0.0f : expf((value - maximum) * p.beta);
         sum += weight;
         x += weight * dx;
         y += weight * dy;

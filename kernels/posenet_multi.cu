@@ -5,17 +5,19 @@
 //     pytorch  rwightman/posenet-pytorch posenet/decode_multi.py
 //     coral    google-coral/libcoral@6589d0b coral/pose_estimation/posenet_decoder.cc; edgetpu: its older edge rule
 //
-// heatmaps (B, 17, H, W), offsets (B, 34, H, W), displacement_fwd and displacement_bwd (B, 32, H, W), any strides. Results:
-// keypoints (B, P, 17, 2) as (x, y), keypoint_scores (B, P, 17), scores (B, P), count (B), zero from count on.
+// K keypoints, E = K - 1 edges of a tree. heatmaps (B, K, H, W), offsets (B, 2K, H, W), displacement_fwd and displacement_bwd
+// (B, 2E, H, W), any strides. Results: keypoints (B, P, K, 2) as (x, y), keypoint_scores (B, P, K), scores (B, P), count (B),
+// zero from count on.
 //
 // Why three launches suffice. Where a root leads does not depend on the poses accepted before it, and the skeleton is a
 // tree, so that a keypoint's place depends only on the path to it from the root. Hence
 //     find_roots    every cell of every map: local maxima above the threshold go to their image's list, in any order
-//     walk_roots    a warp follows a root to its 16 other keypoints, one lane a keypoint, one level of the tree at a time
+//     walk_roots    a warp follows a root to all other keypoints, one lane a keypoint, one level of the tree at a time, and
+//                   strikes it out where its mean score can never reach that of a pose
 //     accept_poses  a block an image: take the best root that is left, accept its pose, strike out the roots near it. The
 //                   loop runs over accepted poses, not over roots, and needs no sorted list
 // An image's list has room for every cell of it, so no root is ever left out. Walks are kept for the first `walked` roots
-// of a list; accept_poses walks the others itself when their turn comes.
+// of a list; accept_poses walks the others again when their turn comes.
 //
 // Ties: value, then y, then x, then k, packed as in argmax.cuh, so that the order of the list does not matter. A NaN cell and
 // its neighbours are no roots. NaN becomes cell 0, infinity the last cell: no read leaves the maps.
@@ -23,9 +25,9 @@
 #include "argmax.cuh"
 
 #define THREADS 256
-#define KEYPOINTS 17
-#define EDGES 16
+#define MOST_KEYPOINTS 32  // lanes of a warp
 #define FULL 0xffffffffu
+#define SMALLEST_NORMAL 1.17549435e-38f  // smaller scores are 0 where denormals are flushed, and so nowhere above 0
 
 enum Mode { TFJS, PYTORCH, CORAL, EDGETPU };
 enum TensorName { HEATMAPS, OFFSETS, FORWARD, BACKWARD };
@@ -42,8 +44,8 @@ struct Params {
     u32* counts;
     u64* roots;           // (B, room) workspace: packed value and place, 0 once struck out
     float* root_places;   // (B, room, 2) workspace: y, x
-    float* walks;         // (B, walked, 17, 3) workspace: y, x, score
-    float* accepted;      // (B, P, 17, 3) workspace
+    float* walks;         // (B, walked, K, 3) workspace: y, x, score
+    float* accepted;      // (B, P, K, 3) workspace
     float* means;         // (B, P) workspace
     u32* found;           // (B) workspace, zero before and after
     i64 strides[16];      // in elements: b, channel, y, x of each of the four tensors
@@ -51,7 +53,11 @@ struct Params {
     u32 element[4];       // which type each is: position in f32, f16, bf16, u8, i8
     float scale[4];
     float zero[4];        // integer tensors: value = (q - zero) * scale
-    u32 H, W;
+    u32 K, H, W;
+    u8_t parent[32];      // of each keypoint; the root's is the root
+    u8_t edge[32];        // to the parent
+    u8_t depth[32];       // edges from the root
+    u32 longest;          // edges from any keypoint to any other, at most
     u32 room, walked;
     u32 max_poses;
     u32 least_key;        // key of the least value of a root
@@ -73,14 +79,10 @@ struct Point {
 };
 
 struct Pose {
-    float y[KEYPOINTS], x[KEYPOINTS], score[KEYPOINTS];
+    float y[MOST_KEYPOINTS], x[MOST_KEYPOINTS], score[MOST_KEYPOINTS];
 };
 
 // ---- the skeleton
-
-__constant__ u8_t PARENT[KEYPOINTS] = {0, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14};
-__constant__ u8_t EDGE[KEYPOINTS] = {0, 0, 2, 1, 3, 4, 10, 5, 11, 6, 12, 7, 13, 8, 14, 9, 15};  // to the parent
-__constant__ u8_t DEPTH[KEYPOINTS] = {0, 1, 1, 2, 2, 1, 1, 2, 2, 3, 3, 2, 2, 3, 3, 4, 4};
 
 struct Route {
     u32 level;   // edges from the root
@@ -88,23 +90,23 @@ struct Route {
     bool up;     // from child to parent, by the backward displacement
 };
 
-INLINE bool on_the_way_up(u32 keypoint, u32 root) {
-    while (DEPTH[root] > DEPTH[keypoint]) root = PARENT[root];
+INLINE bool on_the_way_up(const Params& p, u32 keypoint, u32 root) {
+    while (p.depth[root] > p.depth[keypoint]) root = p.parent[root];
     return root == keypoint;
 }
 
-INLINE Route route_to(u32 keypoint, u32 root) {
-    if (on_the_way_up(keypoint, root)) {
+INLINE Route route_to(const Params& p, u32 keypoint, u32 root) {
+    if (on_the_way_up(p, keypoint, root)) {
         u32 below = root;
-        while (DEPTH[below] > DEPTH[keypoint] + 1) below = PARENT[below];
-        return {(u32)(DEPTH[root] - DEPTH[keypoint]), below, true};
+        while (p.depth[below] > p.depth[keypoint] + 1) below = p.parent[below];
+        return {(u32)(p.depth[root] - p.depth[keypoint]), below, true};
     }
     u32 level = 0, above = keypoint;
     do {
-        above = PARENT[above];
+        above = p.parent[above];
         ++level;
-    } while (!on_the_way_up(above, root));
-    return {level + DEPTH[root] - DEPTH[above], PARENT[keypoint], false};
+    } while (!on_the_way_up(p, above, root));
+    return {level + p.depth[root] - p.depth[above], p.parent[keypoint], false};
 }
 
 // ---- reading the tensors
@@ -125,7 +127,7 @@ INLINE u32 cell(const Params& p, float pixels, u32 size) {
 
 INLINE Point place(const Params& p, u64 image, u32 y, u32 x, u32 keypoint) {
     return {(float)y * p.output_stride + value_at(p, OFFSETS, image, keypoint, y, x),
-            (float)x * p.output_stride + value_at(p, OFFSETS, image, KEYPOINTS + keypoint, y, x)};
+            (float)x * p.output_stride + value_at(p, OFFSETS, image, p.K + keypoint, y, x)};
 }
 
 INLINE float between(float a, float b, float f) { return f == 0.0f ? a : a * (1.0f - f) + b * f; }
@@ -147,33 +149,33 @@ INLINE Point root_place(const Params& p, u64 image, u32 y, u32 x, u32 k) {
     if (!is_coral(p)) return place(p, image, y, x, k);
     const float per_stride = 1.0f / p.output_stride;
     return clamp_to_map(p, {(float)y + value_at(p, OFFSETS, image, k, y, x) * per_stride,
-                            (float)x + value_at(p, OFFSETS, image, KEYPOINTS + k, y, x) * per_stride});
+                            (float)x + value_at(p, OFFSETS, image, p.K + k, y, x) * per_stride});
 }
 
 INLINE float activated(const Params& p, float value) { return p.sigmoid ? 1.0f / (1.0f + expf(-value)) : value + 0.0f; }
 
 // From a keypoint at `from` along the edge of `route` to keypoint k: its place, and its score.
 INLINE Point step(const Params& p, u64 image, Point from, Route route, u32 k, float& score) {
-    const u32 displacement = route.up ? BACKWARD : FORWARD, edge = EDGE[route.up ? route.source : k];
+    const u32 displacement = route.up ? BACKWARD : FORWARD, edge = p.edge[route.up ? route.source : k];
     Point q = from;
     if (is_coral(p)) {
-        u32 tensor_y = displacement, channel_y = edge, channel_x = EDGES + edge;
+        u32 tensor_y = displacement, channel_y = edge, channel_x = p.K - 1 + edge;
         if (p.mode == EDGETPU && route.up && route.source == 1) {  // left eye to nose: edgetpu reads one block too early
             tensor_y = FORWARD;
-            channel_y = EDGES;
+            channel_y = p.K - 1;
             channel_x = 0;
         }
         const float dy = sample(p, tensor_y, image, channel_y, from), dx = sample(p, displacement, image, channel_x, from);
         q = clamp_to_map(p, {from.y + dy, from.x + dx});
         for (u32 i = 0; i < p.refinements; ++i) {
-            const float oy = sample(p, OFFSETS, image, k, q), ox = sample(p, OFFSETS, image, KEYPOINTS + k, q);
+            const float oy = sample(p, OFFSETS, image, k, q), ox = sample(p, OFFSETS, image, p.K + k, q);
             q = clamp_to_map(p, {q.y + oy, q.x + ox});
         }
         score = activated(p, sample(p, HEATMAPS, image, k, q));
         return q;
     }
     u32 y = cell(p, from.y, p.H), x = cell(p, from.x, p.W);
-    q = {from.y + value_at(p, displacement, image, edge, y, x), from.x + value_at(p, displacement, image, EDGES + edge, y, x)};
+    q = {from.y + value_at(p, displacement, image, edge, y, x), from.x + value_at(p, displacement, image, p.K - 1 + edge, y, x)};
     for (u32 i = 0; i < p.refinements; ++i) {
         y = cell(p, q.y, p.H);
         x = cell(p, q.x, p.W);
@@ -192,14 +194,14 @@ struct Root {
 };
 
 INLINE Root root_of(const Params& p, u64 packed) {
-    const u32 position = position_of(packed), at = position / KEYPOINTS;
-    return {at / p.W, at % p.W, position % KEYPOINTS};
+    const u32 position = position_of(packed), at = position / p.K;
+    return {at / p.W, at % p.W, position % p.K};
 }
 
-// One warp: lane k finds keypoint k, level by level of the tree. All lanes call; lanes from 17 on get nothing of meaning.
+// One warp: lane k finds keypoint k, level by level of the tree. All lanes call; lanes from K on get nothing of meaning.
 INLINE void walk(const Params& p, u64 image, Root root, Point& at, float& score) {
-    const u32 k = min(threadIdx.x % 32, KEYPOINTS - 1u);
-    const Route route = route_to(k, root.k);
+    const u32 k = min(threadIdx.x % 32, p.K - 1);
+    const Route route = route_to(p, k, root.k);
     at = {0.0f, 0.0f};
     score = 0.0f;
     bool known = k == root.k;
@@ -207,11 +209,11 @@ INLINE void walk(const Params& p, u64 image, Root root, Point& at, float& score)
         at = root_place(p, image, root.y, root.x, k);
         score = activated(p, is_coral(p) ? sample(p, HEATMAPS, image, k, at) : value_at(p, HEATMAPS, image, k, root.y, root.x));
     }
-    for (u32 level = 1; level <= 8; ++level) {  // wrist or ankle to the other side's: at most 3 + 4 edges
+    for (u32 level = 1; level <= p.longest; ++level) {
         const float y = __shfl_sync(FULL, at.y, route.source), x = __shfl_sync(FULL, at.x, route.source);
         const float source_score = __shfl_sync(FULL, score, route.source);
         const bool source_known = __shfl_sync(FULL, (int)known, route.source);
-        if (route.level == level && source_known && (p.mode != PYTORCH || source_score > 0.0f)) {
+        if (route.level == level && source_known && (p.mode != PYTORCH || source_score >= SMALLEST_NORMAL)) {
             at = step(p, image, {y, x}, route, k, score);
             known = true;
         }
@@ -224,10 +226,10 @@ struct None {};
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) find_roots(const __grid_constant__ Params p) {
     const u64 image = blockIdx.y;  // ranges [0, B)
-    const u32 cells = p.H * p.W, n = cells * KEYPOINTS;
+    const u32 cells = p.H * p.W, n = cells * p.K;
     const E::Raw* maps = (const E::Raw*)p.heatmaps + image * p.strides[0];
     for (u32 i = blockIdx.x * THREADS + threadIdx.x; i < n; i += gridDim.x * THREADS) {
-        const u32 k = p.channels_fastest ? i % KEYPOINTS : i / cells, at = p.channels_fastest ? i / KEYPOINTS : i % cells;
+        const u32 k = p.channels_fastest ? i % p.K : i / cells, at = p.channels_fastest ? i / p.K : i % cells;
         const u32 y = at / p.W, x = at - y * p.W;
         const E::Raw* map = maps + k * p.strides[1];
         const u32 key = E::key(__ldg(map + y * p.strides[2] + x * p.strides[3]));
@@ -239,31 +241,46 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) find_roots(const __grid
         if (!largest) continue;
         const u64 slot = image * p.room + atomicAdd(p.found + image, 1u);
         const Point q = root_place(p, image, y, x, k);
-        p.roots[slot] = pack(key, at * KEYPOINTS + k);
+        p.roots[slot] = pack(key, at * p.K + k);
         p.root_places[2 * slot] = q.y;
         p.root_places[2 * slot + 1] = q.x;
     }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) walk_roots(const __grid_constant__ Params p) {
-    const u64 image = blockIdx.y;                                                    // ranges [0, B)
-    const u32 slot = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, k = threadIdx.x % 32;  // one warp a slot
-    if (slot >= min(p.found[image], p.walked)) return;
-    Point at;
-    float score;
-    walk(p, image, root_of(p, p.roots[image * p.room + slot]), at, score);
-    if (k >= KEYPOINTS) return;
-    float* result = p.walks + ((image * p.walked + slot) * KEYPOINTS + k) * 3;
-    result[0] = at.y;
-    result[1] = at.x;
-    result[2] = score;
+    const u64 image = blockIdx.y;              // ranges [0, B)
+    const u32 warp = threadIdx.x / 32, k = threadIdx.x % 32, found = p.found[image];
+    u64* roots = p.roots + image * p.room;
+    const u32 last = p.mode == TFJS ? min(found, p.walked) : found;  // tfjs rejects no pose
+    for (u32 slot = blockIdx.x * (THREADS / 32) + warp; slot < last; slot += gridDim.x * (THREADS / 32)) {  // one warp a slot
+        Point at;
+        float score;
+        walk(p, image, root_of(p, roots[slot]), at, score);
+        if (slot < p.walked && k < p.K) {
+            float* result = p.walks + ((image * p.walked + slot) * p.K + k) * 3;
+            result[0] = at.y;
+            result[1] = at.x;
+            result[2] = score;
+        }
+        if (p.mode == TFJS) continue;
+        float sum = __shfl_sync(FULL, score, 0);
+        bool rising = !(sum >= 0.0f);  // a negative score or NaN: without it the mean would be larger
+        for (u32 i = 1; i < p.K; ++i) {
+            const float next = __shfl_sync(FULL, score, i);
+            rising |= !(next >= 0.0f);
+            sum += next;
+        }
+        __syncwarp();  // all lanes have read the root
+        // pytorch: keypoints that accepted poses have count 0, which else only lowers the mean
+        if (k == 0 && !(sum / (float)p.K >= p.least_pose) && (is_coral(p) || !rising)) roots[slot] = 0;
+    }
 }
 
 struct Scratch {
     u64 best[THREADS / 32];
     u32 slot;
     Pose pose;
-    u32 taken[KEYPOINTS];  // 1 where the pose's keypoint is near the same one of an accepted pose
+    u32 taken[MOST_KEYPOINTS];  // 1 where the pose's keypoint is near the same one of an accepted pose
     u32 accept;
 };
 
@@ -272,24 +289,27 @@ INLINE bool near(const Params& p, float ay, float ax, float by, float bx) {
     return dy * dy + dx * dx <= p.radius;
 }
 
-INLINE float mean_score(const Pose& pose, const u32* taken) {
+INLINE float mean_score(const Params& p, const Pose& pose, const u32* taken) {
     float sum = taken && taken[0] ? 0.0f : pose.score[0];
-    for (u32 k = 1; k < KEYPOINTS; ++k) sum += taken && taken[k] ? 0.0f : pose.score[k];
-    return sum / 17.0f;
+    for (u32 k = 1; k < p.K; ++k) sum += taken && taken[k] ? 0.0f : pose.score[k];
+    return sum / (float)p.K;
 }
+
+// Whether pose a has a larger mean than b, or an equal one and was accepted before.
+INLINE bool comes_before(const float* means, u32 a, u32 b) { return means[a] > means[b] || (means[a] == means[b] && a < b); }
 
 // Whether keypoint k at (y, x) is near the same keypoint of one of `count` poses in `accepted`.
 INLINE bool near_any(const Params& p, const float* accepted, u32 count, u32 k, float y, float x) {
     bool any = false;
     for (u32 q = 0; q < count; ++q)
-        any |= near(p, accepted[(q * KEYPOINTS + k) * 3], accepted[(q * KEYPOINTS + k) * 3 + 1], y, x);
+        any |= near(p, accepted[(q * p.K + k) * 3], accepted[(q * p.K + k) * 3 + 1], y, x);
     return any;
 }
 
 INLINE void write_pose(const Params& p, u64 image, u32 row, const float* pose, float score) {
     const u64 to = image * p.max_poses + row;
     const u32 k = threadIdx.x;
-    if (k >= KEYPOINTS) return;
+    if (k >= p.K) return;
     float y = pose[3 * k], x = pose[3 * k + 1];
     if (is_coral(p)) {
         y *= p.output_stride;
@@ -303,9 +323,9 @@ INLINE void write_pose(const Params& p, u64 image, u32 row, const float* pose, f
         y = m[3] * x + m[4] * y + m[5];
         x = tx;
     }
-    p.keypoints[2 * (to * KEYPOINTS + k)] = x;
-    p.keypoints[2 * (to * KEYPOINTS + k) + 1] = y;
-    p.keypoint_scores[to * KEYPOINTS + k] = pose[3 * k + 2];
+    p.keypoints[2 * (to * p.K + k)] = x;
+    p.keypoints[2 * (to * p.K + k) + 1] = y;
+    p.keypoint_scores[to * p.K + k] = pose[3 * k + 2];
     if (k == 0) p.scores[to] = score;
 }
 
@@ -316,7 +336,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) accept_poses(const __gr
     const u32 found = p.found[image];
     u64* roots = p.roots + image * p.room;
     const float* places = p.root_places + 2 * image * p.room;
-    float* accepted = p.accepted + image * p.max_poses * KEYPOINTS * 3;
+    float* accepted = p.accepted + image * p.max_poses * p.K * 3;
     float* means = p.means + image * p.max_poses;
 
     u32 count = 0;
@@ -345,13 +365,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) accept_poses(const __gr
             Point at;
             float score;
             if (s.slot < p.walked) {
-                const float* kept = p.walks + ((image * p.walked + s.slot) * KEYPOINTS + min(lane, KEYPOINTS - 1u)) * 3;
+                const float* kept = p.walks + ((image * p.walked + s.slot) * p.K + min(lane, p.K - 1)) * 3;
                 at = {kept[0], kept[1]};
                 score = kept[2];
             } else {
                 walk(p, image, root, at, score);
             }
-            if (lane < KEYPOINTS) {
+            if (lane < p.K) {
                 s.pose.y[lane] = at.y;
                 s.pose.x[lane] = at.x;
                 s.pose.score[lane] = score;
@@ -359,21 +379,21 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) accept_poses(const __gr
             }
             __syncwarp();
             if (lane == 0) {
-                const float mean = mean_score(s.pose, is_coral(p) ? nullptr : s.taken);
+                const float mean = mean_score(p, s.pose, is_coral(p) ? nullptr : s.taken);
                 s.accept = p.mode == TFJS || mean >= p.least_pose;
                 means[count] = mean;
             }
         }
         __syncthreads();
         if (s.accept) {
-            if (t < KEYPOINTS) {
-                float* row = accepted + (count * KEYPOINTS + t) * 3;
+            if (t < p.K) {
+                float* row = accepted + (count * p.K + t) * 3;
                 row[0] = s.pose.y[t];
                 row[1] = s.pose.x[t];
                 row[2] = s.pose.score[t];
             }
             for (u32 i = t; i < found; i += THREADS) {
-                const u32 k = position_of(roots[i]) % KEYPOINTS;
+                const u32 k = position_of(roots[i]) % p.K;
                 if (roots[i] && near(p, s.pose.y[k], s.pose.x[k], places[2 * i], places[2 * i + 1])) roots[i] = 0;
             }
             ++count;
@@ -383,50 +403,46 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) accept_poses(const __gr
     __syncthreads();
 
     if (!is_coral(p)) {
-        for (u32 q = 0; q < count; ++q) write_pose(p, image, q, accepted + q * KEYPOINTS * 3, means[q]);
+        for (u32 q = 0; q < count; ++q) write_pose(p, image, q, accepted + q * p.K * 3, means[q]);
     } else {
         // Coral: by mean score; keypoints near the same one of a better pose count 0 in a second mean; by that, if enough.
         float* second = p.scores + image * p.max_poses;  // until the poses are written
         for (u32 q = t; q < count; q += THREADS) {
             float sum = 0.0f;
-            for (u32 k = 0; k < KEYPOINTS; ++k) {
-                const float* own = accepted + (q * KEYPOINTS + k) * 3;
+            for (u32 k = 0; k < p.K; ++k) {
+                const float* own = accepted + (q * p.K + k) * 3;
                 bool taken = false;
                 for (u32 other = 0; other < count; ++other) {
-                    const bool better = means[other] > means[q] || (means[other] == means[q] && other < q);
-                    const float* theirs = accepted + (other * KEYPOINTS + k) * 3;
-                    if (better) taken |= near(p, own[0], own[1], theirs[0], theirs[1]);
+                    const float* theirs = accepted + (other * p.K + k) * 3;
+                    if (comes_before(means, other, q)) taken |= near(p, own[0], own[1], theirs[0], theirs[1]);
                 }
                 const float score = taken ? 0.0f : own[2];
                 sum = k ? sum + score : score;
             }
-            second[q] = sum / 17.0f;
+            second[q] = sum / (float)p.K;
         }
         __syncthreads();
-        if (t == 0) {  // stable selection sort by the second mean; equal ones by the first, then as accepted
-            u32 kept = 0;
-            u32* order = (u32*)roots;  // the list is done with
-            for (u32 q = 0; q < count; ++q)
-                if (second[q] >= p.least_pose) order[kept++] = q;
-            for (u32 i = 1; i < kept; ++i)
-                for (u32 j = i; j > 0; --j) {
-                    const u32 a = order[j - 1], b = order[j];
-                    const bool in_order = second[a] > second[b] || (second[a] == second[b] && (means[a] > means[b] || (means[a] == means[b] && a < b)));
-                    if (in_order) break;
-                    order[j - 1] = b;
-                    order[j] = a;
-                }
-            for (u32 i = 0; i < kept; ++i) means[i] = second[order[i]];
-            s.slot = kept;
+        u32* order = (u32*)roots;  // the list is done with
+        if (t == 0) s.slot = 0;
+        __syncthreads();
+        for (u32 q = t; q < count; q += THREADS) {  // by the second mean; equal ones by the first, then as accepted
+            if (!(second[q] >= p.least_pose)) continue;
+            u32 before = 0;
+            for (u32 other = 0; other < count; ++other)
+                before += second[other] > second[q] || (second[other] == second[q] && comes_before(means, other, q));
+            order[before] = q;
+            atomicAdd(&s.slot, 1u);
         }
         __syncthreads();
         count = s.slot;
-        for (u32 q = 0; q < count; ++q) write_pose(p, image, q, accepted + ((const u32*)roots)[q] * KEYPOINTS * 3, means[q]);
+        for (u32 q = t; q < count; q += THREADS) means[q] = second[order[q]];
+        __syncthreads();
+        for (u32 q = 0; q < count; ++q) write_pose(p, image, q, accepted + order[q] * p.K * 3, means[q]);
     }
     __syncthreads();
     const u64 first = image * p.max_poses + count, rest = p.max_poses - count;
-    for (u64 i = t; i < rest * KEYPOINTS * 2; i += THREADS) p.keypoints[first * KEYPOINTS * 2 + i] = 0.0f;
-    for (u64 i = t; i < rest * KEYPOINTS; i += THREADS) p.keypoint_scores[first * KEYPOINTS + i] = 0.0f;
+    for (u64 i = t; i < rest * p.K * 2; i += THREADS) p.keypoints[first * p.K * 2 + i] = 0.0f;
+    for (u64 i = t; i < rest * p.K; i += THREADS) p.keypoint_scores[first * p.K + i] = 0.0f;
     for (u64 i = t; i < rest; i += THREADS) p.scores[first + i] = 0.0f;
     if (t == 0) {
         p.counts[image] = count;

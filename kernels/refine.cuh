@@ -1,6 +1,6 @@
 // refine.cuh: where between the cells a peak lies. The rules and their sources stand in posepost/ref/refine.py, the NumPy twin.
 //
-// Included behind `struct Params`, which has: H, W; refine, guard, border, reach, positive, blur, taps, temperature. A warp
+// Included behind `struct Params`, which has: H, W; refine, guard, border, reach, positive, blur, taps, beta. A warp
 // works on one peak: all 32 lanes call with the same arguments and get the same result. `read(y, x)` is a map's value in a
 // cell. Sums run in the twin's order, so that + - * / give its bits; of the map only the cells around the peak are read.
 
@@ -197,7 +197,7 @@ INLINE Step soft_argmax(const Params& p, const Read& read, u32 y, u32 x) {
 #pragma unroll
     for (i32 lane = 16; lane; lane /= 2) largest = fmaxf(largest, __shfl_xor_sync(FULL, largest, lane));
     return mean_place(p, [&](i32 dy, i32 dx) {
-        return in_map(dy, dx) ? expf((read(y + dy, x + dx) - largest) * p.temperature) : 0.0f;
+        return in_map(dy, dx) ? expf((read(y + dy, x + dx) - largest) * p.beta) : 0.0f;
     });
 }
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _kernels, _view
+from . import _kernels, _skeleton, _view
 from ._view import Form
 
 INTEGER_RANGE = {"uint8": (0, 255), "int8": (-128, 127)}
@@ -40,6 +40,16 @@ def _elements(form: Form, name: str, ranks: tuple[int, int]) -> None:
         raise ValueError(f"{name} must have {ranks[0]} or {ranks[1]} dimensions, got shape {form.shape}")
     if any(stride < 0 for stride in form.strides):
         raise ValueError(f"{name} must not have negative strides, got {form.strides}; pass a contiguous copy")
+
+
+def layout_name(value: str | None) -> None:
+    if value not in ("NCHW", "NHWC", None):
+        raise ValueError(f'layout must be "NCHW", "NHWC" or None, got {value!r}')
+
+
+def some_cells(heatmaps: Form) -> None:
+    if 0 in heatmaps.shape[-3:]:
+        raise ValueError(f"heatmaps must have at least one channel, row and column, got shape {heatmaps.shape}")
 
 
 Strides = tuple[int, int, int]
@@ -135,15 +145,13 @@ class Maps(NamedTuple):
 @functools.lru_cache(maxsize=256)
 def posenet_maps(heatmaps: Form, offsets: Form, layout: str | None) -> Maps:
     """The layout of a PoseNet pair, given or found: offsets have twice the channels of heatmaps."""
-    if layout not in ("NCHW", "NHWC", None):
-        raise ValueError(f'layout must be "NCHW", "NHWC" or None, got {layout!r}')
+    layout_name(layout)
     tensor(heatmaps, "heatmaps")
     tensor(offsets, "offsets")
     h, o = heatmaps.shape, offsets.shape
     if len(h) != len(o):
         raise ValueError(f"offsets must have as many dimensions as heatmaps, got shapes {o} and {h}")
-    if 0 in h[-3:]:
-        raise ValueError(f"heatmaps must have at least one channel, row and column, got shape {h}")
+    some_cells(heatmaps)
     if layout is None:
         layout = _find_layout(h, o)
     channel = len(h) - (3 if layout == "NCHW" else 1)
@@ -169,6 +177,89 @@ def _find_layout(h: tuple[int, ...], o: tuple[int, ...]) -> str:
     raise ValueError(f"offsets must match heatmaps in all axes but the channels, got shapes {o} and {h}")
 
 
+LARGEST_SIDE = 2**24
+"""From here on float32 does not hold every cell's number."""
+
+
+def posenet_multi_maps(
+    heatmaps: Form,
+    offsets: Form,
+    displacement_fwd: Form,
+    displacement_bwd: Form,
+    layout: str | None,
+    skeleton: _skeleton.Edges | None,
+) -> tuple[Maps, _skeleton.Edges]:
+    """The layout of PoseNet's four outputs, all on one device, and the skeleton that they fit."""
+    same_device(heatmaps, offsets, "offsets", "heatmaps")
+    maps = posenet_maps(heatmaps, offsets, layout)
+    if maps.K > _skeleton.MOST_KEYPOINTS:
+        raise ValueError(f"heatmaps must have at most {_skeleton.MOST_KEYPOINTS} channels, got {maps.K}")
+    if max(maps.H, maps.W) >= LARGEST_SIDE:
+        raise ValueError(f"heatmaps must have fewer than 2**24 rows and columns, got {maps.H} x {maps.W}")
+    edges = _edges(skeleton, maps.K)
+    channel = len(heatmaps.shape) - (3 if maps.layout == "NCHW" else 1)
+    for name, form in (("displacement_fwd", displacement_fwd), ("displacement_bwd", displacement_bwd)):
+        same_device(heatmaps, form, name, "heatmaps")
+        tensor(form, name)
+        h, d = heatmaps.shape, form.shape
+        if len(h) != len(d):
+            raise ValueError(f"{name} must have as many dimensions as heatmaps, got shapes {d} and {h}")
+        if d[:channel] + d[channel + 1 :] != h[:channel] + h[channel + 1 :]:
+            raise ValueError(
+                f"{name} must match heatmaps in all axes but the channels of {maps.layout}, got shapes {d} and {h}"
+            )
+        if d[channel] != 2 * len(edges):
+            whose = "PoseNet's" if skeleton is None else "the"
+            raise ValueError(
+                f"{name} must have {2 * len(edges)} channels, two for each edge of {whose} skeleton, got {d[channel]}"
+            )
+    return maps, edges
+
+
+def pairs(value: Any) -> _skeleton.Edges | None:
+    """`skeleton` as tuples of ints; whether they make a tree, `posenet_multi_maps` says."""
+    if value is None:
+        return None
+    try:
+        found = [tuple(pair) for pair in value]
+    except TypeError:
+        raise TypeError(f"skeleton must be None or (parent, child) pairs of ints, got {value!r}") from None
+    for pair in found:
+        if len(pair) != 2 or any(isinstance(k, bool) or not isinstance(k, (int, np.integer)) for k in pair):
+            raise TypeError(f"skeleton must be None or (parent, child) pairs of ints, got the pair {pair!r}")
+    return tuple((int(parent), int(child)) for parent, child in found)
+
+
+def _edges(skeleton: _skeleton.Edges | None, K: int) -> _skeleton.Edges:
+    """The edges of a tree that joins K keypoints."""
+    if skeleton is None:
+        if len(_skeleton.POSENET) + 1 != K:
+            raise ValueError(
+                f"heatmaps must have {len(_skeleton.POSENET) + 1} channels, the keypoints of PoseNet's skeleton, "
+                f"got {K}; skeleton= joins others"
+            )
+        return _skeleton.POSENET
+    if len(skeleton) != K - 1:
+        raise ValueError(f"skeleton must have one pair fewer than heatmaps have channels, got {len(skeleton)} and {K}")
+    parents: dict[int, int] = {}
+    for parent, child in skeleton:
+        if not (0 <= parent < K and 0 <= child < K):
+            raise ValueError(f"skeleton must join keypoints from 0 to {K - 1}, got {(parent, child)}")
+        if parent == child:
+            raise ValueError(f"skeleton must join a keypoint to another, got {(parent, child)}")
+        if child in parents:
+            raise ValueError(f"skeleton must give a keypoint one parent, got {parents[child]} and {parent} for {child}")
+        parents[child] = parent
+    for start in range(K):
+        above = [start]
+        while above[-1] in parents:
+            above.append(parents[above[-1]])
+            if above[-1] in above[:-1]:
+                circle = " to ".join(map(str, above[above.index(above[-1]) :]))
+                raise ValueError(f"skeleton must be one tree, got a circle from child to parent, {circle}")
+    return skeleton
+
+
 def channels_first(form: Form, layout: str) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
     shape, strides = form.shape, form.strides
     if len(shape) == 3:
@@ -188,11 +279,6 @@ def choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be {', '.join(most)} or {last}, got {value!r}")
 
 
-def number(value: Any, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-
-
 def positive(value: Any, name: str) -> None:
     number(value, name)
     if not (math.isfinite(value) and value > 0):
@@ -200,8 +286,7 @@ def positive(value: Any, name: str) -> None:
 
 
 def odd(value: Any, name: str, largest: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    count(value, name)
     if value % 2 == 0 or not 1 <= value <= largest:
         raise ValueError(f"{name} must be odd and from 1 to {largest}, got {value}")
 
@@ -232,11 +317,70 @@ def flip_pairs(value: Any) -> tuple[int, ...]:
     return pairs
 
 
-def output_stride(value: float) -> None:
+def number(value: Any, name: str) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"output_stride must be a number, got {type(value).__name__}")
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+
+
+def count(value: int, name: str, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    if value >= 2**31:
+        raise ValueError(f"{name} must be less than 2**31, got {value}")
+
+
+def threshold(value: float, name: str, probability: bool) -> None:
+    number(value, name)
+    if probability and not 0 <= value <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, got {value}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+
+
+def output_stride(value: float) -> None:
+    number(value, "output_stride")
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"output_stride must be finite and above 0, got {value}")
+
+
+def peaks_options(least: float, activation: str | None, max_peaks: int, window: int, plateau: str) -> None:
+    threshold(least, "threshold", activation == "sigmoid")
+    count(max_peaks, "max_peaks")
+    count(window, "window")
+    if window % 2 == 0:
+        raise ValueError(f"window must be odd, got {window}")
+    if plateau not in ("all", "none"):
+        raise ValueError(f'plateau must be "all" or "none", got {plateau!r}')
+
+
+POSENET_MODES = ("tfjs", "pytorch", "coral", "edgetpu")
+"""In the order of `enum Mode` of kernels/posenet_multi.cu."""
+
+
+def posenet_multi_options(
+    max_poses: int,
+    score_threshold: float,
+    nms_radius: float,
+    mode: str,
+    refinement_steps: int | None,
+    skeleton: _skeleton.Edges | None,
+) -> None:
+    count(max_poses, "max_poses")
+    threshold(score_threshold, "score_threshold", True)
+    number(nms_radius, "nms_radius")
+    if not (math.isfinite(nms_radius) and nms_radius >= 0):
+        raise ValueError(f"nms_radius must be finite and not negative, got {nms_radius}")
+    if mode not in POSENET_MODES:
+        raise ValueError(f'mode must be "tfjs", "pytorch", "coral" or "edgetpu", got {mode!r}')
+    if mode == "edgetpu" and skeleton not in (None, _skeleton.POSENET):
+        raise ValueError(f'skeleton must be None in mode "edgetpu", got {skeleton}')
+    if refinement_steps is None:
+        return
+    count(refinement_steps, "refinement_steps", 0)
+    if mode not in ("coral", "edgetpu"):
+        raise ValueError(f'refinement_steps must be None but in modes "coral" and "edgetpu", got {refinement_steps}')
 
 
 Quantization = tuple[tuple[str, float, int], ...]
@@ -310,20 +454,21 @@ def _transform_shape(shape: tuple[int, ...], rows: int) -> None:
 
 def outputs(
     out: Any,
-    shapes: dict[str, tuple[int, ...]],
+    results: dict[str, tuple[tuple[int, ...], str]],
     reference: Form,
     stream: int | None = None,
     reference_name: str = "heatmaps",
 ) -> list[_view.View]:
-    """The arrays of `out`, one for each of `shapes`: float32, C-contiguous, writable, on the input's device."""
-    if not isinstance(out, tuple) or len(out) != len(shapes):
-        names = ", ".join(shapes)
+    """The arrays of `out`, one for each of `results` (name -> shape, dtype): C-contiguous, writable, on the input's
+    device."""
+    if not isinstance(out, tuple) or len(out) != len(results):
+        names = ", ".join(results)
         got = f"{len(out)} arrays" if isinstance(out, tuple) else type(out).__name__
         raise TypeError(f"out must be a result of the same call or a tuple ({names}), got {got}")
     views = []
-    for array, (name, shape) in zip(out, shapes.items()):
+    for array, (name, (shape, dtype)) in zip(out, results.items()):
         seen = _view.view(array, f"out.{name}", stream)
-        _output(seen.form, f"out.{name}", shape, reference.device, reference_name)
+        _output(seen.form, f"out.{name}", shape, dtype, reference.device, reference_name)
         if seen.readonly:
             raise ValueError(f"out.{name} must be writable, got a read-only {seen.library} array")
         views.append(seen)
@@ -331,15 +476,12 @@ def outputs(
 
 
 @functools.lru_cache(maxsize=256)
-def _output(
-    form: Form, name: str, shape: tuple[int, ...], device: int | None, reference_name: str = "heatmaps"
-) -> None:
-    if form.dtype != "float32":
-        raise TypeError(f"{name} must be float32, got {form.dtype}")
+def _output(form: Form, name: str, shape: tuple[int, ...], dtype: str, device: int | None, reference_name: str) -> None:
+    if form.dtype != dtype:
+        raise TypeError(f"{name} must be {dtype}, got {form.dtype}")
     if form.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {form.shape}")
-    expected = _view.contiguous_strides(shape)
-    if 0 not in shape and any(n > 1 and s != e for n, s, e in zip(shape, form.strides, expected)):
+    if not _view.is_contiguous(form):
         raise ValueError(f"{name} must be C-contiguous, got strides {form.strides}")
     same_device(form._replace(device=device), form, name, reference_name)
 

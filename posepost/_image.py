@@ -103,3 +103,20 @@ def letterbox(image: Any, size: tuple[int, int]) -> tuple[np.ndarray[Any, Any], 
         np.float32,
     )
     return resized, transform
+
+
+def warp(picture: PILImage.Image, matrix: np.ndarray[Any, Any], size: tuple[int, int]) -> np.ndarray[Any, Any]:
+    """Sample an RGB picture into `size`, bilinear, black outside of it.
+
+    matrix: (2, 3), takes a point (x, y) of the result to the picture; whole numbers are pixel centres in both.
+    size: (height, width). Returns (height, width, 3) uint8.
+    """
+    image_module = pillow()
+    height, width = size
+    affine = np.array(matrix, np.float64)
+    affine[:, 2] += 0.5 - affine[:, :2].sum(axis=1) / 2  # Pillow puts whole numbers at the corners of pixels
+    coefficients = tuple(affine.reshape(6).tolist())
+    warped = picture.transform(
+        (width, height), image_module.Transform.AFFINE, coefficients, image_module.Resampling.BILINEAR
+    )
+    return np.asarray(warped)

@@ -7,7 +7,9 @@ a CPU executor of the same kernels in its place and run the very Python that lau
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+import importlib
 import itertools
 import re
 import threading
@@ -24,10 +26,12 @@ ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 OPTIONS = ("--std=c++17", "-fmad=false")
 THREADS = 256
 """Threads of a block, as THREADS in the kernel sources."""
+BLOCK = (THREADS, 1, 1)
 
 
-class Variant(NamedTuple):
-    """One instantiation of a kernel: source file, entry and the macros that specialise it."""
+@dataclasses.dataclass(frozen=True, eq=False)  # by identity: its hash is part of every call
+class Variant:
+    """One instantiation of a kernel: source file, entry and the macros that specialise it; one object of each."""
 
     source: str
     entry: str
@@ -44,6 +48,7 @@ class Variant(NamedTuple):
 LAYOUTS = ("PLANAR", "INTERLEAVED", "STRIDED")
 
 
+@functools.cache
 def posenet(element: str, layout: str) -> Variant:
     return Variant("posenet.cu", "decode_posenet", (("ELEMENT", element), ("LAYOUT", layout)))
 
@@ -52,6 +57,7 @@ HEADS = {"ARGMAX": LAYOUTS, "SOFT": ("PLANAR", "STRIDED"), "BLURRED": ("STRIDED"
 """Kernels of heatmap.cu, and the layouts of each."""
 
 
+@functools.cache
 def heatmap(element: str, head: str, layout: str) -> Variant:
     return Variant("heatmap.cu", "decode_heatmap", (("ELEMENT", element), ("HEAD", head), ("LAYOUT", layout)))
 
@@ -59,14 +65,17 @@ def heatmap(element: str, head: str, layout: str) -> Variant:
 MULTI_ENTRIES = ("find_roots", "walk_roots", "accept_poses")
 
 
+@functools.cache
 def posenet_multi(element: str, entry: str) -> Variant:
     return Variant("posenet_multi.cu", entry, (("ELEMENT", element),))
 
 
+@functools.cache
 def peaks(element: str) -> Variant:
     return Variant("peaks.cu", "find_peaks", (("ELEMENT", element),))
 
 
+@functools.cache
 def simcc(element: str, merged: bool) -> Variant:
     """merged: with the outputs on the mirrored image."""
     return Variant("simcc.cu", "decode_simcc", (("ELEMENT", element), ("MERGED", str(int(merged)))))
@@ -113,7 +122,7 @@ def source(name: str) -> str:
     return paste(name) + "\n"
 
 
-_C_TYPES = {"u16_t": np.uint16, "u32": np.uint32, "i64": np.int64, "float": np.float32}
+_C_TYPES = {"u8_t": np.uint8, "u16_t": np.uint16, "u32": np.uint32, "i64": np.int64, "float": np.float32}
 
 
 @functools.cache
@@ -137,26 +146,58 @@ def parameters(name: str) -> np.dtype[Any]:
     return np.dtype(fields, align=True)
 
 
+def least_key(least: float, dtype: str) -> int:
+    """The key, as kernels/argmax.cuh makes it, of the smallest value of a type that is not below `least`."""
+    if dtype == "uint8":
+        return int(least) + 1
+    if dtype == "int8":
+        return int(least) + 129
+    value = np.float32(least)
+    if dtype == "float32":
+        bits, sign = int(value.view(np.uint32).item()), 1 << 31
+    elif dtype == "float16":
+        with np.errstate(over="ignore"):
+            half = np.float16(value)
+            if np.float32(half) < value:
+                half = np.nextafter(half, np.float16(np.inf))
+        bits, sign = int(half.view(np.uint16).item()), 1 << 15
+    else:  # bfloat16: the upper half, which for positive numbers may lie below
+        whole = int(value.view(np.uint32).item())
+        bits, sign = whole >> 16, 1 << 15
+        bits += int(bool(value > 0) and whole & 0xFFFF != 0)
+    return sign - (bits & (sign - 1)) if bits & sign else sign + bits
+
+
+Size = tuple[int, int, int]
+"""Of a grid in blocks or a block in threads: x, y, z."""
+
+
 class _Pointer(NamedTuple):
     """A raw stream for CuPy's launcher, which reads the attribute `ptr`."""
 
     ptr: int
 
 
+_pointer = functools.lru_cache(maxsize=256)(_Pointer)
+
+
 class Cuda:
     """What posepost asks of a CUDA device, through CuPy. Device ordinals and stream pointers are plain integers."""
 
-    def __init__(self) -> None:
-        import cupy
-
-        self.cupy = cupy
+    def __init__(self, cupy: Any = None) -> None:
+        """`cupy`: what stands in the place of CuPy in a test."""
+        self.cupy = cupy = cupy or importlib.import_module("cupy")
+        self._current_device, self._current_stream = cupy.cuda.runtime.getDevice, cupy.cuda.get_current_stream
 
     def stream(self, device: int) -> int:
         """CuPy's current stream on the device."""
-        if self.cupy.cuda.runtime.getDevice() == device:
-            return int(self.cupy.cuda.get_current_stream().ptr)
+        pointer: int
+        if self._current_device() == device:
+            pointer = self._current_stream().ptr
+            return pointer
         with self.cupy.cuda.Device(device):
-            return int(self.cupy.cuda.get_current_stream().ptr)
+            pointer = self._current_stream().ptr
+            return pointer
 
     def _external(self, device: int, stream: int) -> Any:
         streams = {0: self.cupy.cuda.Stream.null, 2: self.cupy.cuda.Stream.ptds}
@@ -217,14 +258,14 @@ class Cuda:
         return module.get_function(variant.entry)
 
     def launch(
-        self, kernel: Any, grid: tuple[int, int], block: int, params: np.ndarray[Any, Any], device: int, stream: int
+        self, kernel: Any, grid: Size, block: Size, params: np.ndarray[Any, Any], device: int, stream: int
     ) -> None:
         """Enqueue; `params` is a structured array of one element, which CuPy passes by value."""
-        if self.cupy.cuda.runtime.getDevice() == device:
-            kernel((*grid, 1), (block, 1, 1), (params,), stream=_Pointer(stream))
+        if self._current_device() == device:
+            kernel(grid, block, (params,), stream=_pointer(stream))
         else:
             with self.cupy.cuda.Device(device):
-                kernel((*grid, 1), (block, 1, 1), (params,), stream=_Pointer(stream))
+                kernel(grid, block, (params,), stream=_pointer(stream))
 
 
 class _Seam:
@@ -260,15 +301,29 @@ def workspace(words: int, device: int, stream: int) -> int:
     return _grown(_workspaces, words, device, stream)
 
 
+def renew_workspace(device: int, stream: int) -> None:
+    """Put a zeroed workspace in the place of one that launches have left otherwise."""
+    with _workspaces_lock:
+        grown = _workspaces[_owner(device, stream)]
+        grown.append(cuda.zeros(grown[-1].size, device, stream))
+
+
 def scratch(words: int, device: int, stream: int) -> int:
     """The like of `workspace` for kernels that write before they read: its contents are anything."""
     return _grown(_scratch, words, device, stream)
 
 
 def _grown(store: _Store, words: int, device: int, stream: int) -> int:
-    key = (device, stream, threading.get_ident() if stream == _PER_THREAD_STREAM else 0)
+    owner = _owner(device, stream)
+    known = store.get(owner)
+    if known and known[-1].size >= words:  # grows at its end alone, so this needs no lock
+        return int(known[-1].data.ptr)
     with _workspaces_lock:
-        grown = store.setdefault(key, [])  # smaller ones stay: a captured graph may hold their address
+        grown = store.setdefault(owner, [])  # smaller ones stay: a captured graph may hold their address
         if not grown or grown[-1].size < words:
             grown.append(cuda.zeros(max(4096, 1 << (words - 1).bit_length()), device, stream))
         return int(grown[-1].data.ptr)
+
+
+def _owner(device: int, stream: int) -> tuple[int, int, int]:
+    return device, stream, threading.get_ident() if stream == _PER_THREAD_STREAM else 0

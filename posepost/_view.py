@@ -35,6 +35,11 @@ class Form(NamedTuple):
     device: int | None  # CUDA ordinal; None: host memory
 
 
+Facts = tuple[tuple[int, ...], tuple[int, ...], Any, "int | None"]
+"""Shape, strides in bytes, NumPy dtype, device: what NumPy and CuPy say of an array. As good a key of a plan as the
+form that is made of them, and found faster."""
+
+
 class View(NamedTuple):
     """What a launch needs to know of an array, and what keeps it alive."""
 
@@ -73,6 +78,20 @@ def device(array: Array, name: str) -> int | None:
     return view(array, name).form.device
 
 
+def glance(a: Array, b: Array) -> tuple[int, Facts, int, Facts] | None:
+    """Pointers and facts of two CuPy arrays; None for those of other libraries, which take a `view` each."""
+    kinds: Any = type(a), type(b)
+    if _reader(kinds[0]) is not _from_cupy or _reader(kinds[1]) is not _from_cupy:
+        return None
+    of_a, of_b = a.data, b.data
+    return (
+        of_a.ptr,
+        (a.shape, a.strides, a.dtype, of_a.device_id),
+        of_b.ptr,
+        (b.shape, b.strides, b.dtype, of_b.device_id),
+    )
+
+
 @functools.cache
 def _reader(kind: Any) -> Callable[[Array, str, int | None], View] | None:
     if issubclass(kind, np.ndarray):
@@ -91,10 +110,14 @@ def _reader(kind: Any) -> Callable[[Array, str, int | None], View] | None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _form(shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, ordinal: int | None, name: str) -> Form:
+def form_of(shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, ordinal: int | None, name: str) -> Form:
     """A form from NumPy's or CuPy's strides in bytes and dtype; cached: NumPy builds a dtype's name anew each time."""
     dtype_name = "bfloat16" if dtype == BFLOAT16 else str(dtype.name if dtype.isnative else dtype)
     return Form(shape, _element_strides(strides, dtype.itemsize or 1, name), dtype_name, ordinal)
+
+
+def as_form(known: Form | Facts, name: str) -> Form:
+    return known if isinstance(known, Form) else form_of(*known, name)
 
 
 def _element_strides(strides: tuple[int, ...], itemsize: int, name: str) -> tuple[int, ...]:
@@ -105,18 +128,24 @@ def _element_strides(strides: tuple[int, ...], itemsize: int, name: str) -> tupl
     return tuple(stride // itemsize for stride in strides)
 
 
+def is_contiguous(form: Form) -> bool:
+    """In C order without gaps."""
+    expected = contiguous_strides(form.shape)
+    return 0 in form.shape or all(n == 1 or s == e for n, s, e in zip(form.shape, form.strides, expected))
+
+
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def _from_numpy(array: Any, name: str, stream: int | None) -> View:
-    form = _form(array.shape, array.strides, array.dtype, None, name)
+    form = form_of(array.shape, array.strides, array.dtype, None, name)
     return View(0, form, "numpy", array, not array.flags.writeable)
 
 
 def _from_cupy(array: Any, name: str, stream: int | None) -> View:
     memory = array.data
-    return View(memory.ptr, _form(array.shape, array.strides, array.dtype, memory.device_id, name), "cupy", array)
+    return View(memory.ptr, form_of(array.shape, array.strides, array.dtype, memory.device_id, name), "cupy", array)
 
 
 def _from_torch(tensor: Any, name: str, stream: int | None) -> View:

@@ -21,6 +21,13 @@ A model with displacement heads finds everybody (--people all): up to 20 people 
 keypoints' scores with 0 for each keypoint that an earlier person has. Other models, and --people one, find one person,
 however unlikely, whose score is the mean of the keypoints' scores.
 
+A model with heatmaps or SimCC sees one person a crop. --box or --boxes tell where people are, else the whole image is
+one box; "poses" then has one entry a box, in their order and whatever the score, which is the mean of the keypoints'
+scores, with the box as it was given: "box": [x0, y0, x1, y1]. --boxes names a JSON file for many images, by the names
+of the images as given on the command line, or without their directories:
+
+    {"photo.jpg": [[x0, y0, x1, y1], ...], "other.jpg": []}
+
 x and y are pixels of the image, x to the right and y down; a number that is not finite is null. NAME is the image's
 file name without its suffix, with -2, -3, ... after it where that name is taken. Files appear whole or not at all.
 
@@ -42,7 +49,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -51,12 +58,17 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image as PILImage
 
-    from posepost.ort import PoseSession
+    from posepost.ort import PoseSession, TopDownSession
     from posepost.types import Poses
 
 ASSETS = Path(__file__).parent / "assets"
 LEAST_SCORE = 0.25  # of a person, where nothing else is asked for
 SHOWN = 0.3  # least score of a keypoint that is drawn
+KERNELS = {  # sources, by what `recognise` finds
+    "posenet": ("posenet.cu", "posenet_multi.cu", "peaks.cu"),
+    "heatmap": ("heatmap.cu", "peaks.cu"),
+    "simcc": ("simcc.cu",),
+}
 EXPECTED = (OSError, ValueError, RuntimeError, ImportError, MemoryError)
 
 
@@ -163,31 +175,30 @@ def _enlarged(image: PILImage.Image) -> int:
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Print what a model's graph tells."""
-    from posepost.ort import describe, read_model
+    from posepost.ort import describe, read_model, read_topdown, recognise
 
-    print(describe(read_model(arguments.model, **_options(arguments))))
+    kind = recognise(arguments.model, heads=arguments.heads, layout=arguments.layout).kind
+    _check_options(arguments, kind)
+    if kind == "posenet":
+        print(describe(read_model(arguments.model, **_options(arguments), output_stride=arguments.stride)))
+    else:
+        print(describe(read_topdown(arguments.model, **_options(arguments), preset=arguments.preset)))
     return 0
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Keypoints and overlay of every image; one bad image does not keep the others from being done."""
-    from posepost.ort import PoseSession, input_size, several_people_problem
+    from posepost.ort import recognise
 
-    session = PoseSession(arguments.model, **_options(arguments))
-    input_size(session.model, arguments.size)
-    problem = several_people_problem(session.model)
-    people = arguments.people or ("all" if problem is None or arguments.score is not None else "one")
-    if people == "all" and problem is not None:
-        raise ValueError(problem)
-    if people == "one" and arguments.score is not None:
-        raise ValueError("--score is for --people all, got --people one")
-    least = None if people == "one" else LEAST_SCORE if arguments.score is None else arguments.score
+    kind = recognise(arguments.model, heads=arguments.heads, layout=arguments.layout).kind
+    _check_options(arguments, kind)
+    session, find = _whole_images(arguments) if kind == "posenet" else _crops(arguments)
     folder = _folder(arguments.output)
     print(_ran_on(session))
     status = 0
     for path, name in zip(arguments.images, output_names(arguments.images, folder)):
         try:
-            files, found = _one_image(session, path, folder / name, arguments.size, least)
+            files, found = _one_image(session, path, folder / name, arguments.size, find)
             _write(files)
         except EXPECTED as error:
             text = _message(error)
@@ -198,16 +209,133 @@ def run(arguments: argparse.Namespace) -> int:
     return status
 
 
+Find = Callable[[str, "PILImage.Image"], "tuple[People, str]"]
+"""The people in one image, given by path and as a picture, and what was found in a few words."""
+
+
+def _whole_images(arguments: argparse.Namespace) -> tuple[PoseSession, Find]:
+    """A model of the PoseNet kind, which sees whole images."""
+    from posepost.ort import PoseSession, input_size, several_people_problem
+
+    session = PoseSession(
+        arguments.model, **_options(arguments), output_stride=arguments.stride, skeleton=arguments.skeleton
+    )
+    input_size(session.model, arguments.size)
+    problem = several_people_problem(session.model, arguments.skeleton)
+    wanted = arguments.people or ("all" if problem is None or arguments.score is not None else "one")
+    if wanted == "all" and problem is not None:
+        raise ValueError(problem)
+    if wanted == "one" and arguments.score is not None:
+        raise ValueError("--score is for --people all, got --people one")
+    least = LEAST_SCORE if arguments.score is None else arguments.score
+
+    def find(path: str, image: PILImage.Image) -> tuple[People, str]:
+        images, transform = session.letterbox(image, arguments.size)
+        if wanted == "one":
+            points, scores = session.run(images, transform=transform).numpy()
+            people = People(points, scores, scores.mean(axis=1, dtype=np.float64))
+            return people, f"score {people.scores[0]:.3f}"
+        people = _above(session.run_multi(images, transform=transform).numpy(), least)
+        return people, _counted(people)
+
+    return session, find
+
+
+def _crops(arguments: argparse.Namespace) -> tuple[TopDownSession, Find]:
+    """A model with heatmaps or SimCC, which sees a crop of each box."""
+    from posepost.ort import TopDownSession, input_size
+
+    boxes = _boxes(arguments)
+    session = TopDownSession(
+        arguments.model, **_options(arguments), preset=arguments.preset, flip_pairs=arguments.flip_pairs
+    )
+    input_size(session.model, arguments.size)
+    flip = arguments.flip or arguments.flip_pairs is not None
+    if flip and session.model.keypoint_count is not None:
+        session.flip_pairs(session.model.keypoint_count)
+    padding = {} if arguments.padding is None else {"padding": arguments.padding}
+
+    def find(path: str, image: PILImage.Image) -> tuple[People, str]:
+        there = boxes.get(path, [[0, 0, image.width, image.height]])
+        images, transforms = session.crop(image, there, size=arguments.size, **padding)
+        points, scores = session.run(images, transform=transforms, flip=flip).numpy()
+        people = People(points, scores, scores.mean(axis=1, dtype=np.float64), there)
+        return people, _counted(people)
+
+    return session, find
+
+
+def _boxes(arguments: argparse.Namespace) -> dict[str, list[list[float]]]:
+    """The boxes of each image that has some named, by its path."""
+    if arguments.box is not None and arguments.boxes is not None:
+        raise ValueError("--box and --boxes must not be given together, got both")
+    if arguments.box is not None:
+        if len(arguments.images) > 1:
+            raise ValueError(f"--box is for one image, got {len(arguments.images)}; --boxes names a file for many")
+        return {arguments.images[0]: arguments.box}
+    if arguments.boxes is None:
+        return {}
+    where = f"--boxes {arguments.boxes}"
+    try:
+        document = json.loads(Path(arguments.boxes).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{where} must be a JSON file, got {_message(error)}") from None
+    if not isinstance(document, dict):
+        raise ValueError(f'{where} must hold {{"IMAGE": [[x0, y0, x1, y1], ...], ...}}, got {_short(document)}')
+    found = {}
+    for path in arguments.images:
+        names = [name for name in (path, os.path.basename(path)) if name in document]
+        if not names:
+            raise ValueError(f"{where} must have the boxes of each image, got none for {path}")
+        found[path] = rows = document[names[0]]
+        if not isinstance(rows, list) or not all(_is_box(row) for row in rows):
+            raise ValueError(f"{where} must hold [[x0, y0, x1, y1], ...] for {path}, got {_short(rows)}")
+    return found
+
+
+def _is_box(row: Any) -> bool:
+    return (
+        isinstance(row, list)
+        and len(row) == 4
+        and all(type(value) in (int, float) and -1e300 < value < 1e300 for value in row)
+    )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _counted(people: People) -> str:
+    return f"{len(people.scores)} {'person' if len(people.scores) == 1 else 'people'}"
+
+
+def _check_options(arguments: argparse.Namespace, kind: str) -> None:
+    """No option is for the other kind of model."""
+    whole, crops = (
+        ("stride", "people", "score", "skeleton"),
+        ("preset", "box", "boxes", "padding", "flip", "flip_pairs"),
+    )
+    for name in crops if kind == "posenet" else whole:
+        if getattr(arguments, name, None) not in (None, False):
+            option = f"--{name.replace('_', '-')}"
+            head = {"posenet": "PoseNet heads", "heatmap": "heatmaps alone", "simcc": "SimCC heads"}[kind]
+            others = "heatmaps alone or SimCC heads" if kind == "posenet" else "PoseNet heads"
+            raise ValueError(f"{option} is for models with {others}, got {arguments.model} with {head}")
+
+
 def warmup(arguments: argparse.Namespace) -> int:
     """Compile the kernels that a model needs, or all, so that the first call finds them in CuPy's disk cache."""
     from posepost import _kernels
-    from posepost.ort import _cupy_problem, read_model
+    from posepost.ort import _cupy_problem, recognise
 
     variants = _kernels.VARIANTS
     if arguments.model is not None:
-        model = read_model(arguments.model)
-        element = ("ELEMENT", _kernels.ELEMENTS[model.outputs[model.heads["heatmaps"]].dtype])
-        variants = tuple(variant for variant in variants if element in variant.defines)
+        head = recognise(arguments.model)
+        element = ("ELEMENT", _kernels.ELEMENTS[head.dtype])
+        variants = tuple(
+            variant for variant in variants if variant.source in KERNELS[head.kind] and element in variant.defines
+        )
     problem = _cupy_problem()
     if problem:
         print(f"nothing to compile: {problem}; the NumPy twin needs no compiling")
@@ -334,25 +462,15 @@ def _outputs(base: Path) -> tuple[Path, Path]:
 
 
 def _one_image(
-    session: PoseSession, path: str, base: Path, size: tuple[int, int] | None, least: float | None
+    session: PoseSession | TopDownSession, path: str, base: Path, size: tuple[int, int] | None, find: Find
 ) -> tuple[dict[Path, bytes], str]:
-    """The files of one image, and what was found in a few words.
-
-    least: score of a person; None: one person, whatever the score.
-    """
+    """The files of one image, and what was found in a few words."""
     from posepost._image import read_image
     from posepost.draw import overlay
     from posepost.ort import input_size
 
     image = read_image(path)
-    images, transform = session.letterbox(image, size)
-    if least is None:
-        points, scores = session.run(images, transform=transform).numpy()
-        people = People(points, scores, scores.mean(axis=1, dtype=np.float64))
-        found = f"score {people.scores[0]:.3f}"
-    else:
-        people = _above(session.run_multi(images, transform=transform).numpy(), least)
-        found = f"{len(people.scores)} {'person' if len(people.scores) == 1 else 'people'}"
+    people, found = find(path, image)
     document = {
         "image": path,
         "width": image.width,
@@ -360,7 +478,7 @@ def _one_image(
         "model": os.path.basename(session.model.name),
         "input_size": list(input_size(session.model, size)),
         "device": session.device,
-        "poses": _poses(session.model.keypoints, people),
+        "poses": _poses(session.keypoint_names(people.keypoints.shape[1]), people),
     }
     text, picture = _outputs(base)
     files = {
@@ -371,11 +489,13 @@ def _one_image(
 
 
 class People(NamedTuple):
-    """Those found in one image: keypoints (N, K, 2), keypoint_scores (N, K), scores (N,), NumPy arrays."""
+    """Those found in one image: keypoints (N, K, 2), keypoint_scores (N, K), scores (N,), NumPy arrays; boxes [N][4]
+    where somebody gave them."""
 
     keypoints: np.ndarray[Any, Any]
     keypoint_scores: np.ndarray[Any, Any]
     scores: np.ndarray[Any, Any]
+    boxes: Sequence[Sequence[float]] | None = None
 
 
 def _above(poses: Poses, least: float) -> People:
@@ -390,15 +510,17 @@ def _poses(names: Sequence[str], people: People) -> list[dict[str, Any]]:
         return float(str(value)) if math.isfinite(value) else None  # the shortest decimal that is this float32
 
     labels = names or tuple(f"keypoint {k}" for k in range(people.keypoints.shape[1]))
+    boxes = [{}] * len(people.scores) if people.boxes is None else [{"box": list(box)} for box in people.boxes]
     return [
         {
             "score": number(score),
+            **box,
             "keypoints": [
                 {"name": label, "x": number(x), "y": number(y), "score": number(keypoint_score)}
                 for label, (x, y), keypoint_score in zip(labels, points, keypoint_scores)
             ],
         }
-        for points, keypoint_scores, score in zip(*people)
+        for points, keypoint_scores, score, box in zip(*people[:3], boxes)
     ]
 
 
@@ -411,7 +533,7 @@ def _maps(session: PoseSession, images: Any, heads: Sequence[str]) -> list[np.nd
     return [array.numpy() for array in maps]
 
 
-def _ran_on(session: PoseSession) -> str:
+def _ran_on(session: PoseSession | TopDownSession) -> str:
     device, decoder = ("GPU", "CUDA kernel") if session.device == "cuda" else ("CPU", "NumPy")
     return f"running on the {device} ({session.device_reason}); decoder: {decoder}"
 
@@ -419,7 +541,6 @@ def _ran_on(session: PoseSession) -> str:
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "heads": arguments.heads,
-        "output_stride": arguments.stride,
         "layout": arguments.layout,
         "activation": None if arguments.activation == "none" else arguments.activation,
         "mean": arguments.mean,
@@ -525,6 +646,27 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--score", type=_score, metavar="S", help=f"least score of a person, with --people all; default: {LEAST_SCORE}"
     )
+    command.add_argument(
+        "--skeleton",
+        type=_skeleton,
+        metavar="P-C,...",
+        help="parent and child of each edge, by number, in the order of the displacement channels; default: PoseNet's",
+    )
+    command.add_argument(
+        "--box", type=_box, action="append", metavar="X0,Y0,X1,Y1",
+        help="of a person, in pixels of the image, once or more; --box=-9,... where x0 is below 0; default: the image",
+    )  # fmt: skip
+    command.add_argument("--boxes", metavar="FILE.json", help='{"IMAGE": [[x0, y0, x1, y1], ...], ...}')
+    command.add_argument(
+        "--padding", type=_above_zero, metavar="P", help="how much larger than the box its crop is; default: 1.25"
+    )
+    command.add_argument("--flip", action="store_true", help="mean of each crop and its mirror image")
+    command.add_argument(
+        "--flip-pairs",
+        type=_indices,
+        metavar="K,K,...",
+        help="--flip, with each keypoint's partner in the mirror image",
+    )
     command.set_defaults(command=run)
 
     command = commands.add_parser("warmup", help="compile the kernels ahead of the first call")
@@ -545,10 +687,12 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--mean", type=_numbers, metavar="M", help="of the pixels, one number or R,G,B")
     command.add_argument("--std", type=_numbers, metavar="S", help="likewise; the input is (pixel - mean) / std")
     command.add_argument(
-        "--heads", type=_heads, metavar="HEAD=OUTPUT,...", help="heatmaps, offsets, displacement_fwd, displacement_bwd"
-    )
+        "--heads", type=_heads, metavar="HEAD=OUTPUT,...",
+        help="heatmaps, offsets, displacement_fwd, displacement_bwd, simcc_x, simcc_y",
+    )  # fmt: skip
     command.add_argument("--stride", type=_positive, metavar="S", help="input pixels per heatmap cell")
     command.add_argument("--layout", choices=("NCHW", "NHWC"), help="of the outputs")
+    command.add_argument("--preset", metavar="NAME", help="rules of heatmaps (default: mmpose_msra) or SimCC (rtmpose)")
     choices = ("auto", "sigmoid", "none")
     command.add_argument("--activation", choices=choices, default="auto", help="sigmoid: logits; none: scores")
 
@@ -584,10 +728,42 @@ def _score(text: str) -> float:
     return value
 
 
+def _box(text: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 4:
+        raise argparse.ArgumentTypeError(f"must be x0,y0,x1,y1 in pixels of the image, got {text!r}")
+    return values
+
+
+def _above_zero(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value
+
+
+def _indices(text: str) -> list[int]:
+    if not re.fullmatch(r"[0-9]{1,5}(,[0-9]{1,5})*", text):
+        raise argparse.ArgumentTypeError(f"must be whole numbers with commas, such as 0,2,1, got {text!r}")
+    return [int(part) for part in text.split(",")]
+
+
 def _positive(text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,4}", text):
         raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
     return int(text)
+
+
+def _skeleton(text: str) -> list[tuple[int, int]]:
+    if not re.fullmatch(r"[0-9]{1,4}-[0-9]{1,4}(,[0-9]{1,4}-[0-9]{1,4})*", text):
+        raise argparse.ArgumentTypeError(f"must be PARENT-CHILD,... by number, such as 0-1,1-2, got {text!r}")
+    return [(int(parent), int(child)) for parent, _, child in (part.partition("-") for part in text.split(","))]
 
 
 def _heads(text: str) -> dict[str, str]:

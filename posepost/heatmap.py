@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import struct
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,12 +11,11 @@ import numpy as np
 from . import _check, _kernels, _view, ref
 from .posenet import NO_MATRIX, Blocks, Launch, choose, set_transform
 from .ref.heatmap import ARGUMENTS, BLURRED, Options, options, prepare, quantized
-from .ref.refine import KINDS
+from .ref.refine import BORDERS, GUARDS, KINDS, Refinement
 from .types import Keypoints, Origin, on_device
 
-GUARDS = ("mmpose", "hrnet", "higherhrnet", "megvii")  # as the enumerations of kernels/refine.cuh
-BORDERS = ("zero", "reflect", "reflect_101")
 MOST_PAIRS = 512  # Params.flip_pairs
+put_addresses = struct.Struct("9Q").pack_into  # at the head of Params
 
 
 def decode_heatmap(
@@ -85,7 +85,7 @@ def decode_heatmap(
     positive : bool
         "centroid": only values above 0 have weight.
     temperature : float
-        "soft_argmax": weights are exp(temperature * value), as kornia has it; MMPose's beta. 1 if not given.
+        "soft_argmax": weights are exp(value / temperature), as kornia has it; 1 / MMPose's beta. 1 if not given.
     debias : bool
         "soft_argmax" of the whole map: MMPose's correction for the mass of an exponential that no map can avoid.
     scaling : "msra" or "udp"
@@ -146,7 +146,7 @@ def decode_heatmap(
     "megvii": cell and quarter step (with 0.5 more, inside the guard of "hrnet") from the blurred map; score / 255 +
     0.5. Equal peaks can part ways in the blur's rounding.
     "centroid": mean of the window's cells weighted by their values. A sum of 0 gives what the division gives.
-    "soft_argmax": mean cell under softmax(temperature * value). NaN, +inf, or -inf alone give NaN. The score is the
+    "soft_argmax": mean cell under softmax(value / temperature). NaN, +inf, or -inf alone give NaN. The score is the
     maximum; MMPose itself reports 1 for every keypoint.
     "offset": the cell, then + center_shift, then + offset.
 
@@ -194,25 +194,25 @@ def decode_heatmap(
         )
     given = options(
         flip_pairs,
-        preset=preset,
-        layout=layout,
-        flip_shift=flip_shift,
-        input_size=input_size,
-        refine=refine,
-        guard=guard,
-        blur=blur,
-        blur_sigma=blur_sigma,
-        border=border,
-        window=window,
-        positive=positive,
-        temperature=temperature,
-        debias=debias,
-        scaling=scaling,
-        center_shift=center_shift,
-        threshold=threshold,
-        absent=absent,
-        offset_scale=offset_scale,
-        activation=activation,
+        preset,
+        layout,
+        flip_shift,
+        input_size,
+        refine,
+        guard,
+        blur,
+        blur_sigma,
+        border,
+        window,
+        positive,
+        temperature,
+        debias,
+        scaling,
+        center_shift,
+        threshold,
+        absent,
+        offset_scale,
+        activation,
     )
     queue = _kernels.cuda.stream(device) if stream is None else _check.stream_pointer(stream)
     views = [
@@ -222,10 +222,12 @@ def decode_heatmap(
     forms = [None if seen is None else seen.form for seen in views]
     seen = views[0]
     assert seen is not None
-    plan = _plan(*forms, given, quantized(quantization, forms))
-    for one, name in zip(views, ARGUMENTS):
-        if one is not None:
-            _check.alignment(one, name)
+    plan = _plan(*forms, given, None if quantization is None else quantized(quantization, forms))
+    addresses = [0 if one is None else one.pointer for one in views]
+    if (addresses[0] | addresses[1] | addresses[2] | addresses[3]) % plan.alignment:
+        for one, name in zip(views, ARGUMENTS):
+            if one is not None:
+                _check.alignment(one, name)
     if plan.axes == 3 and transform is not None:
         raise ValueError("transform must be None for volumes, whose points have three coordinates")
     B, K = plan.shape
@@ -240,21 +242,13 @@ def decode_heatmap(
     matrices = None if transform is None else set_transform(params, transform, seen.form, B, queue)
     if B:
         best = _kernels.workspace(plan.workspace, device, queue) if plan.workspace else 0
-        pointers = [0 if one is None else one.pointer for one in views]
-        if plan.fields_in_heatmaps:
-            for maps, fields, start in ((0, 1, plan.first_fields[0]), (2, 3, plan.first_fields[1])):
-                pointers[fields] = pointers[maps] and pointers[maps] + start
-        words[:9] = (
-            pointers[0],
-            pointers[2],
-            pointers[1],
-            pointers[3],
-            matrices.pointer if matrices else 0,
-            origin.keypoints,
-            origin.scores,
-            best,
-            best + 8 * B * K,
-        )
+        rows, tickets = matrices.pointer if matrices else 0, best + 8 * B * K
+        start, fields, mirrored, mirrored_fields = addresses
+        if plan.first_fields is not None:
+            fields = start + plan.first_fields[0]
+            mirrored_fields = mirrored and mirrored + plan.first_fields[1]
+        tensors = start, mirrored, fields, mirrored_fields
+        put_addresses(words, 0, *tensors, rows, origin.keypoints, origin.scores, best, tickets)
         _kernels.cuda.launch(_kernels.kernel(plan.variant), plan.grid, plan.block, params, device, queue)
     if transform is not None:
         params["affine"] = NO_MATRIX
@@ -269,7 +263,7 @@ def _new_result(plan: Plan, device: int, queue: int, library: str) -> Keypoints:
     (B, K), axes = plan.shape, plan.axes
     points = axes * B * K
     memory, address = _view.empty(points + B * K, device, queue, library)
-    origin = Origin(device, library, address, address + 4 * points, queue, memory)
+    origin = Origin(device, library, address, address + 4 * points, queue, memory, plan.shape)
     return on_device(memory[:points].reshape(B, K, axes), memory[points:].reshape(B, K), origin)
 
 
@@ -278,9 +272,12 @@ def _given_result(out: tuple[_view.Array, _view.Array], plan: Plan, reference: _
     origin = out.origin if isinstance(out, Keypoints) else None
     known = origin is not None and origin.device == reference.device and origin.library != "jax"
     if origin is None or not known or out[0].shape != (B, K, axes):
-        keypoints, scores = _check.outputs(out, {"keypoints": (B, K, axes), "scores": (B, K)}, reference, queue)
+        shapes = {"keypoints": ((B, K, axes), "float32"), "scores": ((B, K), "float32")}
+        keypoints, scores = _check.outputs(out, shapes, reference, queue)
         assert reference.device is not None
-        origin = Origin(reference.device, keypoints.library, keypoints.pointer, scores.pointer, queue, None)
+        origin = Origin(reference.device, keypoints.library, keypoints.pointer, scores.pointer, queue, None, plan.shape)
+    elif isinstance(out, Keypoints) and origin.stream == queue:
+        return out
     return on_device(*out, origin._replace(stream=queue))
 
 
@@ -290,12 +287,20 @@ class Plan(NamedTuple):
     shape: tuple[int, int]  # B, K
     axes: int
     variant: _kernels.Variant
-    grid: tuple[int, int]
-    block: int
+    grid: _kernels.Size
+    block: _kernels.Size
     workspace: int  # words of 8 bytes; 0: no two blocks share a tile
-    fields_in_heatmaps: bool  # udp_combined: the offsets are channels of the heatmaps,
-    first_fields: tuple[int, int]  # so many bytes behind the first, in those of the image and of the mirrored one
+    alignment: int  # bytes: the larger element
+    first_fields: tuple[int, int] | None  # udp_combined: bytes from a map to its offsets, and in the mirrored ones
     blocks: Blocks
+
+
+def set_refinement(params: Any, rule: Refinement) -> None:
+    """What kernels/refine.cuh asks of a kernel's parameters."""
+    params["refine"], params["guard"] = KINDS.index(rule.kind), GUARDS.index(rule.guard)
+    params["border"], params["reach"] = BORDERS.index(rule.border), rule.window // 2
+    params["positive"], params["blur"], params["beta"] = rule.positive, len(rule.taps), rule.beta
+    params["taps"][0, : len(rule.taps)] = rule.taps
 
 
 def choose_head(given: Options, maps: _check.Maps, dtype: str, flipped: bool, whole: bool) -> tuple[str, Launch]:
@@ -321,8 +326,10 @@ def _plan(
     flipped: _view.Form | None,
     flipped_offsets: _view.Form | None,
     given: Options,
-    quantization: _check.Quantization,
+    quantization: _check.Quantization | None,
 ) -> Plan:
+    if quantization is None:
+        quantization = quantized(None, [heatmaps, offsets])
     found = prepare(heatmaps, offsets, flipped, flipped_offsets, given, quantization)
     B, K, D, H, W = found.shape
     b, k, z, y, x = found.heatmaps
@@ -349,16 +356,11 @@ def _plan(
     fields = heatmaps if given.head == "udp_combined" else offsets
     if fields is not None:
         params["offset_element"] = list(_kernels.ELEMENTS).index(fields.dtype)
-    rule = given.rule
     params["sigmoid"] = given.activation == "sigmoid"
-    params["refine"], params["guard"] = KINDS.index(rule.kind), GUARDS.index(rule.guard)
-    params["border"], params["reach"] = BORDERS.index(rule.border), rule.window // 2
-    params["positive"], params["blur"] = rule.positive, len(rule.taps)
-    params["taps"][0, : len(rule.taps)] = rule.taps
+    set_refinement(params, given.rule)
     params["megvii"], params["debias"] = given.head == "megvii", given.debias
     params["has_absent"], params["absent"] = given.absent is not None, given.absent or 0.0
-    params["temperature"], params["threshold"] = rule.temperature, given.threshold
-    params["center_shift"] = given.center_shift
+    params["threshold"], params["center_shift"] = given.threshold, given.center_shift
     params["cell"], params["offset_cells"] = found.cell, found.offset_cells
     params["heatmap_scale"], params["offset_scale"] = 1, 1
     scales = dict(found.scales)
@@ -369,15 +371,15 @@ def _plan(
         params[f"{prefix}_scale"], params[f"{prefix}_zero"] = scale, zero
     if given.flip_pairs is not None:
         params["flip_pairs"][0, :K] = given.flip_pairs
-    itemsize = _view.ITEMSIZE[heatmaps.dtype]
+    itemsize, in_maps = _view.ITEMSIZE[heatmaps.dtype], given.head == "udp_combined"
     return Plan(
         shape=(B, K),
         axes=found.axes,
         variant=_kernels.heatmap(_kernels.ELEMENTS[heatmaps.dtype], head, launch.layout),
-        grid=(launch.tiles, launch.splits),
-        block=launch.block,
+        grid=(launch.tiles, launch.splits, 1),
+        block=(launch.block, 1, 1),
         workspace=0 if launch.splits == 1 else B * K + -(-launch.tiles // 2),
-        fields_in_heatmaps=given.head == "udp_combined",
-        first_fields=(found.offsets[4] * itemsize, found.flipped_offsets[4] * itemsize),
+        alignment=max(itemsize, 1 if offsets is None else _view.ITEMSIZE[offsets.dtype]),
+        first_fields=(found.offsets[4] * itemsize, found.flipped_offsets[4] * itemsize) if in_maps else None,
         blocks=Blocks(params),
     )

@@ -1,6 +1,8 @@
-"""ONNX models of the PoseNet kind through onnxruntime, with the heatmaps left on the device.
+"""ONNX pose models through onnxruntime, with their outputs left on the device.
 
-`PoseSession` loads a model, finds its heads, runs it and decodes what it gives. `read_model` only reads the graph.
+`PoseSession` is for models of the PoseNet kind, which see a whole picture: it loads one, finds its heads, runs it and
+decodes what it gives. `TopDownSession` is for models that see a crop of each person, with heatmaps or SimCC.
+`recognise` tells which of the two a file is for; `read_model` and `read_topdown` only read the graph.
 Needs the packages onnx and onnxruntime (`pip install "posepost[ort]"`, on a machine with a GPU `"posepost[ort-gpu]"`).
 
 Metadata of a model (`metadata_props`) that is honoured: `posepost.mean`, `posepost.std` (one number or R,G,B, of pixels
@@ -11,9 +13,11 @@ Metadata of a model (`metadata_props`) that is honoured: `posepost.mean`, `posep
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
@@ -21,13 +25,34 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from posepost import Keypoints, Poses, decode_posenet, decode_posenet_multi
-from posepost._image import letterbox
+from posepost import (
+    Keypoints,
+    Poses,
+    _check,
+    _kernels,
+    box_to_crop,
+    crop_to_image,
+    decode_heatmap,
+    decode_posenet,
+    decode_posenet_multi,
+    decode_simcc,
+)
+from posepost._image import as_image, letterbox, warp
 from posepost.draw import COCO_KEYPOINTS
+from posepost.ref.heatmap import PRESETS as HEATMAP_PRESETS
+from posepost.ref.simcc import PRESETS as SIMCC_PRESETS
+from posepost.types import Origin, on_device
 
 DEFAULT_SIZE = (353, 481)
 DEFAULT_MEAN = DEFAULT_STD = 127.5
+TOPDOWN_SIZE = (256, 192)
+IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 HEADS = ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd")
+TOPDOWN_HEADS = {"heatmap": ("heatmaps",), "simcc": ("simcc_x", "simcc_y")}
+PRESETS = {"heatmap": HEATMAP_PRESETS, "simcc": SIMCC_PRESETS}
+DEFAULT_PRESETS = {"heatmap": "mmpose_msra", "simcc": "rtmpose"}
+MOST_CROPS = 64  # that a model of a free batch gets in one run
+MOST_PER_CELL = 32  # input pixels from one cell of a heatmap to the next
 LAYOUTS = ("NCHW", "NHWC")
 
 # What a heatmap may pass on its way to the output without becoming, or ceasing to be, a score.
@@ -71,53 +96,51 @@ class PoseModel(NamedTuple):
     usual_size: tuple[int, int]  # to run at when the caller names no size
 
 
-class PoseSession:
-    """An ONNX model with PoseNet heads, run by onnxruntime and decoded where its outputs lie.
+class TopDownModel(NamedTuple):
+    """What `read_topdown` saw in a graph. `*_by` tell how it knows."""
 
-    model: path or bytes of an ONNX file with one image input, (N, 3, H, W) or (N, H, W, 3), float32, float16 or uint8.
-    heads: names of outputs, by head ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd"), where shapes and
-        names leave a doubt.
-    output_stride: input pixels per heatmap cell; found from the sizes or the metadata when not given.
-    layout: "NCHW" or "NHWC" of the outputs; found from the channel counts when not given.
-    activation: "auto" reads off the graph whether the heatmaps passed a Sigmoid; "sigmoid" says that they are logits,
-        None that they are scores.
-    mean, std: a number or three (RGB), in pixel values 0..255: the input is (pixel - mean) / std. Default: the
-        metadata, else 127.5 and 127.5. Only `letterbox` uses them.
-    providers: of onnxruntime, as InferenceSession takes them. Default: CUDA where onnxruntime, CuPy and a GPU are
-        there, else the CPU.
-    device_id: CUDA device.
+    name: str
+    input_name: str
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    input_layout: str
+    kind: str  # "heatmap" or "simcc"
+    heads: dict[str, str]
+    heads_by: str
+    layout: str | None  # of heatmaps
+    sizes: tuple[int | None, int | None]  # heatmaps: height, width; SimCC: bins along x, along y
+    ratio: float | None  # heatmaps: input pixels a cell; SimCC: bins an input pixel; None: known when it runs
+    preset: str
+    preset_by: str
+    activation: str | None  # "sigmoid": logits; None: already scores
+    activation_by: str
+    quantization: dict[str, tuple[float, int]]
+    mean: npt.NDArray[np.float32]
+    std: npt.NDArray[np.float32]
+    normalisation_by: str
+    keypoint_count: int | None  # None: known when it runs
+    keypoints: tuple[str, ...]
+    input_size: tuple[int | None, int | None]  # height, width of the input; None where the model takes any
+    usual_size: tuple[int, int]  # to run at when the caller names no size
 
-    `device` is "cuda" or "cpu" and `device_reason` says why. On "cuda" onnxruntime works on a CuPy stream of this
-    session (`stream`), its outputs stay on the device, the decoder is launched on the same stream and nothing waits;
-    results are ordered before whatever is put on CuPy's current stream afterwards. The "cuda" branch has not been run
-    on a GPU yet. A session is for one thread at a time.
 
-    Raises ImportError (what to install), OSError (file), ValueError (not ONNX, heads not found or in doubt, a fact that
-    the graph does not tell), RuntimeError (onnxruntime cannot load the model).
-    """
+class Recognised(NamedTuple):
+    """Which head a model has: "posenet", "heatmap" or "simcc"."""
 
-    def __init__(
-        self,
-        model: str | os.PathLike[str] | bytes,
-        *,
-        heads: Mapping[str, str] | None = None,
-        output_stride: int | None = None,
-        layout: str | None = None,
-        activation: str | None = "auto",
-        mean: float | Sequence[float] | None = None,
-        std: float | Sequence[float] | None = None,
-        providers: Sequence[Any] | None = None,
-        device_id: int = 0,
-    ) -> None:
+    kind: str
+    heads: dict[str, str]  # head -> output
+    by: str
+    layout: str | None
+    dtype: str  # of the first head
+
+
+class _Session:
+    """A model in onnxruntime, on a stream of its own where there is a GPU. Its outputs stay where they are made."""
+
+    model: Any
+
+    def _start(self, model: str | os.PathLike[str] | bytes, providers: Sequence[Any] | None, device_id: int) -> None:
         onnxruntime = _need("onnxruntime")
-        self.model = read_model(
-            model, heads=heads, output_stride=output_stride, layout=layout, activation=activation, mean=mean, std=std
-        )
-        if self.model.activation == "unknown":
-            raise ValueError(
-                f"{self.model.name}: cannot tell whether heatmaps are logits or scores ({self.model.activation_by}); "
-                'give activation="sigmoid" for logits or activation=None for scores'
-            )
         available = onnxruntime.get_available_providers()
         self.device, self.device_reason = choose_device(providers, available, _cupy_problem)
         self.stream: Any = None
@@ -151,7 +174,149 @@ class PoseSession:
             if "CUDAExecutionProvider" not in self._session.get_providers():
                 self.device, self.stream = "cpu", None
                 self.device_reason = "onnxruntime could not start its CUDA provider (posepost doctor tells more)"
-                warnings.warn(f"PoseSession runs on the CPU: {self.device_reason}", RuntimeWarning, stacklevel=2)
+                warnings.warn(
+                    f"{type(self).__name__} runs on the CPU: {self.device_reason}", RuntimeWarning, stacklevel=3
+                )
+
+    def describe(self) -> str:
+        """What is known of the model, and where it runs, in a few lines."""
+        return f"{describe(self.model)}\n{'device':<17}{self.device}: {self.device_reason}"
+
+    @contextlib.contextmanager
+    def _in_order(self) -> Iterator[None]:
+        """What happens inside comes after what CuPy's current stream holds, and before what is put on it later."""
+        if self.device == "cpu":
+            yield
+            return
+        with self._cupy.cuda.Device(self._device_id):
+            caller = self._cupy.cuda.get_current_stream()
+            caller.record(self._event)
+            self.stream.wait_event(self._event)
+            yield
+            self.stream.record(self._event)
+            caller.wait_event(self._event)
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # as in __init__
+            raise RuntimeError(f"{self.model.name}: the model failed while running: {_one_line(error)}") from error
+
+    def _check(self, images: Any, any_batch: bool = False) -> None:
+        if self.device == "cpu" and not isinstance(images, np.ndarray):
+            raise TypeError(
+                f"images must be a NumPy array, because this session runs on the CPU ({self.device_reason}), "
+                f"got {type(images).__name__}"
+            )
+        if not hasattr(images, "dtype") or not hasattr(images, "shape"):
+            raise TypeError(f"images must be an array, got {type(images).__name__}")
+        want = self.model.inputs[self.model.input_name]
+        dtype, shape = str(images.dtype).removeprefix("torch."), tuple(images.shape)
+        if dtype != want.dtype:
+            raise TypeError(f"images must have the model's dtype {want.dtype}, got {dtype}")
+        takes = (None, *want.shape[1:]) if any_batch else want.shape
+        if len(shape) != len(takes) or any(w not in (None, g) for w, g in zip(takes, shape)):
+            raise ValueError(f"images must have shape {_dims(takes)}, got {_dims(shape)}")
+
+    def keypoint_names(self, count: int) -> tuple[str, ...]:
+        """The model's own names, or else those of `count` keypoints."""
+        return self.model.keypoints or _keypoint_names(self.model.name, None, count)
+
+    def _queue(self) -> contextlib.AbstractContextManager[Any]:
+        """CuPy allocates and copies on the session's stream inside; nothing on the CPU."""
+        return self.stream if self.device == "cuda" else contextlib.nullcontext()
+
+    def _here(self, images: Any) -> Any:
+        """Checked images where the model runs, as a NumPy or CuPy array; device arrays are not copied."""
+        if self.device == "cpu":
+            return images
+        on_host = isinstance(images, np.ndarray) or not hasattr(images, "__dlpack__")
+        array = self._cupy.asarray(images) if on_host else self._cupy.from_dlpack(images)
+        if not array.flags.c_contiguous:
+            raise ValueError("images must be C-contiguous on the device; make a contiguous copy")
+        return array
+
+    def _infer(self, array: Any, heads: Sequence[str]) -> tuple[Any, ...]:
+        """Heads of the model for what `_here` gave, inside `_queue`."""
+        names = [self.model.heads[head] for head in heads]
+        if self.device == "cpu":
+            with self._failing():
+                return tuple(self._session.run(names, {self.model.input_name: array}, self._run_options))
+        binding = self._session.io_binding()
+        binding.bind_input(
+            self.model.input_name, "cuda", self._device_id, array.dtype.type, array.shape, array.data.ptr
+        )
+        for name in names:
+            binding.bind_output(name, "cuda", self._device_id)
+        with self._failing():
+            self._session.run_with_iobinding(binding, self._run_options)
+        return tuple(binding.get_outputs())
+
+    def _quantization(self, heads: Sequence[str]) -> dict[str, tuple[float, int]] | None:
+        return {head: self.model.quantization[head] for head in heads if head in self.model.quantization} or None
+
+    def _normalised(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """(H, W, 3) pixels in the model's dtype and layout; a uint8 model gets them as they are."""
+        dtype = np.dtype(self.model.inputs[self.model.input_name].dtype)
+        values: npt.NDArray[Any] = pixels
+        if dtype != np.uint8:
+            values = ((pixels - self.model.mean) / self.model.std).astype(dtype)
+        return values.transpose(2, 0, 1) if self.model.input_layout == "NCHW" else values
+
+
+class PoseSession(_Session):
+    """An ONNX model with PoseNet heads, run by onnxruntime and decoded where its outputs lie.
+
+    model: path or bytes of an ONNX file with one image input, (N, 3, H, W) or (N, H, W, 3), float32, float16 or uint8.
+    heads: names of outputs, by head ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd"), where shapes and
+        names leave a doubt.
+    output_stride: input pixels per heatmap cell; found from the sizes or the metadata when not given.
+    layout: "NCHW" or "NHWC" of the outputs; found from the channel counts when not given.
+    activation: "auto" reads off the graph whether the heatmaps passed a Sigmoid; "sigmoid" says that they are logits,
+        None that they are scores.
+    mean, std: a number or three (RGB), in pixel values 0..255: the input is (pixel - mean) / std. Default: the
+        metadata, else 127.5 and 127.5. Only `letterbox` uses them.
+    skeleton: (parent, child) pairs for `run_multi`, as in `decode_posenet_multi`. Default: PoseNet's.
+    providers: of onnxruntime, as InferenceSession takes them. Default: CUDA where onnxruntime, CuPy and a GPU are
+        there, else the CPU.
+    device_id: CUDA device.
+
+    `device` is "cuda" or "cpu" and `device_reason` says why. On "cuda" onnxruntime works on a CuPy stream of this
+    session (`stream`), its outputs stay on the device, the decoder is launched on the same stream and nothing waits;
+    results are ordered before whatever is put on CuPy's current stream afterwards. The "cuda" branch has not been run
+    on a GPU yet. A session is for one thread at a time.
+
+    Raises ImportError (what to install), OSError (file), ValueError (not ONNX, heads not found or in doubt, a fact that
+    the graph does not tell), RuntimeError (onnxruntime cannot load the model).
+    """
+
+    model: PoseModel
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        *,
+        heads: Mapping[str, str] | None = None,
+        output_stride: int | None = None,
+        layout: str | None = None,
+        activation: str | None = "auto",
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        skeleton: Sequence[tuple[int, int]] | None = None,
+        providers: Sequence[Any] | None = None,
+        device_id: int = 0,
+    ) -> None:
+        self.model = read_model(
+            model, heads=heads, output_stride=output_stride, layout=layout, activation=activation, mean=mean, std=std
+        )
+        if self.model.activation == "unknown":
+            raise ValueError(
+                f"{self.model.name}: cannot tell whether heatmaps are logits or scores ({self.model.activation_by}); "
+                'give activation="sigmoid" for logits or activation=None for scores'
+            )
+        self.skeleton = skeleton
+        self._start(model, providers, device_id)
 
     def letterbox(
         self, image: Any, size: tuple[int, int] | None = None
@@ -165,12 +330,7 @@ class PoseSession:
         """
         chosen = input_size(self.model, size)
         pixels, transform = letterbox(image, chosen)
-        dtype = np.dtype(self.model.inputs[self.model.input_name].dtype)
-        if dtype != np.uint8:
-            pixels = ((pixels - self.model.mean) / self.model.std).astype(dtype)
-        if self.model.input_layout == "NCHW":
-            pixels = pixels.transpose(2, 0, 1)
-        return np.ascontiguousarray(pixels[None]), transform
+        return np.ascontiguousarray(self._normalised(pixels)[None]), transform
 
     def forward(self, images: Any, *, heads: Sequence[str] = HEADS[:2]) -> tuple[Any, ...]:
         """Run the model alone: its heads, NumPy arrays on the CPU, onnxruntime OrtValues on the device.
@@ -186,24 +346,8 @@ class PoseSession:
 
     def _forward(self, images: Any, heads: Sequence[str]) -> tuple[Any, ...]:
         self._check(images)
-        names = [self.model.heads[head] for head in heads]
-        if self.device == "cpu":
-            with self._failing():
-                return tuple(self._session.run(names, {self.model.input_name: images}, self._run_options))
-        with self.stream:
-            on_host = isinstance(images, np.ndarray) or not hasattr(images, "__dlpack__")
-            array = self._cupy.asarray(images) if on_host else self._cupy.from_dlpack(images)
-            if not array.flags.c_contiguous:
-                raise ValueError("images must be C-contiguous on the device; make a contiguous copy")
-            binding = self._session.io_binding()
-            binding.bind_input(
-                self.model.input_name, "cuda", self._device_id, array.dtype.type, array.shape, array.data.ptr
-            )
-            for name in names:
-                binding.bind_output(name, "cuda", self._device_id)
-            with self._failing():
-                self._session.run_with_iobinding(binding, self._run_options)
-            return tuple(binding.get_outputs())
+        with self._queue():
+            return self._infer(self._here(images), heads)
 
     def run(self, images: Any, *, transform: Any = None, out: Any = None) -> Keypoints:
         """Run the model and decode one person per image.
@@ -239,7 +383,7 @@ class PoseSession:
         Raises ValueError where `several_people_problem` has something to say, what `decode_posenet_multi` raises,
         TypeError and ValueError for `images`, RuntimeError when the model fails.
         """
-        problem = several_people_problem(self.model)
+        problem = several_people_problem(self.model, self.skeleton)
         if problem:
             raise ValueError(problem)
         with self._in_order():
@@ -251,6 +395,7 @@ class PoseSession:
                 score_threshold=score_threshold,
                 nms_radius=nms_radius,
                 mode=mode,
+                skeleton=self.skeleton,
                 transform=transform,
                 out=out,
             )
@@ -262,50 +407,9 @@ class PoseSession:
             "output_stride": self._stride_for(images.shape, _shape(maps[0]), _shape(maps[1])),
             "layout": self.model.layout,
             "activation": self.model.activation,
-            "quantization": {head: self.model.quantization[head] for head in heads if head in self.model.quantization}
-            or None,
+            "quantization": self._quantization(heads),
             "stream": self.stream,
         }
-
-    def describe(self) -> str:
-        """What is known of the model, and where it runs, in a few lines."""
-        return f"{describe(self.model)}\n{'device':<17}{self.device}: {self.device_reason}"
-
-    @contextlib.contextmanager
-    def _in_order(self) -> Iterator[None]:
-        """What happens inside comes after what CuPy's current stream holds, and before what is put on it later."""
-        if self.device == "cpu":
-            yield
-            return
-        with self._cupy.cuda.Device(self._device_id):
-            caller = self._cupy.cuda.get_current_stream()
-            caller.record(self._event)
-            self.stream.wait_event(self._event)
-            yield
-            self.stream.record(self._event)
-            caller.wait_event(self._event)
-
-    @contextlib.contextmanager
-    def _failing(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # as in __init__
-            raise RuntimeError(f"{self.model.name}: the model failed while running: {_one_line(error)}") from error
-
-    def _check(self, images: Any) -> None:
-        if self.device == "cpu" and not isinstance(images, np.ndarray):
-            raise TypeError(
-                f"images must be a NumPy array, because this session runs on the CPU ({self.device_reason}), "
-                f"got {type(images).__name__}"
-            )
-        if not hasattr(images, "dtype") or not hasattr(images, "shape"):
-            raise TypeError(f"images must be an array, got {type(images).__name__}")
-        want = self.model.inputs[self.model.input_name]
-        dtype, shape = str(images.dtype).removeprefix("torch."), tuple(images.shape)
-        if dtype != want.dtype:
-            raise TypeError(f"images must have the model's dtype {want.dtype}, got {dtype}")
-        if len(shape) != len(want.shape) or any(w not in (None, g) for w, g in zip(want.shape, shape)):
-            raise ValueError(f"images must have shape {_dims(want.shape)}, got {_dims(shape)}")
 
     def _stride_for(self, images: Sequence[int], heatmaps: Sequence[int], offsets: Sequence[int]) -> int:
         if self.model.output_stride is not None:
@@ -318,6 +422,334 @@ class PoseSession:
                 f"{_dims(heatmaps)}; give output_stride="
             )
         return stride
+
+
+class TopDownSession(_Session):
+    """An ONNX model that sees a crop of each person, run by onnxruntime and decoded where its outputs lie.
+
+    model: path or bytes of an ONNX file with one image input, (N, 3, H, W) or (N, H, W, 3), float32, float16 or uint8,
+        and either heatmaps (N, K, H / s, W / s) or (N, H / s, W / s, K), or SimCC's (N, K, r * W) and (N, K, r * H).
+    preset: whose rules decode: a preset of `decode_heatmap` or `decode_simcc`. The graph does not tell. Default:
+        "mmpose_msra" for heatmaps, "rtmpose" for SimCC. Heatmaps of 3K channels are "mmpose_udp_combined" only when
+        that is said here.
+    heads: names of outputs, by head ("heatmaps", or "simcc_x" and "simcc_y"), where shapes and names leave a doubt.
+    layout: "NCHW" or "NHWC" of the heatmaps; found from the sizes when not given.
+    activation: "auto" takes the preset's, but no second Sigmoid where the graph has one; "sigmoid" says that the
+        outputs are logits, None that they are scores.
+    mean, std: a number or three (RGB), in pixel values 0..255: the input is (pixel - mean) / std. Default: the
+        metadata, else ImageNet's (123.675, 116.28, 103.53) and (58.395, 57.12, 57.375). Only `crop` uses them.
+    flip_pairs: the keypoint that stands for each one in the mirrored image, for `run(flip=True)`. Default: what the
+        names of the keypoints say, left for right.
+    flip_shift: whether mirrored heatmaps are moved by one cell, as in `decode_heatmap`. Default: where a preset counts
+        cells from the upper left pixel of each, as HRNet's and MMPose's MSRA and DARK do.
+    providers, device_id: as for `PoseSession`.
+
+    `device`, `device_reason`, `stream`, the order of what is enqueued, and errors are as for `PoseSession`. The "cuda"
+    branch has not been run on a GPU yet. A session is for one thread at a time.
+    """
+
+    model: TopDownModel
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        *,
+        preset: str | None = None,
+        heads: Mapping[str, str] | None = None,
+        layout: str | None = None,
+        activation: str | None = "auto",
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        flip_pairs: Sequence[int] | None = None,
+        flip_shift: bool | None = None,
+        providers: Sequence[Any] | None = None,
+        device_id: int = 0,
+    ) -> None:
+        self.model = read_topdown(
+            model, preset=preset, heads=heads, layout=layout, activation=activation, mean=mean, std=std
+        )
+        rules = PRESETS[self.model.kind][self.model.preset]
+        self._given_pairs = None if flip_pairs is None else _check.flip_pairs(flip_pairs)
+        if flip_pairs is not None and self.model.keypoint_count is not None:
+            self.flip_pairs(self.model.keypoint_count)
+        self._udp = rules.get("scaling") == "udp"
+        from_corner = not self._udp and not rules.get("center_shift") and rules.get("refine") != "megvii"
+        self._options: dict[str, Any] = {**rules, "activation": self.model.activation}
+        if self.model.kind == "heatmap":
+            self._options["layout"] = self.model.layout
+            self._flip_shift = from_corner if flip_shift is None else flip_shift
+        elif flip_shift is not None:
+            raise ValueError(f"flip_shift is for heatmaps, got it for the SimCC model {self.model.name}")
+        self._start(model, providers, device_id)
+
+    def crop(
+        self, image: Any, boxes: Any = None, *, padding: float = 1.25, size: tuple[int, int] | None = None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+        """The network's input for the people in one picture, and the transforms for `run` that give points in pixels of
+        the picture.
+
+        image: PIL image or (H, W, 3) uint8 array, RGB.
+        boxes: (N, 4), x0, y0, x1, y1 of each person in pixels of the picture, to the aspect ratio of the network's
+            input and `padding` times as large cut out, bilinear, black outside the picture. None: the whole picture.
+        size: (height, width) for a model that takes any; default: the metadata, else 256 x 192.
+        Returns (images, transforms): images (N, 3, height, width) or (N, height, width, 3), normalised, in the model's
+        dtype (a uint8 model gets the pixels as they are); transforms (N, 2, 3) float32.
+        Raises ValueError for boxes that are empty, not finite or beside the picture.
+        """
+        height, width = input_size(self.model, size)
+        picture = as_image(image)
+        if boxes is None:
+            boxes = (0, 0, *picture.size)
+        elif isinstance(boxes, (list, tuple)) and not boxes:
+            boxes = np.empty((0, 4))
+        with np.errstate(invalid="ignore"):  # boxes that are not finite are named below
+            centers, scales = box_to_crop(boxes, (width, height), padding=padding)
+        _check_boxes(np.reshape(np.asarray(boxes, np.float64), (-1, 4)), picture.size)
+        cuts = crop_to_image(centers, scales, (width, height), udp=self._udp)
+        shape = (3, height, width) if self.model.input_layout == "NCHW" else (height, width, 3)
+        images = np.empty((len(cuts), *shape), self.model.inputs[self.model.input_name].dtype)
+        for row, matrix in zip(images, cuts):
+            row[...] = self._normalised(warp(picture, matrix, (height, width)))
+        return images, crop_to_image(centers, scales, (width, height)) if self._udp else cuts
+
+    def flip_pairs(self, count: int) -> tuple[int, ...]:
+        """The partner of each of the model's `count` keypoints in the mirrored image: as given, or by their names."""
+        pairs = self._given_pairs or left_for_right(self.keypoint_names(count))
+        if pairs is None:
+            raise ValueError(
+                f"flip_pairs must be given for a flip test (--flip-pairs), because the names of the {count} keypoints "
+                f"of {self.model.name} do not tell left from right, got None"
+            )
+        if len(pairs) != count:
+            raise ValueError(f"flip_pairs must name the partner of each of {count} keypoints, got {len(pairs)}")
+        return pairs
+
+    def forward(self, images: Any) -> tuple[Any, ...]:
+        """Run the model alone: heatmaps, or SimCC's two, NumPy arrays on the CPU, onnxruntime OrtValues on the device.
+
+        images: as for `run`, and as many as the model takes at once. On "cuda" nothing waits; the result is ordered as
+        that of `run` is.
+        """
+        self._check(images)
+        with self._in_order(), self._queue():
+            return self._infer(self._here(images), TOPDOWN_HEADS[self.model.kind])
+
+    def run(self, images: Any, *, transform: Any = None, flip: bool = False, out: Any = None) -> Keypoints:
+        """Run the model and decode one person per crop.
+
+        images: the network's input tensor, as `crop` makes it. NumPy array, or on "cuda" also a C-contiguous device
+            array (CuPy, PyTorch, JAX). Any number N of them: a model of a fixed batch is run until all are done, the
+            last time with black crops beside those that are left; one of a free batch gets 64 at most in a run.
+        transform: (2, 3) or (N, 2, 3) affine from input pixels to whatever the points shall be in; None: input pixels.
+        flip: also run the mirrored crops, and decode the mean of both.
+        out: a result to write into, as in `decode_heatmap`; only where one run is enough.
+        Returns Keypoints: keypoints (N, K, 2) float32 (x, y), scores (N, K) float32, on the device that ran.
+        Raises what `decode_heatmap` and `decode_simcc` raise, TypeError and ValueError for `images`, RuntimeError when
+        the model fails.
+        """
+        self._check(images, any_batch=True)
+        if flip and self.model.keypoint_count is not None:
+            self.flip_pairs(self.model.keypoint_count)
+        N = len(images)
+        rows = self.model.inputs[self.model.input_name].shape[0] or min(max(N, 1), MOST_CROPS)
+        with self._in_order(), self._queue():
+            images = self._here(images)
+            if N == rows:
+                return self._decode(images, transform, flip, out)
+            if out is not None:
+                raise ValueError(f"out must be None where the model takes {rows} crops a run, got {N} crops")
+            return self._piecewise(images, rows, transform, flip)
+
+    def _piecewise(self, images: Any, rows: int, transform: Any, flip: bool) -> Keypoints:
+        """`_decode` of any number of crops, `rows` at a time, into one result."""
+        xp = np if self.device == "cpu" else self._cupy
+        N = len(images)
+        result: list[Any] = []
+
+        def room(start: int, count: int) -> tuple[Any, Any]:
+            if not result:
+                whole = -(-N // rows) * rows
+                result.extend((xp.empty((whole, count, 2), np.float32), xp.empty((whole, count), np.float32)))
+            return result[0][start : start + rows], result[1][start : start + rows]
+
+        if transform is not None:
+            try:
+                transform = xp.asarray(transform, np.float32)
+            except (TypeError, ValueError):
+                rule = f"transform must be numbers of shape (2, 3) or ({N}, 2, 3)"
+                raise TypeError(f"{rule}, got {transform!r}") from None
+            if transform.shape not in ((2, 3), (N, 2, 3)):
+                raise ValueError(f"transform must have shape (2, 3) or ({N}, 2, 3), got {transform.shape}")
+        for start in range(0, N, rows):
+            matrices = transform
+            if matrices is not None and matrices.ndim == 3:
+                matrices = _filled_up(xp, matrices[start : start + rows], rows)
+            some = _filled_up(xp, images[start : start + rows], rows)
+            self._decode(some, matrices, flip, functools.partial(room, start))
+        if not N:
+            room(0, self.model.keypoint_count or 0)
+        points, scores = (array[:N] for array in result)
+        if self.device == "cpu":
+            return Keypoints(points, scores)
+        origin = Origin(self._device_id, "cupy", points.data.ptr, scores.data.ptr, self.stream.ptr, None, scores.shape)
+        return on_device(points, scores, origin)
+
+    def _decode(self, images: Any, transform: Any, flip: bool, out: Any) -> Keypoints:
+        """Keypoints of as many crops as the model takes at once. out: also a function that makes room for K of them."""
+        kind, layout = self.model.kind, self.model.input_layout
+        maps = self._infer(images, TOPDOWN_HEADS[kind])
+        height, width = _height_width(images.shape, layout)
+        shapes = [_shape(array) for array in maps]
+        count = shapes[0][1] if kind == "simcc" else _keypoints_in(shapes[0], self.model.layout, self.model.preset)
+        options = {
+            **self._options,
+            "quantization": self._quantization(TOPDOWN_HEADS[kind]),
+            "transform": transform,
+            "out": out(count) if callable(out) else out,
+            "stream": self.stream,
+        }
+        mirrored: tuple[Any, ...] = ()
+        if flip:
+            options["flip_pairs"] = self.flip_pairs(count)
+            xp = np if self.device == "cpu" else self._cupy
+            mirror = images[..., ::-1] if layout == "NCHW" else images[:, :, ::-1]
+            mirrored = self._infer(xp.ascontiguousarray(mirror), TOPDOWN_HEADS[kind])
+        if kind == "simcc":
+            options["split_ratio"] = self._split_ratio((width, height), shapes)
+            options.update(zip(("flipped_x", "flipped_y"), mirrored))
+            return decode_simcc(*maps, **options)
+        if flip:
+            options.update(flipped=mirrored[0], flip_shift=self._flip_shift)
+        return decode_heatmap(*maps, **options, input_size=(width, height))
+
+    def _split_ratio(self, size: tuple[int, int], shapes: Sequence[Sequence[int]]) -> float:
+        along_x, along_y = (shape[-1] / side for shape, side in zip(shapes, size))
+        if along_x != along_y:
+            raise ValueError(
+                f"{self.model.name}: simcc_x and simcc_y must have as many bins a pixel of the input, which is "
+                f"{size[0]} wide and {size[1]} high, got {shapes[0][-1]} and {shapes[1][-1]}"
+            )
+        return along_x
+
+
+def recognise(
+    model: str | os.PathLike[str] | bytes, *, heads: Mapping[str, str] | None = None, layout: str | None = None
+) -> Recognised:
+    """Which head an ONNX model has: heatmaps with offsets are "posenet", heatmaps alone "heatmap", two vectors "simcc".
+
+    Arguments as for `PoseSession` and `TopDownSession`. Raises OSError (file), ValueError (not ONNX, no head or several
+    among the outputs).
+    """
+    name, proto = _name(model), load_proto(model)
+    inputs, outputs = signature(proto)
+    given = dict(heads or {})
+    _check_given(outputs, given, (*HEADS, *TOPDOWN_HEADS["simcc"]))
+    if set(given) & {*HEADS[1:]} or _posenet_pairs(outputs, given, layout)[1]:
+        found, how, found_layout = find_heads(name, outputs, given, layout)
+        return Recognised("posenet", found, how, found_layout, outputs[found["heatmaps"]].dtype)
+    return _find_topdown(name, proto, inputs, outputs, given, layout)[0]
+
+
+def read_topdown(
+    model: str | os.PathLike[str] | bytes,
+    *,
+    preset: str | None = None,
+    heads: Mapping[str, str] | None = None,
+    layout: str | None = None,
+    activation: str | None = "auto",
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+) -> TopDownModel:
+    """Read the graph of a top-down ONNX model without running it. Arguments and errors as for `TopDownSession`."""
+    _check_choices(layout, activation)
+    name, proto = _name(model), load_proto(model)
+    inputs, outputs = signature(proto)
+    given = dict(heads or {})
+    _check_given(outputs, given, tuple(head for kind in TOPDOWN_HEADS.values() for head in kind))
+    found, shapes, usual = _find_topdown(name, proto, inputs, outputs, given, layout)
+    kind = found.kind
+    if preset is not None:
+        _check.choice(preset, "preset", tuple(PRESETS[kind]))
+    chosen = preset or DEFAULT_PRESETS[kind]
+    for output in found.heads.values():
+        if outputs[output].dtype not in _kernels.ELEMENTS:
+            *most, last = _kernels.ELEMENTS
+            raise ValueError(
+                f"{name}: the output {output} must be {', '.join(most)} or {last}, got {outputs[output].dtype}"
+            )
+    dtypes = [outputs[output].dtype for output in found.heads.values()]
+    if len(set(dtypes)) > 1:
+        raise ValueError(f"{name}: simcc_x and simcc_y must have one dtype, got {' and '.join(dtypes)}")
+    first = shapes[found.heads[TOPDOWN_HEADS[kind][0]]]
+    input_name, input_layout = _find_input(name, inputs)
+    sizes: tuple[int | None, int | None]
+    ratio: float | None
+    if kind == "heatmap":
+        channels = first[_channel_axis(found.layout)]
+        if preset is None and channels == 3 * len(COCO_KEYPOINTS):
+            raise ValueError(
+                f"{name}: {channels} channels may be {channels} keypoints or {len(COCO_KEYPOINTS)} with offsets; give "
+                'preset="mmpose_udp_combined" (--preset mmpose_udp_combined) for offsets, or another preset for '
+                f"{channels} keypoints"
+            )
+        if chosen == "mmpose_udp_combined" and channels is not None and channels % 3:
+            raise ValueError(
+                f"{name}: heatmaps must have three channels a keypoint (class, x, y) for mmpose_udp_combined, "
+                f"got {channels}"
+            )
+        count = None if channels is None else _keypoints_in(first, found.layout, chosen)
+        sizes = _height_width(first, found.layout or "NCHW")
+        ratio = next(iter(_ratios(usual, sizes)), None)
+    else:
+        count = first[1]
+        sizes = first[2], shapes[found.heads["simcc_y"]][2]
+        ratio = sizes[0] / usual[1] if sizes[0] else None
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    producers = {output: node for node in proto.graph.node for output in node.output}
+    constants = {value.name: value for value in proto.graph.initializer}
+    if activation == "auto":
+        activation, activation_by = PRESETS[kind][chosen].get("activation"), f"preset {chosen}"
+        if activation is not None:
+            seen, why = find_activation(producers, set(constants), found.heads[TOPDOWN_HEADS[kind][0]])
+            activation, activation_by = (None, why) if seen is None else (activation, activation_by)
+    else:
+        activation_by = "given"
+    return TopDownModel(
+        name=name,
+        input_name=input_name,
+        inputs=inputs,
+        outputs=outputs,
+        input_layout=input_layout,
+        kind=kind,
+        heads=found.heads,
+        heads_by=found.by,
+        layout=found.layout,
+        sizes=sizes,
+        ratio=ratio,
+        preset=chosen,
+        preset_by="default" if preset is None else "given",
+        activation=activation,
+        activation_by=activation_by,
+        quantization=_find_quantization(name, producers, constants, found.heads, outputs),
+        mean=_three("mean", mean, metadata.get("posepost.mean"), IMAGENET_MEAN),
+        std=_three("std", std, metadata.get("posepost.std"), IMAGENET_STD),
+        normalisation_by=_normalisation_by(mean, std, metadata),
+        keypoint_count=count,
+        keypoints=_keypoint_names(name, metadata.get("posepost.keypoints"), count),
+        input_size=_height_width(inputs[input_name].shape, input_layout),
+        usual_size=usual,
+    )
+
+
+def left_for_right(names: Sequence[str]) -> tuple[int, ...] | None:
+    """The keypoint that stands for each one in the mirrored image, from names such as left_eye; None if they do not
+    tell."""
+    lower = [name.lower() for name in names]
+    swapped = [re.sub("left|right", lambda side: "right" if side[0] == "left" else "left", name) for name in lower]
+    if not set(swapped) <= set(lower) or len(set(lower)) != len(lower):
+        return None
+    pairs = tuple(lower.index(name) for name in swapped)
+    return None if pairs == tuple(range(len(pairs))) else pairs
 
 
 def read_model(
@@ -334,12 +766,8 @@ def read_model(
 
     A fact that the graph does not tell is left open here: activation "unknown", output_stride None.
     """
-    if layout not in (None, *LAYOUTS):
-        raise ValueError(f'layout must be "NCHW", "NHWC" or None, got {layout!r}')
-    if activation not in ("auto", "sigmoid", None):
-        raise ValueError(f'activation must be "auto", "sigmoid" or None, got {activation!r}')
-    name = "model" if isinstance(model, bytes) else os.fspath(model)
-    proto = load_proto(model)
+    _check_choices(layout, activation)
+    name, proto = _name(model), load_proto(model)
     inputs, outputs = signature(proto)
     input_name, input_layout = _find_input(name, inputs)
     found, heads_by, found_layout = find_heads(name, outputs, dict(heads or {}), layout)
@@ -351,7 +779,7 @@ def read_model(
     else:
         activation_by = "given"
     size = _height_width(inputs[input_name].shape, input_layout)
-    preferred = _two(name, metadata.get("posepost.input_size"))
+    preferred = _two(name, metadata.get("posepost.input_size"), DEFAULT_SIZE)
     usual = (size[0] or preferred[0], size[1] or preferred[1])
     if output_stride is not None:
         stride_by = "given"
@@ -362,10 +790,6 @@ def read_model(
         output_stride, stride_by = int(text), "metadata"
     else:
         output_stride, stride_by = _find_stride(proto, input_name, usual, found["heatmaps"], input_layout, found_layout)
-    if mean is None and std is None and ("posepost.mean" in metadata or "posepost.std" in metadata):
-        normalisation_by = "metadata"
-    else:
-        normalisation_by = "default" if mean is None and std is None else "given"
     heatmaps = outputs[found["heatmaps"]].shape
     count = heatmaps[_channel_axis(found_layout)] if found_layout and len(heatmaps) == 4 else None
     return PoseModel(
@@ -384,7 +808,7 @@ def read_model(
         quantization=_find_quantization(name, producers, constants, found, outputs),
         mean=_three("mean", mean, metadata.get("posepost.mean"), DEFAULT_MEAN),
         std=_three("std", std, metadata.get("posepost.std"), DEFAULT_STD),
-        normalisation_by=normalisation_by,
+        normalisation_by=_normalisation_by(mean, std, metadata),
         keypoints=_keypoint_names(name, metadata.get("posepost.keypoints"), count),
         input_size=size,
         usual_size=usual,
@@ -394,10 +818,10 @@ def read_model(
 def load_proto(model: str | os.PathLike[str] | bytes) -> Any:
     """The onnx.ModelProto of a file or of bytes, without external data; ValueError when it is none."""
     onnx = _need("onnx")
+    name = _name(model)
     if isinstance(model, bytes):
-        name, data = "model", model
+        data = model
     else:
-        name = os.fspath(model)
         with open(name, "rb") as file:
             data = file.read()
     decode_error = importlib.import_module("google.protobuf.message").DecodeError
@@ -435,29 +859,11 @@ def find_heads(
     as they are.
     Returns (head -> output, how it was found, layout or None).
     """
-    for head, output in given.items():
-        if head not in HEADS:
-            raise ValueError(f"heads must have keys among {', '.join(HEADS)}, got {head!r}")
-        if output not in outputs:
-            raise ValueError(f"heads[{head!r}] must be one of the outputs {', '.join(outputs)}, got {output!r}")
+    _check_given(outputs, given, HEADS)
     named = [outputs[given[head]].shape for head in HEADS[:2] if head in given]
     if len(named) == 2 and any(len(shape) != 4 or (shape[1] is None and shape[3] is None) for shape in named):
         return given, "named by the caller", layout
-    by_shape = [
-        (heatmaps, offsets, candidate)
-        for candidate in ([layout] if layout else LAYOUTS)
-        for heatmaps in outputs
-        for offsets in outputs
-        if given.get("heatmaps", heatmaps) == heatmaps
-        and given.get("offsets", offsets) == offsets
-        and _fits(outputs[heatmaps].shape, outputs[offsets].shape, candidate)
-    ]
-    pairs = [
-        pair
-        for pair in by_shape
-        if ("heatmaps" in given or not _speaks_against("heatmaps", pair[0]))
-        and ("offsets" in given or not _speaks_against("offsets", pair[1]))
-    ]
+    by_shape, pairs = _posenet_pairs(outputs, given, layout)
     how = "by shape" if len(pairs) == len(by_shape) else "by shape and name"
     if len(named) == 2:
         how = "named by the caller"
@@ -501,6 +907,138 @@ def find_heads(
     return {head: found[head] for head in HEADS if head in found}, how, found_layout
 
 
+def _posenet_pairs(
+    outputs: Mapping[str, Tensor], given: Mapping[str, str], layout: str | None
+) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]]:
+    """(heatmaps, offsets, layout) of all outputs whose shapes fit, and of those whose names do not speak against it."""
+    by_shape = [
+        (heatmaps, offsets, candidate)
+        for candidate in ([layout] if layout else LAYOUTS)
+        for heatmaps in outputs
+        for offsets in outputs
+        if given.get("heatmaps", heatmaps) == heatmaps
+        and given.get("offsets", offsets) == offsets
+        and _fits(outputs[heatmaps].shape, outputs[offsets].shape, candidate)
+    ]
+    pairs = [
+        pair
+        for pair in by_shape
+        if ("heatmaps" in given or not _speaks_against("heatmaps", pair[0]))
+        and ("offsets" in given or not _speaks_against("offsets", pair[1]))
+    ]
+    return by_shape, pairs
+
+
+def _find_topdown(
+    name: str,
+    proto: Any,
+    inputs: Mapping[str, Tensor],
+    outputs: Mapping[str, Tensor],
+    given: Mapping[str, str],
+    layout: str | None,
+) -> tuple[Recognised, dict[str, tuple[int | None, ...]], tuple[int, int]]:
+    """Heatmaps alone or SimCC, the outputs' shapes for an input of the model's usual size, and that size."""
+    input_name, input_layout = _find_input(name, inputs)
+    declared = inputs[input_name].shape
+    sides = _height_width(declared, input_layout)
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    preferred = _two(name, metadata.get("posepost.input_size"), TOPDOWN_SIZE)
+    usual = (sides[0] or preferred[0], sides[1] or preferred[1])
+    shape = (declared[0] or 1, *usual, 3) if input_layout == "NHWC" else (declared[0] or 1, 3, *usual)
+    shapes = _shapes_at(proto, (input_name, shape), outputs)
+
+    heatmaps = [] if {*given} & {*TOPDOWN_HEADS["simcc"]} else _heatmap_candidates(shapes, given, layout, usual)
+    vectors = [] if "heatmaps" in given else _simcc_candidates(shapes, given, usual)
+    by_name = [pair for pair in vectors if _says(pair[0], "x") and _says(pair[1], "y")]
+    how = "named by the caller" if given else "by shape"
+    if len(vectors) > 1 and by_name:
+        vectors, how = by_name, "by shape and name"
+    listing = ", ".join(f"{output} {_dims(shapes[output])}" for output in outputs)
+    if not heatmaps and not vectors:
+        raise ValueError(
+            f"{name}: no pose head among the outputs for an input of {usual[1]}x{usual[0]} pixels: heatmaps of K "
+            "channels with offsets of 2K (PoseNet), heatmaps alone that are smaller by a whole number, or two (N, K, "
+            f"bins) with as many bins a pixel in width and height (SimCC); heads= or --heads names them: {listing}"
+        )
+    if len({output for output, _ in heatmaps}) + len(vectors) > 1:
+        raise ValueError(
+            f"{name}: several outputs may be the heads, name them with heads= (--heads), heatmaps or simcc_x and "
+            f"simcc_y: {listing}"
+        )
+    if len(heatmaps) > 1:
+        raise ValueError(
+            f"{name}: cannot tell the layout of the heatmaps, give layout= (--layout), NCHW or NHWC: {listing}"
+        )
+    if heatmaps:
+        ((output, found_layout),) = heatmaps
+        return Recognised("heatmap", {"heatmaps": output}, how, found_layout, outputs[output].dtype), shapes, usual
+    ((x, y),) = vectors
+    return Recognised("simcc", {"simcc_x": x, "simcc_y": y}, how, None, outputs[x].dtype), shapes, usual
+
+
+def _shapes_at(
+    proto: Any, input_shape: tuple[str, Sequence[int]], outputs: Mapping[str, Tensor]
+) -> dict[str, tuple[int | None, ...]]:
+    """Shapes of the outputs for an input of this shape: inferred, or else as declared."""
+    onnx = _need("onnx")
+    inferred = {value.name: _tensor(onnx, value).shape for value in _inferred(proto, input_shape).graph.output}
+    shapes = {}
+    for name, tensor in outputs.items():
+        seen, declared = inferred.get(name, ()), tensor.shape
+        if len(seen) == len(declared):
+            seen = tuple(known if known is not None else said for known, said in zip(seen, declared))
+        shapes[name] = seen or declared
+    return shapes
+
+
+def _heatmap_candidates(
+    shapes: Mapping[str, tuple[int | None, ...]],
+    given: Mapping[str, str],
+    layout: str | None,
+    size: tuple[int, int],
+) -> list[tuple[str, str]]:
+    """Outputs that may be heatmaps, with their layouts. One that the caller names need not fit."""
+    named = given.get("heatmaps")
+    four = [output for output, shape in shapes.items() if len(shape) == 4 and named in (None, output)]
+    layouts = [layout] if layout else LAYOUTS
+    fitting = [(o, one) for o in four for one in layouts if _ratios(size, _height_width(shapes[o], one))]
+    return fitting or [(output, one) for output in four for one in layouts if named]
+
+
+def _ratios(size: tuple[int, int], maps: tuple[int | None, int | None]) -> list[int]:
+    """The whole numbers that make maps of these sizes from an input, both rounded up or both down."""
+    return [
+        ratio
+        for ratio in range(1, MOST_PER_CELL + 1)
+        if maps in (tuple(side // ratio for side in size), tuple(-(-side // ratio) for side in size))
+    ]
+
+
+def _simcc_candidates(
+    shapes: Mapping[str, tuple[int | None, ...]], given: Mapping[str, str], size: tuple[int, int]
+) -> list[tuple[str, str]]:
+    """Pairs of outputs with as many bins a pixel. Those that the caller names need not fit before they run."""
+    height, width = size
+    three = [output for output, shape in shapes.items() if len(shape) == 3]
+    pairs = [
+        (x, y)
+        for x in three
+        for y in three
+        if x != y and given.get("simcc_x", x) == x and given.get("simcc_y", y) == y and shapes[x][1] == shapes[y][1]
+    ]
+    fitting = []
+    for x, y in pairs:
+        bins_x, bins_y = shapes[x][2], shapes[y][2]
+        if bins_x and bins_y and bins_x * height == bins_y * width and bins_x >= width:
+            fitting.append((x, y))
+    return fitting or (pairs if len(given) == 2 else [])
+
+
+def _says(name: str, axis: str) -> bool:
+    """Whether a name, such as simcc_x, has this letter by itself."""
+    return re.search(rf"(^|[^a-z]){axis}($|[^a-z])", name.lower()) is not None
+
+
 def find_activation(producers: Mapping[str, Any], constants: set[str], output: str) -> tuple[str | None, str]:
     """Whether an output of a graph is logits ("sigmoid"), scores (None) or "unknown", and how that is known."""
     verdicts: dict[str, str | None] = {}
@@ -539,7 +1077,7 @@ def stride_of(input_hw: Sequence[int | None], map_hw: Sequence[int | None]) -> i
     return fitting[0] if len(fitting) == 1 else None
 
 
-def input_size(model: PoseModel, size: tuple[int, int] | None) -> tuple[int, int]:
+def input_size(model: PoseModel | TopDownModel, size: tuple[int, int] | None) -> tuple[int, int]:
     """(height, width) to run a model at: `size` where the model takes it, else its usual one."""
     if size is None:
         return model.usual_size
@@ -551,8 +1089,8 @@ def input_size(model: PoseModel, size: tuple[int, int] | None) -> tuple[int, int
     return size
 
 
-def several_people_problem(model: PoseModel) -> str | None:
-    """Why a model's outputs cannot be decoded into several people; None where they can."""
+def several_people_problem(model: PoseModel, skeleton: Sequence[tuple[int, int]] | None = None) -> str | None:
+    """Why a model's outputs cannot be decoded into several people with that skeleton; None where they can."""
     missing = [head for head in HEADS if head not in model.heads]
     if missing:
         listing = ", ".join(f"{name} {_dims(tensor.shape)}" for name, tensor in model.outputs.items())
@@ -560,9 +1098,10 @@ def several_people_problem(model: PoseModel) -> str | None:
             f"{model.name}: no {' and '.join(missing)} among the outputs, which several people need "
             f"(heads= or --heads names them): {listing}"
         )
-    if model.keypoints and len(model.keypoints) != len(COCO_KEYPOINTS):
+    if skeleton is None and model.keypoints and len(model.keypoints) != len(COCO_KEYPOINTS):
         return (
-            f"{model.name}: several people need PoseNet's {len(COCO_KEYPOINTS)} keypoints, got {len(model.keypoints)}"
+            f"{model.name}: several people need PoseNet's {len(COCO_KEYPOINTS)} keypoints, got {len(model.keypoints)}; "
+            "skeleton= (--skeleton) joins others"
         )
     for head in HEADS:
         dtype = model.outputs[model.heads[head]].dtype
@@ -598,30 +1137,108 @@ def provider_list(requested: Sequence[Any] | None, device: str, device_id: int, 
     ]
 
 
-def describe(model: PoseModel) -> str:
+def describe(model: PoseModel | TopDownModel) -> str:
     """A model's inputs, outputs and what was recognised, one fact a line."""
     size = " x ".join(str(side or "any") for side in model.input_size)
     usual = " x ".join(str(side) for side in model.usual_size)
-    stride = "unknown" if model.output_stride is None else str(model.output_stride)
-    activation = {"sigmoid": "logits", None: "scores", "unknown": "unknown"}[model.activation]
     keypoints = f"{len(model.keypoints)}: {', '.join(model.keypoints)}" if model.keypoints else "unknown until it runs"
     lines = [
         ("model", model.name),
         *(("input", f"{name} {tensor.dtype} {_dims(tensor.shape)}") for name, tensor in model.inputs.items()),
         *(("output", f"{name} {tensor.dtype} {_dims(tensor.shape)}") for name, tensor in model.outputs.items()),
-        *((head, model.heads.get(head, "not recognised (not needed for one person)")) for head in HEADS),
-        ("found", model.heads_by),
-        ("layout", f"input {model.input_layout}, outputs {model.layout or 'known when it runs'}"),
-        ("size", f"{size} (height x width)" + f", usually {usual}" * (None in model.input_size)),
-        ("stride", f"{stride} ({model.output_stride_by})"),
-        ("heatmaps are", f"{activation} ({model.activation_by})"),
+        *(_posenet_lines(model) if isinstance(model, PoseModel) else _topdown_lines(model)),
         ("input is", f"(pixel - {_numbers(model.mean)}) / {_numbers(model.std)}, RGB ({model.normalisation_by})"),
         ("keypoints", keypoints),
     ]
+    where = next(number for number, (key, _) in enumerate(lines) if key == "layout")
+    lines.insert(where + 1, ("size", f"{size} (height x width)" + f", usually {usual}" * (None in model.input_size)))
     if model.quantization:
         scales = [f"{head}: scale {scale:g}, zero {zero}" for head, (scale, zero) in model.quantization.items()]
         lines.append(("quantised", ", ".join(scales)))
     return "\n".join(f"{key:<17}{value}" for key, value in lines)
+
+
+def _posenet_lines(model: PoseModel) -> list[tuple[str, str]]:
+    stride = "unknown" if model.output_stride is None else str(model.output_stride)
+    activation = {"sigmoid": "logits", None: "scores", "unknown": "unknown"}[model.activation]
+    return [
+        *((head, model.heads.get(head, "not recognised (not needed for one person)")) for head in HEADS),
+        ("found", model.heads_by),
+        ("layout", f"input {model.input_layout}, outputs {model.layout or 'known when it runs'}"),
+        ("stride", f"{stride} ({model.output_stride_by})"),
+        ("heatmaps are", f"{activation} ({model.activation_by})"),
+    ]
+
+
+def _topdown_lines(model: TopDownModel) -> list[tuple[str, str]]:
+    first, second = (str(side or "any") for side in model.sizes)
+    ratio = "known when it runs" if model.ratio is None else f"{model.ratio:g}"
+    if model.kind == "heatmap":
+        head, layout = "heatmaps", f"input {model.input_layout}, outputs {model.layout}"
+        sizes = ("maps", f"{first} x {second} (height x width), input pixels a cell: {ratio}")
+    else:
+        head, layout = "SimCC", f"input {model.input_layout}"
+        sizes = ("bins", f"{first} along x, {second} along y, split ratio: {ratio}")
+    return [
+        ("head", f"{head}, one person a crop"),
+        *model.heads.items(),
+        ("found", model.heads_by),
+        ("layout", layout),
+        sizes,
+        ("preset", f"{model.preset} ({model.preset_by})"),
+        ("outputs are", f"{'scores' if model.activation is None else 'logits'} ({model.activation_by})"),
+    ]
+
+
+def _name(model: str | os.PathLike[str] | bytes) -> str:
+    return "model" if isinstance(model, bytes) else os.fspath(model)
+
+
+def _check_choices(layout: str | None, activation: str | None) -> None:
+    if layout not in (None, *LAYOUTS):
+        raise ValueError(f'layout must be "NCHW", "NHWC" or None, got {layout!r}')
+    if activation not in ("auto", "sigmoid", None):
+        raise ValueError(f'activation must be "auto", "sigmoid" or None, got {activation!r}')
+
+
+def _check_given(outputs: Mapping[str, Tensor], given: Mapping[str, str], heads: Sequence[str]) -> None:
+    for head, output in given.items():
+        if head not in heads:
+            raise ValueError(f"heads must have keys among {', '.join(heads)}, got {head!r}")
+        if output not in outputs:
+            raise ValueError(f"heads[{head!r}] must be one of the outputs {', '.join(outputs)}, got {output!r}")
+
+
+def _check_boxes(boxes: npt.NDArray[np.float64], image_size: tuple[int, int]) -> None:
+    width, height = image_size
+    for number, box in enumerate(boxes):
+        x0, y0, x1, y1 = box
+        got = f"got ({', '.join(f'{value:g}' for value in box)})"
+        if not (np.isfinite(box).all() and x0 < x1 and y0 < y1):
+            raise ValueError(f"boxes[{number}] must be finite x0, y0, x1, y1 with x0 < x1 and y0 < y1, {got}")
+        if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
+            raise ValueError(f"boxes[{number}] must meet the image of {width}x{height} pixels, {got}")
+
+
+def _filled_up(xp: Any, rows: Any, count: int) -> Any:
+    """The rows with rows of zeros behind them, `count` in all; the rows themselves where there are as many."""
+    if len(rows) == count:
+        return rows
+    whole = xp.zeros((count, *rows.shape[1:]), rows.dtype)
+    whole[: len(rows)] = rows
+    return whole
+
+
+def _keypoints_in(shape: Sequence[int | None], layout: str | None, preset: str) -> int:
+    channels = shape[_channel_axis(layout)]
+    assert channels is not None
+    return channels // 3 if preset == "mmpose_udp_combined" else channels
+
+
+def _normalisation_by(mean: Any, std: Any, metadata: Mapping[str, str]) -> str:
+    if mean is not None or std is not None:
+        return "given"
+    return "metadata" if "posepost.mean" in metadata or "posepost.std" in metadata else "default"
 
 
 def _need(package: str) -> Any:
@@ -785,7 +1402,7 @@ def _find_quantization(
 
 
 def _three(
-    what: str, given: float | Sequence[float] | None, metadata: str | None, default: float
+    what: str, given: float | Sequence[float] | None, metadata: str | None, default: float | Sequence[float]
 ) -> npt.NDArray[np.float32]:
     value: Any = given
     if value is None and metadata is not None:
@@ -801,9 +1418,9 @@ def _three(
     return np.broadcast_to(numbers, (3,)).copy()
 
 
-def _two(name: str, metadata: str | None) -> tuple[int, int]:
+def _two(name: str, metadata: str | None, default: tuple[int, int]) -> tuple[int, int]:
     if metadata is None:
-        return DEFAULT_SIZE
+        return default
     parts = [part.strip() for part in metadata.strip("[]() ").split(",")]
     if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ValueError(f"{name}: posepost.input_size must be height,width, got {metadata!r}")

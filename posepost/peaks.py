@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _check, _kernels, _view, ref
+from .heatmap import set_refinement
 from .posenet import Blocks
-from .posenet_multi import key
-from .ref.peaks import check_count, check_threshold, outputs, prepare
+from .ref.peaks import peak_rule, prepare
+from .ref.refine import Refinement
 from .types import Peaks
 
 
@@ -21,6 +22,14 @@ def find_peaks(
     max_peaks: int,
     window: int = 3,
     plateau: str = "all",
+    refine: str = "none",
+    guard: str = "mmpose",
+    blur: int = 11,
+    blur_sigma: float | None = None,
+    border: str = "zero",
+    refine_window: int = 5,
+    positive: bool = False,
+    temperature: float = 1.0,
     layout: str | None = None,
     activation: str | None = "sigmoid",
     quantization: dict[str, tuple[float, int]] | None = None,
@@ -44,6 +53,11 @@ def find_peaks(
     plateau : "all" or "none"
         Neighbours of equal value: "all": no neighbour may be larger, so every cell of a plateau is a peak. "none":
         every neighbour must be smaller.
+    refine : "none", "quarter", "dark", "dark_udp", "centroid" or "soft_argmax"
+        Where between the cells a peak lies, with guard, blur, blur_sigma, border, positive and temperature: as in
+        `decode_heatmap`. SLEAP's integral is "centroid"; trt_pose's is that with border "reflect_101".
+    refine_window : int
+        Side of the square of "centroid" and "soft_argmax", odd, up to 31.
     layout : "NCHW", "NHWC" or None
         None means NCHW.
     activation : "sigmoid" or None
@@ -83,6 +97,14 @@ def find_peaks(
             max_peaks=max_peaks,
             window=window,
             plateau=plateau,
+            refine=refine,
+            guard=guard,
+            blur=blur,
+            blur_sigma=blur_sigma,
+            border=border,
+            refine_window=refine_window,
+            positive=positive,
+            temperature=temperature,
             layout=layout,
             activation=activation,
             quantization=quantization,
@@ -93,12 +115,11 @@ def find_peaks(
     seen = _view.view(heatmaps, "heatmaps", queue)
     quantized = _check.quantization(quantization, {"heatmaps": seen.form.dtype})
     _check.activation(activation)
-    check_threshold(threshold, "threshold", activation == "sigmoid")
-    check_count(max_peaks, "max_peaks")
-    check_count(window, "window")
+    _check.peaks_options(threshold, activation, max_peaks, window, plateau)
+    rule = peak_rule(refine, guard, blur, blur_sigma, border, refine_window, positive, temperature)
     _check.tensor(seen.form, "heatmaps")
     _check.alignment(seen, "heatmaps")
-    plan = _plan(seen.form, float(threshold), int(max_peaks), int(window), plateau, layout, activation, quantized)
+    plan = _plan(seen.form, float(threshold), int(max_peaks), int(window), plateau, rule, layout, activation, quantized)
 
     B, K, M = plan.B, plan.K, int(max_peaks)
     shapes = {
@@ -109,9 +130,9 @@ def find_peaks(
     }
     given: list[_view.View] = []
     if out is not None:
-        given = outputs(out, dict(list(shapes.items())[:3]), seen.form)
+        given = _check.outputs(out, dict(list(shapes.items())[:3]), seen.form, queue)
         if isinstance(out, Peaks) and out.left_out is not None:
-            given += outputs((out.left_out,), {"left_out": shapes["left_out"]}, seen.form)
+            given += _check.outputs((out.left_out,), {"left_out": shapes["left_out"]}, seen.form, queue)
     arrays, addresses = list(out or ()), [view.pointer for view in given]
     if len(given) == 4:
         assert isinstance(out, Peaks)
@@ -128,8 +149,9 @@ def find_peaks(
             start += size
     words, params = plan.blocks.take()
     if B:
-        words[:6] = (seen.pointer, *addresses, _kernels.scratch(B * K * plan.cells, device, queue))
-        _kernels.cuda.launch(_kernels.kernel(plan.variant), (B * K, 1), _kernels.THREADS, params, device, queue)
+        lists = _kernels.scratch(B * K * (plan.cells + M), device, queue)
+        words[:7] = (seen.pointer, *addresses, lists, lists + 8 * B * K * plan.cells)
+        _kernels.cuda.launch(_kernels.kernel(plan.variant), (B * K, 1, 1), _kernels.BLOCK, params, device, queue)
     plan.blocks.give_back(words, params)
     points, scores, count, left_out = _view.hand_over(tuple(arrays), device, queue, seen.library)
     result = Peaks(points, scores, count)
@@ -154,11 +176,12 @@ def _plan(
     max_peaks: int,
     window: int,
     plateau: str,
+    rule: Refinement,
     layout: str | None,
     activation: str | None,
     quantized: _check.Quantization,
 ) -> Plan:
-    found = prepare(heatmaps, threshold, window, plateau, layout, activation, quantized)
+    found = prepare(heatmaps, threshold, layout, activation, quantized)
     B, K, H, W = found.shape
     if H * W >= 2**31 or B * K >= 2**31:
         raise ValueError(
@@ -169,8 +192,9 @@ def _plan(
     for axis, stride in zip("bkyx", strides):
         params[f"stride_{axis}"] = stride
     params["K"], params["H"], params["W"], params["max_peaks"] = K, H, W, max_peaks
-    params["least_key"], params["radius"] = key(found.least, heatmaps.dtype), window // 2
+    params["least_key"], params["radius"] = _kernels.least_key(found.least, heatmaps.dtype), window // 2
     params["strict"], params["sigmoid"] = plateau == "none", activation == "sigmoid"
+    set_refinement(params, rule)
     for _, scale, zero in quantized:
         params["scale"], params["zero"] = scale, zero
     variant = _kernels.peaks(_kernels.ELEMENTS[heatmaps.dtype])

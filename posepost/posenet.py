@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import struct
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,7 +73,8 @@ def decode_posenet(
     output_stride + offset, without fused multiply-add: kernel and NumPy twin (posepost.ref) give the same bits, but for
     the exponential in a sigmoid.
     """
-    device = _view.device(heatmaps, "heatmaps")
+    pair = _view.glance(heatmaps, offsets) if quantization is None else None
+    device = _view.device(heatmaps, "heatmaps") if pair is None else pair[1][3]
     if device is None:
         return ref.decode_posenet(
             heatmaps,
@@ -86,29 +88,35 @@ def decode_posenet(
             stream=stream,
         )
     queue = _kernels.cuda.stream(device) if stream is None else _check.stream_pointer(stream)
-    h, o = _view.view(heatmaps, "heatmaps", queue), _view.view(offsets, "offsets", queue)
-    quantized: _check.Quantization | None = None
-    if quantization is not None:
-        quantized = _check.quantization(quantization, {"heatmaps": h.form.dtype, "offsets": o.form.dtype})
     try:
-        plan = _plan(h.form, o.form, output_stride, layout, activation, quantized)
+        if pair is not None:
+            start, heatmap_facts, offset_start, offset_facts = pair
+            plan, library = _plan(heatmap_facts, offset_facts, output_stride, layout, activation, None), "cupy"
+        else:
+            h, o = _view.view(heatmaps, "heatmaps", queue), _view.view(offsets, "offsets", queue)
+            library, start, offset_start = h.library, h.pointer, o.pointer
+            quantized: _check.Quantization | None = None
+            if quantization is not None:
+                quantized = _check.quantization(quantization, {"heatmaps": h.form.dtype, "offsets": o.form.dtype})
+            plan = _plan(h.form, o.form, output_stride, layout, activation, quantized)
     except TypeError:
         _check.output_stride(output_stride)  # a list cannot be looked up, and so was not checked there
         raise
-    if (h.pointer | o.pointer) % plan.alignment:
-        _check.alignment(h, "heatmaps")
-        _check.alignment(o, "offsets")
-    result = _new_result(plan, device, queue, h.library) if out is None else _given_result(out, plan, h.form, queue)
+    if (start | offset_start) % plan.alignment:
+        for array, name in ((heatmaps, "heatmaps"), (offsets, "offsets")):
+            _check.alignment(_view.view(array, name), name)
+    result = _new_result(plan, device, queue, library) if out is None else _given_result(out, plan, device, queue)
     origin = result.origin
     assert origin is not None
 
     B, K = plan.shape
     words, params = plan.blocks.take()
-    matrices = None if transform is None else set_transform(params, transform, h.form, B, queue)
+    matrices = None if transform is None else set_transform(params, transform, plan.form, B, queue)
     if B:
         best = _kernels.workspace(plan.workspace, device, queue) if plan.workspace else 0
         rows = matrices.pointer if matrices else 0
-        words[:7] = (h.pointer, o.pointer, rows, origin.keypoints, origin.scores, best, best + 8 * B * K)
+        tickets = best + 8 * B * K
+        put_addresses(words, 0, start, offset_start, rows, origin.keypoints, origin.scores, best, tickets)
         _kernels.cuda.launch(_kernels.kernel(plan.variant), plan.grid, plan.block, params, device, queue)
     if transform is not None:
         params["affine"] = NO_MATRIX
@@ -122,18 +130,18 @@ def decode_posenet(
 def _new_result(plan: Plan, device: int, queue: int, library: str) -> Keypoints:
     B, K = plan.shape
     memory, address = _view.empty(3 * B * K, device, queue, library)
-    origin = Origin(device, library, address, address + 8 * B * K, queue, memory)  # 8 bytes: two float32 for each point
+    scores = address + 8 * B * K  # 8 bytes: two float32 for each point
+    origin = Origin(device, library, address, scores, queue, memory, plan.shape)
     return on_device(memory[: 2 * B * K].reshape(B, K, 2), memory[2 * B * K :].reshape(B, K), origin)
 
 
-def _given_result(out: tuple[_view.Array, _view.Array], plan: Plan, reference: _view.Form, queue: int) -> Keypoints:
-    B, K = plan.shape
+def _given_result(out: tuple[_view.Array, _view.Array], plan: Plan, device: int, queue: int) -> Keypoints:
     origin = out.origin if isinstance(out, Keypoints) else None
-    known = origin is not None and origin.device == reference.device and origin.library != "jax"
-    if origin is None or not known or out[0].shape != (B, K, 2):
-        keypoints, scores = _check.outputs(out, {"keypoints": (B, K, 2), "scores": (B, K)}, reference, queue)
-        assert reference.device is not None
-        origin = Origin(reference.device, keypoints.library, keypoints.pointer, scores.pointer, queue, None)
+    if origin is None or origin.device != device or origin.shape != plan.shape or origin.library == "jax":
+        B, K = plan.shape
+        shapes = {"keypoints": ((B, K, 2), "float32"), "scores": ((B, K), "float32")}
+        keypoints, scores = _check.outputs(out, shapes, plan.form, queue)
+        origin = Origin(device, keypoints.library, keypoints.pointer, scores.pointer, queue, None, plan.shape)
     elif isinstance(out, Keypoints) and origin.stream == queue:
         return out
     return on_device(*out, origin._replace(stream=queue))
@@ -155,6 +163,7 @@ def set_transform(
     return found
 
 
+put_addresses = struct.Struct("7Q").pack_into  # at the head of Params
 NO_MATRIX, BY_VALUE, BY_POINTER = 0, 1, 2  # Params.affine
 
 
@@ -193,10 +202,11 @@ class Blocks:
 class Plan(NamedTuple):
     """All of a call that does not change from frame to frame."""
 
+    form: _view.Form  # of the heatmaps
     shape: tuple[int, int]  # B, K
     variant: _kernels.Variant
-    grid: tuple[int, int]
-    block: int
+    grid: _kernels.Size
+    block: _kernels.Size
     alignment: int  # bytes: the larger element
     workspace: int  # words of 8 bytes; 0: no two blocks share a tile
     blocks: Blocks
@@ -243,13 +253,14 @@ def _power_of_two(n: int) -> int:
 
 @functools.lru_cache(maxsize=256)
 def _plan(
-    heatmaps: _view.Form,
-    offsets: _view.Form,
+    heatmaps: _view.Form | _view.Facts,
+    offsets: _view.Form | _view.Facts,
     output_stride: float,
     layout: str | None,
     activation: str | None,
     quantized: _check.Quantization | None,
 ) -> Plan:
+    heatmaps, offsets = _view.as_form(heatmaps, "heatmaps"), _view.as_form(offsets, "offsets")
     _check.same_device(heatmaps, offsets, "offsets", "heatmaps")
     maps = _check.posenet_maps(heatmaps, offsets, layout)
     _check.output_stride(output_stride)
@@ -272,10 +283,11 @@ def _plan(
         prefix = name.removesuffix("s")
         params[f"{prefix}_scale"], params[f"{prefix}_zero"] = scale, zero
     return Plan(
+        form=heatmaps,
         shape=(maps.B, maps.K),
         variant=_kernels.posenet(_kernels.ELEMENTS[heatmaps.dtype], launch.layout),
-        grid=(launch.tiles, launch.splits),
-        block=launch.block,
+        grid=(launch.tiles, launch.splits, 1),
+        block=(launch.block, 1, 1),
         alignment=max(_view.ITEMSIZE[heatmaps.dtype], _view.ITEMSIZE[offsets.dtype]),
         workspace=0 if launch.splits == 1 else maps.B * maps.K + -(-launch.tiles // 2),
         blocks=Blocks(params),

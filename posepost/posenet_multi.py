@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _check, _kernels, _view, ref
+from . import _check, _kernels, _skeleton, _view, ref
 from .posenet import NO_MATRIX, Blocks, set_transform
-from .ref.peaks import least_raw, outputs
-from .ref.posenet_multi import KEYPOINTS, LEAST_POSE_SCORE, MODES, REFINEMENTS, check_options, multi_maps
+from .ref.peaks import least_raw
+from .ref.posenet_multi import LEAST_POSE_SCORE, REFINEMENTS
 from .types import Poses
 
 ARGUMENTS = ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd")
@@ -28,6 +29,7 @@ def decode_posenet_multi(
     nms_radius: float = 20.0,
     mode: str = "tfjs",
     refinement_steps: int | None = None,
+    skeleton: Sequence[tuple[int, int]] | None = None,
     layout: str | None = None,
     activation: str | None = "sigmoid",
     quantization: dict[str, tuple[float, int]] | None = None,
@@ -37,7 +39,7 @@ def decode_posenet_multi(
 ) -> Poses:
     """Decode PoseNet's four outputs into everybody in each image.
 
-    B images, K = 17 keypoints, E = 16 edges of PoseNet's skeleton, maps of H rows and W columns, P = `max_poses`.
+    B images, K keypoints, E = K - 1 edges of the skeleton, maps of H rows and W columns, P = `max_poses`.
 
     Parameters
     ----------
@@ -60,6 +62,9 @@ def decode_posenet_multi(
     refinement_steps : int
         How often an offset is followed after a displacement, in modes "coral" and "edgetpu"; None: 5, as Coral's
         operator. The others have a fixed number.
+    skeleton : sequence of (parent, child)
+        The edges, in the order of the displacement channels: a tree of at most 32 keypoints, whose root is the one
+        that is no child. None: PoseNet's, of COCO's 17 keypoints from the nose. Mode "edgetpu" has no other.
     layout : "NCHW", "NHWC" or None
         None finds it: only along the channels have the offsets twice the size.
     activation : "sigmoid" or None
@@ -91,13 +96,13 @@ def decode_posenet_multi(
     Roots: cells that reach the threshold and have no larger neighbour in their 3x3 window, clipped at the borders, on
     each map; equal neighbours are all roots. The comparison is that of `find_peaks`: exact, and before any
     exponential. Roots are taken in order of value as given, largest first; equal values by y, then x, then k.
-    A NaN cell, a cell beside NaN and a cell of -inf are no roots.
+    A NaN cell, a cell beside NaN and a cell of -inf are no roots. There is room for every root: none is left out.
 
     Suppression: root r of keypoint k starts no pose if an accepted pose q has dy * dy + dx * dx <= radius * radius,
     dy and dx from q's keypoint k to r. NaN is never near.
 
-    Skeleton: from the root up to the nose, then down every edge that leads to a keypoint not yet known. A keypoint's
-    place depends on its path from the root alone, never on accepted poses.
+    Walk: from the keypoint that starts a pose up to the skeleton's root, then down every edge that leads to a keypoint
+    not yet known. A keypoint's place depends on its path from the start alone, never on accepted poses.
 
     float32 arithmetic, each operation rounded, in the order written; s = output_stride, (y, x) pairs alike.
     cell(p) = floor(min(max(p / s + 0.5, 0), size - 1)); max and min as fmaxf and fminf, so that NaN becomes cell 0 and
@@ -106,16 +111,16 @@ def decode_posenet_multi(
     "tfjs": root place(c, k), score of its cell c. A step from p to keypoint t: q = p + D[cell(p)]; twice q =
     place(cell(q), t); score of cell(q).
     "pytorch": cell(p) rounds half to even, rint(min(max(p / s, 0), size - 1)); one refinement q = place(c, t) with c =
-    cell(q), score of that c. Behind a keypoint whose score is not above 0 keypoints and scores are 0. A pose is
-    accepted if its score is at least 0.5; one that is not neither counts nor suppresses.
-    Score of a pose in both: (((s_0 + s_1) + ...) + s_16) / 17 where s_k counts as 0 if an earlier accepted pose has its
-    keypoint k within the radius.
+    cell(q), score of that c. Behind a keypoint whose score is not above 0 (denormals are not) keypoints and scores are
+    0. A pose is accepted if its score is at least 0.5; one that is not neither counts nor suppresses.
+    Score of a pose in both: (((s_0 + s_1) + ...) + s_(K-1)) / K where s_k counts as 0 if an earlier accepted pose has
+    its keypoint k within the radius.
 
     "coral": in cells, i.e. offsets and displacements times 1 / s, radius / s. clamp(p) = min(max(p, 0), size - 1) as
     above. Root clamp(c + offset[k, c]); a step: q = clamp(p + D(p)), then `refinement_steps` times q = clamp(q +
     offset(q)[t]); score of t, and of the root, at the final q. Maps are read between cells: with i = floor(q), f = q -
     i, g = 1 - f: rows first, a * g + b * f along x, then along y; where f = 0 the result is a, whatever b is. The
-    threshold gets 1e-6 added before it becomes a logit. A pose is accepted if the mean of its 17 scores is at least
+    threshold gets 1e-6 added before it becomes a logit. A pose is accepted if the mean of its K scores is at least
     `score_threshold`; one that is not neither counts nor suppresses. At the end poses are sorted by that mean, a
     keypoint near the same keypoint of a better one counts 0 in a second mean as above, poses are sorted by that and
     those below the threshold dropped; both sorts keep the order of equal means. Pixels = cells * s.
@@ -142,6 +147,7 @@ def decode_posenet_multi(
             nms_radius=nms_radius,
             mode=mode,
             refinement_steps=refinement_steps,
+            skeleton=skeleton,
             layout=layout,
             activation=activation,
             quantization=quantization,
@@ -155,16 +161,17 @@ def decode_posenet_multi(
     forms = [view.form for view in views]
     quantized = _check.quantization(quantization, {name: form.dtype for name, form in zip(ARGUMENTS, forms)})
     _check.output_stride(output_stride)
-    check_options(max_poses, score_threshold, nms_radius, mode, refinement_steps)
+    edges = _check.pairs(skeleton)
+    _check.posenet_multi_options(max_poses, score_threshold, nms_radius, mode, refinement_steps, edges)
     numbers = (float(output_stride), int(max_poses), float(score_threshold), float(nms_radius))
-    plan = _plan(*forms, *numbers, mode, refinement_steps, layout, activation, quantized)
+    plan = _plan(*forms, *numbers, mode, refinement_steps, edges, layout, activation, quantized)
     for view, name in zip(views, ARGUMENTS):
         _check.alignment(view, name)
 
-    B, P = plan.B, int(max_poses)
+    B, P, K = plan.B, int(max_poses), plan.K
     shapes = {
-        "keypoints": ((B, P, KEYPOINTS, 2), "float32"),
-        "keypoint_scores": ((B, P, KEYPOINTS), "float32"),
+        "keypoints": ((B, P, K, 2), "float32"),
+        "keypoint_scores": ((B, P, K), "float32"),
         "scores": ((B, P), "float32"),
         "count": ((B,), "int32"),
     }
@@ -177,7 +184,7 @@ def decode_posenet_multi(
         addresses = [address + 4 * (end - size) for end, size in zip(ends, sizes)]
         library = views[0].library
     else:
-        given = outputs(out, shapes, forms[0])
+        given = _check.outputs(out, shapes, forms[0], queue)
         arrays, addresses, library = tuple(out), [view.pointer for view in given], given[0].library
 
     words, params = plan.blocks.take()
@@ -189,9 +196,13 @@ def decode_posenet_multi(
         pointers = [view.pointer for view in views] + [matrices.pointer if matrices else 0, *addresses]
         pointers += [start + 8 * section for section in sections[:-1]] + [found]
         words[: len(pointers)] = pointers
-        for entry, grid in plan.launches:
-            kernel = _kernels.kernel(_kernels.posenet_multi(plan.element, entry))
-            _kernels.cuda.launch(kernel, grid, _kernels.THREADS, params, device, queue)
+        kernels = [_kernels.kernel(_kernels.posenet_multi(plan.element, entry)) for entry, _ in plan.launches]
+        try:
+            for kernel, (_, grid) in zip(kernels, plan.launches):
+                _kernels.cuda.launch(kernel, grid, _kernels.BLOCK, params, device, queue)
+        except BaseException:  # the first without the last, which zeroes what the next call must find zero
+            _kernels.renew_workspace(device, queue)
+            raise
     if transform is not None:
         params["affine"] = NO_MATRIX
     plan.blocks.give_back(words, params)
@@ -207,8 +218,9 @@ class Plan(NamedTuple):
     """All of a call that does not change from frame to frame."""
 
     B: int
+    K: int
     element: str
-    launches: tuple[tuple[str, tuple[int, int]], ...]  # entry, grid
+    launches: tuple[tuple[str, _kernels.Size], ...]  # entry, grid
     scratch: tuple[int, ...]  # words of 8 bytes: roots, root_places, walks, accepted, means
     blocks: Blocks
 
@@ -225,13 +237,14 @@ def _plan(
     nms_radius: float,
     mode: str,
     refinement_steps: int | None,
+    skeleton: _skeleton.Edges | None,
     layout: str | None,
     activation: str | None,
     quantized: _check.Quantization,
 ) -> Plan:
     _check.activation(activation)
-    maps = multi_maps(heatmaps, offsets, displacement_fwd, displacement_bwd, layout)
-    room = KEYPOINTS * maps.H * maps.W
+    maps, edges = _check.posenet_multi_maps(heatmaps, offsets, displacement_fwd, displacement_bwd, layout, skeleton)
+    room = maps.K * maps.H * maps.W
     if room >= 2**31:
         raise ValueError(f"heatmaps must have fewer than 2**31 elements an image, got {room}")
     if maps.B > 65535:
@@ -248,7 +261,9 @@ def _plan(
         None if threshold_scale is None else (np.float32(threshold_scale[0]), np.float32(threshold_scale[1])),
         1e-6 if coral and activation == "sigmoid" else 0.0,
     )
-    radius = np.float32(nms_radius / output_stride if coral else nms_radius)
+    with np.errstate(over="ignore"):
+        radius = np.float32(nms_radius / output_stride if coral else nms_radius)
+        radius *= radius
     walked = min(room, WALKED)
 
     params = np.zeros(1, _kernels.parameters("posenet_multi.cu"))
@@ -257,23 +272,28 @@ def _plan(
     params["element"] = [list(_kernels.ELEMENTS).index(form.dtype) for form in forms]
     params["scale"] = [scales.get(name, (1.0, 0))[0] for name in ARGUMENTS]
     params["zero"] = [scales.get(name, (1.0, 0))[1] for name in ARGUMENTS]
-    params["H"], params["W"], params["room"], params["walked"] = maps.H, maps.W, room, walked
-    params["max_poses"], params["least_key"] = max_poses, key(least, heatmaps.dtype)
-    params["mode"] = MODES.index(mode)
+    params["K"], params["H"], params["W"], params["room"], params["walked"] = maps.K, maps.H, maps.W, room, walked
+    tree = _skeleton.tree(edges)
+    for name in ("parent", "edge", "depth"):
+        params[name][0, : maps.K] = getattr(tree, name)
+    params["longest"] = tree.longest
+    params["max_poses"], params["least_key"] = max_poses, _kernels.least_key(least, heatmaps.dtype)
+    params["mode"] = _check.POSENET_MODES.index(mode)
     params["refinements"] = REFINEMENTS[mode] if refinement_steps is None else refinement_steps
     params["sigmoid"] = activation == "sigmoid"
     params["channels_fastest"] = maps.heatmap_strides[1] < maps.heatmap_strides[3]
     params["affine"] = NO_MATRIX
-    params["output_stride"], params["radius"] = output_stride, radius * radius
+    params["output_stride"], params["radius"] = output_stride, radius
     params["least_pose"] = score_threshold if coral else LEAST_POSE_SCORE
-    B, point = maps.B, 3 * KEYPOINTS
+    B, point = maps.B, 3 * maps.K
     return Plan(
         B=B,
+        K=maps.K,
         element=_kernels.ELEMENTS[heatmaps.dtype],
         launches=(
-            ("find_roots", (min(-(-room // (4 * _kernels.THREADS)), 4096), B)),
-            ("walk_roots", (-(-walked // (_kernels.THREADS // 32)), B)),
-            ("accept_poses", (B, 1)),
+            ("find_roots", (min(-(-room // (4 * _kernels.THREADS)), 4096), B, 1)),
+            ("walk_roots", (-(-walked // (_kernels.THREADS // 32)), B, 1)),  # a warp a kept walk; later roots in turn
+            ("accept_poses", (B, 1, 1)),
         ),
         scratch=(
             B * room,
@@ -284,25 +304,3 @@ def _plan(
         ),
         blocks=Blocks(params),
     )
-
-
-def key(least: float, dtype: str) -> int:
-    """The key, as kernels/argmax.cuh makes it, of the smallest value of a type that is not below `least`."""
-    if dtype == "uint8":
-        return int(least) + 1
-    if dtype == "int8":
-        return int(least) + 129
-    value = np.float32(least)
-    if dtype == "float32":
-        bits, sign = int(value.view(np.uint32).item()), 1 << 31
-    elif dtype == "float16":
-        with np.errstate(over="ignore"):
-            half = np.float16(value)
-            if np.float32(half) < value:
-                half = np.nextafter(half, np.float16(np.inf))
-        bits, sign = int(half.view(np.uint16).item()), 1 << 15
-    else:  # bfloat16: the upper half, which for positive numbers may lie below
-        whole = int(value.view(np.uint32).item())
-        bits, sign = whole >> 16, 1 << 15
-        bits += int(bool(value > 0) and whole & 0xFFFF != 0)
-    return sign - (bits & (sign - 1)) if bits & sign else sign + bits

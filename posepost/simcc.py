@@ -9,7 +9,6 @@ import numpy as np
 
 from . import _check, _kernels, _view, ref
 from .posenet import BUSY_BLOCKS, NO_MATRIX, Blocks, set_transform
-from .posenet_multi import key
 from .ref.simcc import ARGUMENTS, Options, half_taps, options, prepare
 from .types import Keypoints, Origin, on_device
 
@@ -204,7 +203,7 @@ def _new_result(plan: Plan, device: int, queue: int, library: str) -> Keypoints:
     N, K = plan.shape
     memory, address = _view.empty((4 if plan.visibility else 3) * N * K, device, queue, library)
     seen = address + 12 * N * K if plan.visibility else 0
-    origin = Origin(device, library, address, address + 8 * N * K, queue, memory, seen)
+    origin = Origin(device, library, address, address + 8 * N * K, queue, memory, plan.shape, seen)
     visibility = (memory[3 * N * K :].reshape(N, K),) if plan.visibility else ()
     points, scores = memory[: 2 * N * K], memory[2 * N * K : 3 * N * K]
     return _with_visibility(points.reshape(N, K, 2), scores.reshape(N, K), visibility, origin)
@@ -219,10 +218,12 @@ def _given_result(
     origin = out.origin if isinstance(out, Keypoints) else None
     known = origin is not None and origin.device == reference.device and origin.library != "jax"
     if origin is None or not known or out[0].shape != (N, K, 2) or (place is not None and not origin.visibility):
-        keypoints, scores = _check.outputs(out, {"keypoints": (N, K, 2), "scores": (N, K)}, reference, queue, "simcc_x")
-        origin = Origin(reference.device, keypoints.library, keypoints.pointer, scores.pointer, queue, None)
+        keypoints, scores = _check.outputs(
+            out, {"keypoints": ((N, K, 2), "float32"), "scores": ((N, K), "float32")}, reference, queue, "simcc_x"
+        )
+        origin = Origin(reference.device, keypoints.library, keypoints.pointer, scores.pointer, queue, None, plan.shape)
         if place is not None:
-            (seen,) = _check.outputs((place,), {"visibility": (N, K)}, reference, queue, "simcc_x")
+            (seen,) = _check.outputs((place,), {"visibility": ((N, K), "float32")}, reference, queue, "simcc_x")
             origin = origin._replace(visibility=seen.pointer)
     elif isinstance(out, Keypoints) and origin.stream == queue and (out.visibility is not None) == plan.visibility:
         return out
@@ -238,8 +239,8 @@ class Plan(NamedTuple):
 
     shape: tuple[int, int]  # N, K
     variant: _kernels.Variant
-    grid: tuple[int, int]
-    block: int
+    grid: _kernels.Size
+    block: _kernels.Size
     alignment: int  # bytes of an element
     visibility: bool
     blocks: Blocks
@@ -283,7 +284,7 @@ def _plan(
         params["taps"][0, axis * TAPS : axis * TAPS + len(taps)] = taps
     params["sigmoid"] = given.activation == "sigmoid"
     limit = np.float32(given.threshold)
-    params["threshold_key"] = 0 if np.isnan(limit) else key(float(limit), "float32")
+    params["threshold_key"] = 0 if np.isnan(limit) else _kernels.least_key(float(limit), "float32")
     params["absent"], params["split"] = given.absent, given.split_ratio
     params["scale"] = [1 if scale is None else scale[0] for scale in found.scales]
     params["zero"] = [0 if scale is None else scale[1] for scale in found.scales]
@@ -294,8 +295,8 @@ def _plan(
     return Plan(
         shape=(vectors.N, vectors.K),
         variant=_kernels.simcc(_kernels.ELEMENTS[simcc_x.dtype], flipped_x is not None),
-        grid=(blocks, 1),
-        block=threads,
+        grid=(blocks, 1, 1),
+        block=(threads, 1, 1),
         alignment=_view.ITEMSIZE[simcc_x.dtype],
         visibility=given.sharpness is not None,
         blocks=Blocks(params),

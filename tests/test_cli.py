@@ -151,7 +151,19 @@ def test_displacement_heads_of_another_skeleton_are_left_alone(
     assert cli.main(["run", str(path), photo, "--size", "33x49", "-o", str(tmp_path)]) == 0
     assert len(json.loads((tmp_path / "photo.json").read_text())["poses"][0]["keypoints"]) == 5
     assert cli.main(["run", str(path), photo, "--people", "all", "-o", str(tmp_path)]) == 2
-    assert complaints(capsys) == [f"posepost: {path}: several people need PoseNet's 17 keypoints, got 5"]
+    remedy = "several people need PoseNet's 17 keypoints, got 5; skeleton= (--skeleton) joins others"
+    assert complaints(capsys) == [f"posepost: {path}: {remedy}"]
+    command = ["run", str(path), photo, "--size", "33x49", "-o", str(tmp_path), "--score", "0"]
+    assert cli.main([*command, "--skeleton", "4-0,4-1,4-2,4-3"]) == 0
+    poses = json.loads((tmp_path / "photo.json").read_text())["poses"]
+    assert len(poses) > 1
+    assert {len(pose["keypoints"]) for pose in poses} == {5}
+    assert cli.main([*command, "--skeleton", "4-0,4-1,4-2"]) == 2
+    fault = "skeleton must have one pair fewer than heatmaps have channels, got 3 and 5"
+    assert complaints(capsys) == [f"posepost: {photo}: {fault}"]
+    assert cli.main([*command, "--skeleton", "4,0"]) == 2
+    fault = "must be PARENT-CHILD,... by number, such as 0-1,1-2, got '4,0'"
+    assert complaints(capsys) == [f"posepost run: argument --skeleton: {fault}"]
 
 
 @pytest.mark.parametrize("options", [["--people", "all"], ["--score", "0.5"], ["--people", "all", "--score", "0.5"]])
@@ -262,9 +274,9 @@ def test_bad_models(
     assert said(b"") == [f"posepost: {path}: {TRUNCATED}"]
     assert said(build()[:-100]) == [f"posepost: {path}: {TRUNCATED}"]
     assert said(Path(photo).read_bytes()) == [f"posepost: {path}: {TRUNCATED}"]
-    assert said(build({"boxes": 4})) == [
-        f"posepost: {path}: no heatmaps and offsets among the outputs (offsets must have twice the channels of "
-        "heatmaps; heads= or --heads names them): boxes (1, 4, 5, 7)"
+    assert said(build({"boxes": 4, "classes": 3})) == [
+        f"posepost: {path}: several outputs may be the heads, name them with heads= (--heads), heatmaps or simcc_x and "
+        "simcc_y: boxes (1, 4, 5, 7), classes (1, 3, 5, 7)"
     ]
     path.unlink()
     assert cli.main([command, str(path), *rest]) == 2
@@ -629,13 +641,14 @@ def test_as_a_module_and_into_a_closed_pipe(model: str) -> None:
 def test_warmup_compiles_what_a_model_needs(
     model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All kernels of the heatmaps' type, or, without a model, of all types; nothing where no GPU answers."""
+    """All kernels for its heads in the heatmaps' type, or, without a model, all; nothing where no GPU answers."""
     asked: list[_kernels.Variant] = []
     monkeypatch.setattr(_kernels, "kernel", asked.append)
     monkeypatch.setattr(ort, "_cupy_problem", lambda: None)
     assert cli.main(["warmup", model]) == 0
-    assert asked == [variant for variant in _kernels.VARIANTS if ("ELEMENT", "f32") in variant.defines]
-    assert len(capsys.readouterr().out.splitlines()) == len(asked) == len(_kernels.VARIANTS) / 5
+    sources = ("posenet.cu", "posenet_multi.cu", "peaks.cu")
+    assert asked == [v for v in _kernels.VARIANTS if v.source in sources and ("ELEMENT", "f32") in v.defines]
+    assert len(capsys.readouterr().out.splitlines()) == len(asked) == 7
     of_type = len(asked)
     assert cli.main(["warmup"]) == 0
     assert tuple(asked[of_type:]) == _kernels.VARIANTS

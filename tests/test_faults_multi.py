@@ -31,39 +31,53 @@ FAULTS = [
     (MULTI, "a larger neighbour is ignored to the right", "u <= min(x + 1, p.W - 1)", "u <= x"),
     (MULTI, "the threshold itself fails", "key < p.least_key", "key <= p.least_key"),
     (MULTI, "NaN is a root", "|| (!E::INTEGER && key == E::key(E::PER_VECTOR == 4 ? 0x7fffffffu : 0x7fffu))) continue", ") continue"),
-    (MULTI, "channels and cells swapped", "p.channels_fastest ? i % KEYPOINTS : i / cells", "p.channels_fastest ? i / cells : i % KEYPOINTS"),
+    (MULTI, "channels and cells swapped", "p.channels_fastest ? i % p.K : i / cells", "p.channels_fastest ? i / cells : i % p.K"),
     (MULTI, "roots of all images in one list", "image * p.room + atomicAdd", "atomicAdd"),
     # walking
     (MULTI, "displacements forward all the way", "route.up ? BACKWARD : FORWARD", "FORWARD"),
-    (MULTI, "edge of the child on the way up", "EDGE[route.up ? route.source : k]", "EDGE[k]"),
-    (MULTI, "x and y displacements swapped", "{from.y + value_at(p, displacement, image, edge, y, x), from.x + value_at(p, displacement, image, EDGES + edge, y, x)}", "{from.y + value_at(p, displacement, image, EDGES + edge, y, x), from.x + value_at(p, displacement, image, edge, y, x)}"),
+    (MULTI, "edge of the child on the way up", "p.edge[route.up ? route.source : k]", "p.edge[k]"),
+    (MULTI, "x and y displacements swapped", "{from.y + value_at(p, displacement, image, edge, y, x), from.x + value_at(p, displacement, image, p.K - 1 + edge, y, x)}", "{from.y + value_at(p, displacement, image, p.K - 1 + edge, y, x), from.x + value_at(p, displacement, image, edge, y, x)}"),
     (MULTI, "one refinement less", "i < p.refinements; ++i) {\n        y =", "i + 1 < p.refinements; ++i) {\n        y ="),
     (MULTI, "rounds half down", "clamped(at + 0.5f, size)", "clamped(ceilf(at - 0.5f), size)"),
     (MULTI, "pytorch rounds half up", "rintf(clamped(at, size))", "floorf(clamped(at, size) + 0.5f)"),
     (MULTI, "pytorch scores after the refinement", "if (p.mode == TFJS) {  //", "if (true) {  //"),
-    (MULTI, "pytorch walks past a score of 0", "(p.mode != PYTORCH || source_score > 0.0f)", "true"),
-    (MULTI, "the seventh level is not walked", "level <= 8", "level <= 6"),
+    (MULTI, "pytorch walks past a score of 0", "(p.mode != PYTORCH || source_score >= SMALLEST_NORMAL)", "true"),
+    (MULTI, "the last level is not walked", "level <= p.longest", "level < p.longest"),
     (MULTI, "coral: weights swapped", "a * (1.0f - f) + b * f", "a * f + b * (1.0f - f)"),
     (MULTI, "coral: edgetpu's rule for all", "p.mode == EDGETPU && route.up", "route.up"),
     (MULTI, "coral: not clamped after a displacement", "q = clamp_to_map(p, {from.y + dy, from.x + dx});", "q = {fmaxf(0.0f, fminf(from.y + dy, p.H - 1.0f)), fmaxf(0.0f, fminf(from.x + dx, p.W - 2.0f))};"),
+    (MULTI, "struck out by another's mean", "k == 0 && !(sum", "slot % 2 == 0 && k == 0 && !(0.0f * sum"),
+    (MULTI, "struck out for a score that may not count", "rising |= !(next >= 0.0f);", ""),
     # accepting
+    (MULTI, "coral: equal means in reverse order", "means[a] == means[b] && a < b", "means[a] == means[b] && a > b"),
     (MULTI, "the accepted root stays", "            roots[slot] = 0;\n        }", "        }"),
-    (MULTI, "suppressed at another keypoint", "const u32 k = position_of(roots[i]) % KEYPOINTS;", "const u32 k = 0;"),
+    (MULTI, "suppressed at another keypoint", "const u32 k = position_of(roots[i]) % p.K;", "const u32 k = 0;"),
     (MULTI, "radius not reached counts as outside", "dy * dy + dx * dx <= p.radius", "dy * dy + dx * dx < p.radius"),
-    (MULTI, "rejected poses suppress", "if (s.accept) {\n            if (t < KEYPOINTS)", "{\n            if (t < KEYPOINTS)"),
+    (MULTI, "rejected poses suppress", "if (s.accept) {\n            if (t < p.K)", "{\n            if (t < p.K)"),
     (MULTI, "score counts taken keypoints", "taken && taken[k] ? 0.0f", "false ? 0.0f"),
     (MULTI, "kept walks of another image", "p.walks + ((image * p.walked + s.slot)", "p.walks + ((s.slot)"),
-    (MULTI, "coral: order of acceptance kept", "if (in_order) break;", "break;"),
+    (MULTI, "coral: order of the first mean kept", "before += second[other] > second[q] || (second[other] == second[q] && comes_before(means, other, q));", "before += second[other] >= p.least_pose && comes_before(means, other, q);"),
     (MULTI, "coral: results in cells", "        y *= p.output_stride;\n", ""),
     (MULTI, "rows behind the last are left", "p.scores[first + i] = 0.0f", "p.scores[first + i] += 0.0f"),
     (MULTI, "the list is not emptied", "        p.found[image] = 0;\n", ""),
+    # a skeleton of one's own
+    (MULTI, "x of an offset behind 17 of y", "value_at(p, OFFSETS, image, p.K + keypoint, y, x)", "value_at(p, OFFSETS, image, 17 + keypoint, y, x)"),
+    (MULTI, "x of a displacement behind 16 of y", "image, p.K - 1 + edge, y, x)", "image, 16 + edge, y, x)"),
+    (MULTI, "coral: x of a displacement behind 16 of y", "channel_x = p.K - 1 + edge", "channel_x = 16 + edge"),
+    (MULTI, "score divided by 17", "p.K; ++k) sum += taken && taken[k] ? 0.0f : pose.score[k];\n    return sum / (float)p.K", "p.K; ++k) sum += taken && taken[k] ? 0.0f : pose.score[k];\n    return sum / 17.0f"),
+    (MULTI, "coral: second mean divided by 17", "second[q] = sum / (float)p.K", "second[q] = sum / 17.0f"),
+    (MULTI, "lanes for 17 keypoints alone", "min(threadIdx.x % 32, p.K - 1)", "min(threadIdx.x % 32, min(p.K - 1, 16u))"),
+    (MULTI, "a route by depth alone", "return root == keypoint;", "return p.depth[root] == p.depth[keypoint];"),
+    (MULTI, "edges between the root and the fork forgotten", "level + p.depth[root] - p.depth[above]", "level + p.depth[root]"),
+    (MULTI, "roots of K keypoints told apart by 17", "position_of(packed), at = position / p.K;", "position_of(packed), at = position / 17;"),
     # peaks
+    (PEAKS, "the rest is left as it was", "p.points[2 * m] = p.points[2 * m + 1] = p.scores[m] = 0.0f", "p.points[2 * m] = p.scores[m] = 0.0f"),
     (PEAKS, "a plateau has no peak", "p.strict ? other >= key : other > key", "other >= key"),
     (PEAKS, "a plateau is all peaks", "p.strict ? other >= key : other > key", "other > key"),
     (PEAKS, "window one cell short below", "min(p.H - 1, y + p.radius)", "min(p.H - 1, y + p.radius - 1)"),
     (PEAKS, "window one cell short to the left", "u = x - min(x, p.radius)", "u = x - min(x, p.radius - 1)"),
-    (PEAKS, "x and y swapped", "(float)(position_of(best) % p.W)", "(float)(position_of(best) / p.W)"),
-    (PEAKS, "found twice", "if (best && mine == best) list[at] = 0;", ""),
+    (PEAKS, "x and y swapped", "p.points[2 * to] = (float)x + step.x", "p.points[2 * to] = (float)y + step.x"),
+    (PEAKS, "found twice", "            list[at] = 0;\n", ""),
     (PEAKS, "nothing is left out", "p.left_out[row] = found - count", "p.left_out[row] = 0"),
     (PEAKS, "more than there is room for", "min(found, p.max_peaks)", "found"),
 ]  # fmt: skip
@@ -100,6 +114,13 @@ def suite(source: str, cuda: ExecutorCuda) -> None:
                         max_poses=12,
                         activation=None,
                     )
+    for K, seed in ((1, 0), (5, 1), (32, 0), (32, 1)):
+        for mode in ("tfjs", "pytorch", "coral"):
+            tensors = test_posenet_multi.crowd("float32", 1, 6, 7, seed, K)
+            skeleton = test_posenet_multi.random_tree(K, seed)
+            test_posenet_multi.check_against_twin(
+                tensors, skeleton=skeleton, mode=mode, score_threshold=0.05, nms_radius=8.0, activation=None
+            )
     assert not host(_kernels._workspaces[0, STREAM, 0][-1]).any()
 
 

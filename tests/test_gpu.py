@@ -16,8 +16,9 @@ from posepost import _kernels, ref
 
 from . import test_simcc
 from .cases import DTYPES, KINDS, VIEWS, dtype_of, quantization_for, values
-from .test_posenet_multi import crowd, scales
-from .tolerance import SIGMOID_ATOL, SIGMOID_RTOL, VISIBILITY_RTOL
+from .test_heatmap import peaks
+from .test_posenet_multi import crowd, random_tree, scales
+from .tolerance import DARK_RTOL, SIGMOID_ATOL, SIGMOID_RTOL, SOFT_ATOL, VISIBILITY_RTOL
 
 pytestmark = pytest.mark.gpu
 
@@ -256,6 +257,18 @@ def test_several_people_on_the_gpu(gpu: Any, dtype: str, view_name: str, mode: s
             np.testing.assert_allclose(got.scores, expected.scores, rtol=1e-6, atol=1e-37)
 
 
+@pytest.mark.parametrize("K", [1, 5, 32])
+def test_a_skeleton_of_ones_own_on_the_gpu(gpu: Any, K: int) -> None:
+    for seed, mode in enumerate(("tfjs", "pytorch", "coral")):
+        tensors = list(crowd("float32", 2, 20, 30, seed, K).values())
+        options = {"output_stride": 8, "mode": mode, "skeleton": random_tree(K, seed), "activation": None}
+        expected = ref.decode_posenet_multi(*tensors, **options)
+        got = posepost.decode_posenet_multi(*map(gpu.asarray, tensors), **options).numpy()
+        np.testing.assert_array_equal(got.count, expected.count)
+        np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(got.scores, expected.scores, rtol=1e-6, atol=1e-37)
+
+
 def test_several_people_in_a_graph(gpu: Any) -> None:
     first, second = (list(crowd("float32", 2, 33, 33, seed).values()) for seed in (1, 2))
     tensors = [gpu.asarray(array) for array in first]
@@ -290,6 +303,65 @@ def test_peaks_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
             got = posepost.find_peaks(on_device, **options, quantization=scale).numpy()
             for name in ("points", "scores", "count", "left_out"):
                 np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize("view_name", VIEWS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_heatmap_heads_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
+    """Every preset on peaks of several shapes: equal, or within the table where logarithms and exponentials take
+    part."""
+    layout, view = VIEWS[view_name]
+    scale = {"quantization": {"heatmaps": (0.0375, 11)}} if "int" in dtype else {}
+    for case, shape in enumerate(((2, 6, 64, 48), (1, 15, 9, 11), (3, 3, 1, 1), (1, 6, 96, 130), (64, 18, 64, 48))):
+        maps = peaks(shape, dtype, case)
+        for preset in ref.heatmap.PRESETS:
+            options = {"layout": layout, "preset": preset, **scale}
+            expected = ref.decode_heatmap(view(maps, np.array), **options)
+            got = posepost.decode_heatmap(view(maps, lambda array: placed(gpu, array)), **options).numpy()
+            inexact = {"mmpose_dark": 10 * DARK_RTOL, "mmpose_udp": 10 * DARK_RTOL, "vitpose_hf": 10 * DARK_RTOL}
+            inexact |= {"mmpose_integral": SOFT_ATOL * max(shape[2:]), "mediapipe": 2e-5}
+            np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=inexact.get(preset, 0))
+            np.testing.assert_allclose(got.scores, expected.scores, rtol=SIGMOID_RTOL, atol=SIGMOID_ATOL)
+
+
+def test_heatmap_flip_test_and_clips_on_the_gpu(gpu: Any) -> None:
+    maps, mirrored = peaks((4, 17, 64, 48), "float16", 1), peaks((4, 17, 64, 48), "float16", 2)
+    flip = {"flip_pairs": tuple(range(16, -1, -1)), "flip_shift": True}
+    for preset in ("mmpose_msra", "mmpose_udp", "mmpose_megvii", "mmpose_integral"):
+        expected = ref.decode_heatmap(maps, preset=preset, flipped=mirrored, **flip)
+        got = posepost.decode_heatmap(placed(gpu, maps), preset=preset, flipped=placed(gpu, mirrored), **flip).numpy()
+        np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=SOFT_ATOL * 64)
+    weak = peaks((2, 17, 64, 48), "float32", 3) * np.float32(2e-3)  # the whole map is blurred for its maximum
+    expected = ref.decode_heatmap(weak, preset="mmpose_udp", scaling="msra")
+    got = posepost.decode_heatmap(placed(gpu, weak), preset="mmpose_udp", scaling="msra").numpy()
+    np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=3e-4)
+
+
+@pytest.mark.parametrize("preset", ["mmpose_dark", "mmpose_integral", "mmpose_megvii"])
+def test_heatmap_heads_in_a_graph(gpu: Any, preset: str) -> None:
+    """Captured once, replayed on other maps."""
+    first, second = (peaks((2, 17, 64, 48), "float32", seed) for seed in (1, 2))
+    maps, stream = placed(gpu, first), gpu.cuda.Stream(non_blocking=True)
+    with stream:
+        out = posepost.decode_heatmap(maps, preset=preset)
+        stream.synchronize()
+        stream.begin_capture()
+        posepost.decode_heatmap(maps, preset=preset, out=out)
+        graph = stream.end_capture()
+        maps.set(second)
+        graph.launch(stream)
+        stream.synchronize()
+    expected = ref.decode_heatmap(second, preset=preset)
+    np.testing.assert_allclose(out.numpy().keypoints, expected.keypoints, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("refine", ["quarter", "dark", "dark_udp", "centroid", "soft_argmax"])
+def test_refined_peaks_on_the_gpu(gpu: Any, refine: str) -> None:
+    maps = np.max([peaks((2, 5, 48, 64), "float32", seed) for seed in range(6)], axis=0)
+    options = {"threshold": 0.2, "max_peaks": 12, "window": 5, "refine": refine, "blur": 5, "activation": None}
+    expected, got = ref.find_peaks(maps, **options), posepost.find_peaks(placed(gpu, maps), **options).numpy()
+    np.testing.assert_array_equal(got.count, expected.count)
+    np.testing.assert_allclose(got.points, expected.points, rtol=0, atol=10 * DARK_RTOL)
 
 
 def assert_same_simcc(got: posepost.Keypoints, expected: posepost.Keypoints, activation: str | None = None) -> None:

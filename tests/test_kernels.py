@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,6 +78,39 @@ def test_executor_stands_in_for_all_of_cuda() -> None:
         return {name: list(inspect.signature(f).parameters) for name, f in functions if not name.startswith("_")}
 
     assert methods(ExecutorCuda) == methods(_kernels.Cuda)
+
+
+def test_what_reaches_cupy() -> None:
+    """`Cuda` on a stand-in of CuPy: the current stream, and a launch on the device that is current or made so."""
+    seen: list[Any] = []
+
+    class Device:
+        current = 0
+
+        def __init__(self, ordinal: int) -> None:
+            self.ordinal = ordinal
+
+        def __enter__(self) -> None:
+            self.outer, Device.current = Device.current, self.ordinal
+
+        def __exit__(self, *error: object) -> None:
+            Device.current = self.outer
+
+    cupy = SimpleNamespace(cuda=SimpleNamespace())
+    cupy.cuda.Device = Device
+    cupy.cuda.runtime = SimpleNamespace(getDevice=lambda: Device.current)
+    cupy.cuda.get_current_stream = lambda: SimpleNamespace(ptr=100 + Device.current)
+    cuda = _kernels.Cuda(cupy)
+    assert [cuda.stream(device) for device in (0, 1)] == [100, 101]
+
+    def kernel(grid: Any, block: Any, args: Any, *, stream: Any) -> None:
+        seen.append((grid, block, args, stream.ptr, Device.current))
+
+    params = np.zeros(1)
+    for device in (0, 1):
+        cuda.launch(kernel, (5, 2, 1), (64, 1, 1), params, device, 7)
+    assert seen == [((5, 2, 1), (64, 1, 1), (params,), 7, device) for device in (0, 1)]
+    assert Device.current == 0
 
 
 def test_element_table_matches_the_header() -> None:

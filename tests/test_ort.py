@@ -220,7 +220,7 @@ def test_run_multi_takes_the_scales_of_8_bit_heads_from_the_graph() -> None:
         ),
         (
             {"heatmaps": 5, "offsets": 10, "fwd": 8, "bwd": 8},
-            "model: several people need PoseNet's 17 keypoints, got 5",
+            "model: several people need PoseNet's 17 keypoints, got 5; skeleton= (--skeleton) joins others",
         ),
     ],
 )
@@ -229,6 +229,18 @@ def test_run_multi_says_why_a_model_is_for_one_person(heads: dict[str, int], mes
     with pytest.raises(ValueError, match=exactly(message)):
         session.run_multi(pixels(session))
     assert ort.several_people_problem(session.model) == message
+
+
+def test_run_multi_with_a_skeleton_of_ones_own() -> None:
+    session = ort.PoseSession(
+        build({"heatmaps": 4, "offsets": 8, "fwd": 6, "bwd": 6}), skeleton=[(3, 1), (1, 0), (3, 2)]
+    )
+    images = pixels(session)
+    found = session.run_multi(images, score_threshold=0.1)
+    maps = session._forward(images, ort.HEADS)
+    expected = decode_posenet_multi(*maps, output_stride=8, score_threshold=0.1, skeleton=((3, 1), (1, 0), (3, 2)))
+    assert found.count[0] > 0
+    same_poses(found, expected)
 
 
 def test_a_displacement_whose_scale_cannot_be_read_hinders_several_people_alone() -> None:

@@ -14,7 +14,8 @@ from posepost import _kernels, peaks, ref
 from .cases import DTYPES, KINDS, VIEWS, values
 from .cuda_cpu import executor
 from .cuda_cpu.seam import ExecutorCuda, host, to_device
-from .tolerance import SIGMOID_RTOL
+from .test_heatmap import peaks as gaussian_peaks
+from .tolerance import DARK_RTOL, SIGMOID_RTOL
 
 SCHEDULES = (
     {"order": "forward"},
@@ -30,15 +31,15 @@ def fresh_plans() -> None:
     _kernels._scratch.clear()
 
 
-def check_against_twin(heatmaps: np.ndarray, view_name: str, **options: Any) -> posepost.Peaks:
+def check_against_twin(heatmaps: np.ndarray, view_name: str, tolerance: float = 0.0, **options: Any) -> posepost.Peaks:
     layout, view = VIEWS[view_name]
     options = {"layout": layout, "activation": None, "max_peaks": 4, **options}
     if heatmaps.dtype.kind in "iu":
         options["quantization"] = {"heatmaps": (0.25, 3)}
     expected = ref.find_peaks(view(heatmaps, np.array), **options)
     got = posepost.find_peaks(view(heatmaps, to_device), **options).numpy()
-    for name in ("points", "count"):
-        np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
+    np.testing.assert_array_equal(got.count, expected.count)
+    np.testing.assert_allclose(got.points, expected.points, rtol=0, atol=tolerance)
     np.testing.assert_allclose(got.scores, expected.scores, rtol=SIGMOID_RTOL, atol=0)
     np.testing.assert_array_equal(got.left_out, expected.left_out)
     assert got.count.dtype == got.left_out.dtype == np.int32
@@ -61,6 +62,44 @@ def test_kernel_equals_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) 
     assert found > 100
     assert left > 100
     assert {launched.variant.entry for launched in cpu_cuda.launches} == {"find_peaks"}
+
+
+@pytest.mark.parametrize("view_name", ["nchw", "nhwc", "nchw_every_other_column"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_refined_peaks_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
+    """Every rule, peaks at borders, more of them than warps; what + - * / alone give is equal."""
+    rules = (
+        {"refine": "quarter"},
+        {"refine": "quarter", "guard": "higherhrnet"},
+        {"refine": "centroid", "refine_window": 7, "border": "reflect_101"},
+        {"refine": "centroid", "positive": True},
+        {"refine": "soft_argmax", "refine_window": 3, "temperature": 0.5},
+        {"refine": "dark", "blur": 5},
+        {"refine": "dark_udp", "blur": 5},
+        {"refine": "dark_udp", "blur": 11, "blur_sigma": 0.8, "border": "reflect"},
+    )
+    for case, rule in enumerate(rules):
+        cpu_cuda.schedule = SCHEDULES[case % 4]
+        heatmaps = gaussian_peaks((2, 3, 19, 22), dtype, case)
+        options = {"threshold": 0.05, "max_peaks": 12, "window": 5, **rule}
+        tolerance = 30 * DARK_RTOL if "dark" in rule["refine"] else 1e-6 if rule["refine"] == "soft_argmax" else 0
+        got = check_against_twin(heatmaps, view_name, tolerance, **options)
+        cells = check_against_twin(heatmaps, view_name, **{**options, "refine": "none"})
+        np.testing.assert_array_equal(got.scores, cells.scores)
+        moved = np.abs(got.points - cells.points).max(axis=-1)[got.scores > 0]
+        assert (moved > 0).any()
+
+
+def test_a_clip_of_dark_needs_the_whole_map(cpu_cuda: ExecutorCuda) -> None:
+    """Weak peaks beside a strong one: they are looked at again with the maximum of the blurred map, the strong one is
+    not."""
+    heatmaps = np.max([gaussian_peaks((1, 2, 24, 24), "float32", seed) for seed in range(6)], axis=0) * np.float32(2e-3)
+    heatmaps[0, 0, 12, 12] = 0.5
+    options = {"threshold": 2e-4, "max_peaks": 20, "window": 5, "refine": "dark_udp", "blur": 5}
+    got = check_against_twin(heatmaps, "nchw", 3e-4, **options)
+    assert got.count.min() > 2
+    reflected = ref.find_peaks(heatmaps, **{**options, "border": "reflect_101"}, activation=None)
+    assert np.abs(reflected.points - got.points).max() > 1e-2  # that border knows no factor
 
 
 def test_sigmoid_and_threshold_in_probabilities(cpu_cuda: ExecutorCuda) -> None:
@@ -116,6 +155,14 @@ BAD = [
     ({"plateau": "some"}, ValueError, 'plateau must be "all" or "none", got \'some\''),
     ({"layout": "CHW"}, ValueError, 'layout must be "NCHW", "NHWC" or None, got \'CHW\''),
     ({"activation": "relu"}, ValueError, "activation must be \"sigmoid\" or None, got 'relu'"),
+    (
+        {"refine": "taylor"},
+        ValueError,
+        'refine must be "none", "quarter", "dark", "dark_udp", "centroid" or "soft_argmax", got \'taylor\'',
+    ),
+    ({"refine": "centroid", "refine_window": 4}, ValueError, "refine_window must be odd and from 1 to 31, got 4"),
+    ({"refine": "dark", "blur": 4}, ValueError, "blur must be odd and from 1 to 27, got 4"),
+    ({"refine": "soft_argmax", "temperature": 0}, ValueError, "temperature must be finite and above 0, got 0"),
     ({"out": ()}, TypeError, "out must be a result of the same call or a tuple (points, scores, count), got 0 arrays"),
 ]
 

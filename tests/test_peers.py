@@ -18,16 +18,22 @@ import pytest
 import posepost
 from bench.cases import Case, inputs
 from bench.peers import (
+    CROWD_PEERS,
     PEERS,
+    Crowd,
     Unsupported,
     absent,
     cupy_ops,
+    libcoral,
     mmpose_codec,
     numpy_download,
     numpy_download_pinned,
+    posenet_python,
     tfjs_node,
     torch_compile,
 )
+
+from .test_posenet_multi_golden import random_maps
 
 LAYOUTS = ("NCHW", "NHWC")
 DTYPES = ("float32", "float16", "bfloat16", "uint8")
@@ -231,6 +237,48 @@ def test_missing_node_and_missing_npm_packages(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert tfjs_node.missing("cpu") == "node is not installed: apt install nodejs npm"
     assert torch_compile.missing("cpu") == "torch.compile needs a C++ compiler: apt install g++"
+
+
+@pytest.mark.parametrize("peer", CROWD_PEERS, ids=lambda peer: peer.__name__.rpartition(".")[2])
+def test_crowd_peer_decodes_as_posepost(peer: ModuleType) -> None:
+    reason = peer.missing()
+    if reason:
+        pytest.skip(reason)
+    people = 0
+    for seed in range(3):
+        scores, *fields = random_maps(seed)
+        logits = np.log(scores / (1 - scores))
+        options: dict[str, Any] = {"output_stride": 8, "max_poses": 7, "score_threshold": 0.4, "nms_radius": 9.0}
+        found = peer.prepare(Crowd(logits, scores, tuple(fields), **options))()
+        if peer.MODE == "coral":
+            wanted = posepost.decode_posenet_multi(logits, *fields, mode="coral", **options)
+        else:
+            wanted = posepost.decode_posenet_multi(scores, *fields, mode=peer.MODE, activation=None, **options)
+        count = wanted.count[0]
+        assert len(found.scores) == count
+        for name, tolerance in (("keypoints", 0.02), ("keypoint_scores", 1e-5), ("scores", 1e-5)):
+            values = getattr(wanted, name)[0, :count]
+            np.testing.assert_allclose(getattr(found, name), values, rtol=0, atol=tolerance)
+        people += count
+    assert people >= 5
+
+
+@pytest.mark.parametrize("peer", [posenet_python, libcoral])
+def test_a_peer_that_comes_from_a_clone_says_how(
+    peer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    name = {posenet_python: "posenet-python", libcoral: "libcoral"}[peer]
+    owner = {posenet_python: "rwightman", libcoral: "google-coral"}[peer]
+    commands = f"git clone https://github.com/{owner}/{name} && export {peer.VARIABLE}=$PWD/{name}"
+    monkeypatch.delenv(peer.VARIABLE, raising=False)
+    assert peer.missing() == f"{peer.VARIABLE} names no clone of {name}: {commands}"
+    monkeypatch.setenv(peer.VARIABLE, str(tmp_path))
+    first, *others = peer.PARTS
+    for part in others:
+        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / part).touch()
+    assert peer.missing() == f"{peer.VARIABLE}={tmp_path} has no {first}: {commands}"
 
 
 def test_unsupported_layouts_and_dtypes_are_named() -> None:

@@ -11,6 +11,7 @@ import pytest
 import posepost
 from posepost import _check, _kernels, _view, ref
 from posepost.posenet import choose
+from posepost.ref import argmax
 from posepost.ref.argmax import first_largest
 
 from .cases import DTYPES, KINDS, VIEWS, dtype_of, quantization_for, values
@@ -75,13 +76,32 @@ def test_twin_follows_the_definition(dtype: str, kind: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_twin_of_large_maps(dtype: str, kind: str) -> None:
     """Its quick ways (folded channels-last maps, float16 as integers) give what numpy.argmax of float32 gives."""
-    for seed, (H, W) in enumerate(((50, 43), (32, 64), (1, 2049), (3, 5), (1, 2049 * 2))):
+    for seed, (H, W) in enumerate(((50, 43), (32, 64), (1, 2049), (3, 5), (1, 2049 * 2), (90, 61))):
         maps = values(kind, dtype, (3, 5, H, W), seed)
         wide = maps.astype(np.float32).reshape(3, 5, -1)
         for _, view in VIEWS.values():
             placed = view(maps, np.array)
             layout = placed if placed.shape == maps.shape else placed.transpose(0, 3, 1, 2)
             equal(first_largest(layout), wide.argmax(axis=2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_halves_compared_as_integers(monkeypatch: pytest.MonkeyPatch, dtype: str, kind: str) -> None:
+    """Whatever the signs of the winners, of zeros and of NaN, also where maps of several kinds lie side by side."""
+    monkeypatch.setattr(argmax, "MANY_FLOAT16", 0)
+    monkeypatch.setattr(argmax, "MANY_BFLOAT16", 0)
+    for seed in range(40):
+        maps = values(kind, dtype, (2, 6, 5, 4), seed)
+        maps[1, ::2] = values("negative", dtype, (3, 5, 4), seed)
+        maps[:, 1] = values("zeros", dtype, (2, 5, 4), seed)
+        maps[0, 2, seed % 5, 3] = np.nan
+        if seed % 3:
+            maps.view(np.uint16)[1, 3, seed % 5, :2] = 0xFFC1  # NaN of negative sign
+        expected = maps.astype(np.float32).reshape(2, 6, -1).argmax(axis=2)
+        for _, view in VIEWS.values():
+            placed = view(maps, np.array)
+            equal(first_largest(placed if placed.shape == maps.shape else placed.transpose(0, 3, 1, 2)), expected)
 
 
 def test_sigmoid_and_affine_of_the_twin() -> None:
@@ -91,6 +111,33 @@ def test_sigmoid_and_affine_of_the_twin() -> None:
     # keypoint 0: cell x = 1, offset (x 5, y 1) -> (13, 1); keypoint 1: cell x = 0, offset (x 6, y 2) -> (6, 2)
     equal(got.keypoints[0], [[1.5 * 13 - 0.25 * 1 + 7, 0.125 * 13 + 2 * 1 - 3], [9 - 0.5 + 7, 0.75 + 4 - 3]])
     np.testing.assert_allclose(got.scores[0], [1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-0.5))], rtol=SIGMOID_RTOL)
+
+
+def test_sigmoid_of_the_twin_is_a_division() -> None:
+    """Bit for bit 1 / (1 + exp(-x)) in float32, whatever instruction NumPy divides by."""
+    logits = np.random.default_rng(0).uniform(-120, 120, (1, 20000, 1, 1)).astype(np.float32)
+    got = ref.decode_posenet(logits, np.zeros((1, 40000, 1, 1), np.float32), output_stride=8, layout="NCHW")
+    with np.errstate(over="ignore"):
+        equal(got.scores[0], np.float32(1) / (np.float32(1) + np.exp(-logits[0, :, 0, 0])))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.filterwarnings("error")
+def test_twin_warns_of_nothing(dtype: str, layout: str) -> None:
+    """Overflow in the sigmoid, infinities that cancel, NaN, also those that signal."""
+    heatmaps = np.array([-300, np.nan, -np.inf, np.inf, 200], np.float32).astype(dtype_of(dtype)).reshape(1, 5, 1, 1)
+    offsets = np.array([np.inf, -np.inf, np.nan, 1, 0] * 2, np.float32).astype(dtype_of(dtype)).reshape(1, 10, 1, 1)
+    signals = {"float32": 0x7FA00000, "float16": 0x7D00, "bfloat16": 0x7FA0}[dtype]
+    for array, channel in ((heatmaps, 1), (offsets, 2)):
+        array.view(np.uint32 if dtype == "float32" else np.uint16)[0, channel] = signals
+    if layout == "NHWC":
+        heatmaps, offsets = heatmaps.reshape(1, 1, 1, 5), offsets.reshape(1, 1, 1, 10)
+    matrix = np.array([[1, -1, 0], [np.inf, 0, 1]], np.float32)
+    for transform in (None, matrix):
+        got = posepost.decode_posenet(heatmaps, offsets, output_stride=8, layout=layout, transform=transform)
+        assert np.isnan(got.keypoints[0, 2]).any()
+        equal(got.scores[0], [0, np.nan, 0, 1, 1])
 
 
 def test_saturated_logits_are_told_apart() -> None:

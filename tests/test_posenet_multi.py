@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 
 import posepost
-from posepost import _kernels, posenet_multi, ref
+from posepost import _kernels, _skeleton, posenet_multi, ref
 
 from .cases import DTYPES, VIEWS, dtype_of, values
 from .cuda_cpu import executor
 from .cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
 from .test_posenet_multi_golden import CASES as GOLDEN
+from .test_posenet_multi_golden import ERRORS, MAPS, draw, figure, random_tree
 from .tolerance import SIGMOID_RTOL
 
 MODES = ("tfjs", "pytorch", "coral", "edgetpu")
@@ -36,11 +38,11 @@ def fresh_plans() -> None:
     _kernels._scratch.clear()
 
 
-def crowd(dtype: str, B: int, H: int, W: int, seed: int) -> dict[str, np.ndarray]:
+def crowd(dtype: str, B: int, H: int, W: int, seed: int, K: int = 17) -> dict[str, np.ndarray]:
     """Four tensors of noise, channels first: many roots, short displacements, offsets within a cell or two."""
     spread = {"heatmaps": 2.0, "offsets": 9.0, "displacement_fwd": 20.0, "displacement_bwd": 20.0}
     tensors = {}
-    for i, (name, channels) in enumerate(CHANNELS.items()):
+    for i, (name, channels) in enumerate(zip(CHANNELS, (K, 2 * K, 2 * K - 2, 2 * K - 2))):
         noise = values("random", "float32", (B, channels, H, W), 10 * seed + i) * spread[name]
         if "int" in dtype:
             noise = np.clip(
@@ -97,6 +99,28 @@ def test_kernels_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: s
     assert not host(_kernels._workspaces[0, STREAM, 0][-1]).any(), "the workspace must be left zero"
 
 
+@pytest.mark.parametrize("mode", ["tfjs", "pytorch", "coral"])
+@pytest.mark.parametrize("K", [1, 2, 5, 17, 31, 32])
+def test_any_tree(cpu_cuda: ExecutorCuda, K: int, mode: str) -> None:
+    found = 0
+    for seed in range(3):
+        cpu_cuda.schedule = SCHEDULES[seed]
+        tensors = crowd("float32", 2, 6, 7, seed, K)
+        options = {"skeleton": random_tree(K, seed), "mode": mode, "score_threshold": 0.5, "max_poses": 6}
+        for view_name in ("nchw", "nhwc"):
+            got = check_against_twin(tensors, view_name, nms_radius=6.0, **options)
+            assert got.keypoints.shape == (2, 6, K, 2)
+            found += int(got.count.sum())
+    assert found > 10
+
+
+def test_a_warp_has_a_lane_for_each_keypoint() -> None:
+    params = _kernels.parameters("posenet_multi.cu")
+    assert f"#define MOST_KEYPOINTS {_skeleton.MOST_KEYPOINTS} " in _kernels.source("posenet_multi.cu")
+    for name in ("parent", "edge", "depth"):
+        assert params[name].shape == (_skeleton.MOST_KEYPOINTS,)
+
+
 @pytest.mark.parametrize("case", GOLDEN)
 def test_golden_tensors_through_the_kernels(shared: Path, cpu_cuda: ExecutorCuda, case: str) -> None:
     """The tensors on which the twin equals tfjs and libcoral, in both layouts: equal to the twin."""
@@ -137,6 +161,41 @@ def test_maps_that_are_hard(cpu_cuda: ExecutorCuda, mode: str) -> None:
             check_against_twin(spoilt, **options)
 
 
+@pytest.mark.parametrize("mode", ["pytorch", "coral", "edgetpu"])
+def test_thousands_of_roots_whose_poses_are_all_rejected(cpu_cuda: ExecutorCuda, mode: str) -> None:
+    """Eight of 17 maps are constant, so that every cell of theirs is a root, and no mean reaches the threshold: they
+    are struck out in parallel, and accept_poses, which looks at all of the list for each root, has nothing to do."""
+    tensors = crowd("float32", 1, 16, 24, 2)
+    tensors["heatmaps"][:] = 0
+    tensors["heatmaps"][:, ::2][:, :8] = 1
+    in_the_list, launch = [], cpu_cuda.launch
+
+    def launch_and_count(*arguments: Any) -> None:
+        launch(*arguments)
+        found = host(_kernels._workspaces[0, STREAM, 0][-1]).view(np.uint32)[0]
+        in_the_list.append(int((host(_kernels._scratch[0, STREAM, 0][-1])[:found] != 0).sum()))
+
+    cpu_cuda.launch = launch_and_count
+    assert check_against_twin(tensors, mode=mode, activation=None).count[0] == 0
+    assert in_the_list[:2] == [8 * 16 * 24, 0]
+
+
+@pytest.mark.parametrize("bad", [-3e4, np.nan])
+def test_a_root_is_not_struck_out_for_a_score_that_may_not_count(cpu_cuda: ExecutorCuda, bad: float) -> None:
+    """Mode "pytorch": a pose with a keypoint below 0, or NaN, is one once an earlier pose has that keypoint."""
+    tensors = {name: np.zeros((1, channels, 9, 30), np.float32) for name, channels in CHANNELS.items()}
+    wrist, to_wrist = 9, 16 + 6  # the left one, behind which there is nothing; x of the edge to it
+    heatmaps, forward = tensors["heatmaps"], tensors["displacement_fwd"]
+    heatmaps[0, :, 4, 4], heatmaps[0, :, 4, 20] = 0.9, 0.8
+    heatmaps[0, wrist, 4, [4, 20, 22, 24]] = 0, 0, bad, 0.4
+    tensors["offsets"][0, 17 + wrist, 4, 24] = -16
+    forward[0, to_wrist, 4, 20] = 16  # the second pose's wrist lies in cell 22, the first one's in cell 4
+    options = {"mode": "pytorch", "activation": None, "nms_radius": 4.0}
+    assert check_against_twin(tensors, **options).count[0] == 1
+    forward[0, to_wrist, 4, 4] = 160  # and now in cell 24, whose offset leads to the same place
+    assert check_against_twin(tensors, **options).count[0] == 2
+
+
 def test_equal_scores_go_by_y_then_x_then_k(cpu_cuda: ExecutorCuda) -> None:
     tensors = {name: np.zeros((1, channels, 6, 40), np.float32) for name, channels in CHANNELS.items()}
     for y, x, k in ((4, 3, 2), (1, 30, 5), (1, 30, 1), (1, 10, 16)):
@@ -168,6 +227,57 @@ def test_transform(cpu_cuda: ExecutorCuda, mode: str) -> None:
     ).numpy()
     expected = ref.decode_posenet_multi(*tensors.values(), output_stride=8, mode=mode, transform=rows)
     np.testing.assert_array_equal(got.keypoints, expected.keypoints)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_hundred_people(cpu_cuda: ExecutorCuda, mode: str) -> None:
+    people = [figure(x, y, 2) for y in range(16, 660, 66) for x in range(16, 660, 33)]
+    assert len(people) == 200
+    maps = draw(people, 84, 84, 8)
+    maps[0] = 1 / (1 + np.exp(-maps[0]))  # equal poses have equal scores, whichever exponential
+    tensors = {name: array.transpose(2, 0, 1)[None] for name, array in zip(CHANNELS, maps)}
+    got = check_against_twin(tensors, mode=mode, max_poses=200, nms_radius=5.0, activation=None)
+    assert got.count[0] == 200
+    found = got.keypoints[0][np.lexsort((got.keypoints[0, :, 0, 0].round(), got.keypoints[0, :, 0, 1].round()))]
+    np.testing.assert_allclose(found, people, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("step", ["compiling", "launching"])
+def test_a_call_that_was_cut_off_spoils_no_other(
+    cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """find_roots counts up from a zero that accept_poses leaves behind."""
+    tensors = crowd("float32", 2, 6, 7, 1)
+    check_against_twin(tensors)
+    done = len(cpu_cuda.launches)
+
+    def failing(compile_or_launch: Any) -> Any:
+        def call(what: Any, *arguments: Any) -> Any:
+            if what is last or what == last:
+                raise KeyboardInterrupt
+            return compile_or_launch(what, *arguments)
+
+        return call
+
+    last: Any = _kernels.posenet_multi("f32", "accept_poses")
+    with monkeypatch.context() as patched:
+        if step == "compiling":
+            patched.setattr(_kernels, "kernel", failing(_kernels.kernel))
+        else:
+            last = cpu_cuda.kernels[last]
+            patched.setattr(cpu_cuda, "launch", failing(cpu_cuda.launch))
+        with pytest.raises(KeyboardInterrupt):
+            posepost.decode_posenet_multi(*map(to_device, tensors.values()), output_stride=8)
+    assert len(cpu_cuda.launches) == done + {"compiling": 0, "launching": 2}[step]
+    check_against_twin(crowd("float32", 2, 6, 7, 2))
+
+
+def test_a_radius_beyond_float32_leaves_one_pose(cpu_cuda: ExecutorCuda) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for radius in (1e30, 1e300):
+            got = check_against_twin(crowd("float32", 1, 6, 7, 1), nms_radius=radius)
+            assert got.count[0] == 1
 
 
 def test_three_dimensions_and_an_empty_batch(cpu_cuda: ExecutorCuda) -> None:
@@ -203,12 +313,12 @@ def test_signatures_of_function_and_twin_are_equal() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_threshold_keys_order_as_the_values_do(dtype: str) -> None:
-    """key(least): values of the type that are not below `least`, and no others, have at least that key."""
+    """least_key: values of the type that are not below `least`, and no others, have at least that key."""
     if "int" in dtype:
         info = np.iinfo(dtype)
         for least in (info.min, -1, 0, 5, info.max):
             if least >= info.min:
-                assert posenet_multi.key(least, dtype) == least - info.min + 1
+                assert _kernels.least_key(least, dtype) == least - info.min + 1
         return
     if dtype == "float32":
         bits = np.concatenate([np.arange(0, 2**32, 65537, dtype=np.uint32), np.arange(40, dtype=np.uint32)])
@@ -222,7 +332,7 @@ def test_threshold_keys_order_as_the_values_do(dtype: str) -> None:
     ordinary = ~np.isnan(every)
     for least in (-3e38, -1.0, -0.0, 0.0, 1e-45, 6e-8, 0.30000001, 0.5, 1.0009, 65519.0, 3e38):
         wanted = every[ordinary] >= np.float32(least)
-        np.testing.assert_array_equal(keys[ordinary] >= posenet_multi.key(least, dtype), wanted)
+        np.testing.assert_array_equal(keys[ordinary] >= _kernels.least_key(least, dtype), wanted)
 
 
 # ---- bad input, word for word, the same on host and device
@@ -247,7 +357,7 @@ BAD = [
     (
         {**_tensors(heatmaps=(1, 18, 4, 5), offsets=(1, 36, 4, 5))},
         ValueError,
-        "heatmaps must have 17 channels, the keypoints of PoseNet's skeleton, got 18",
+        "heatmaps must have 17 channels, the keypoints of PoseNet's skeleton, got 18; skeleton= joins others",
     ),
     ({**_tensors(), "max_poses": 0}, ValueError, "max_poses must be at least 1, got 0"),
     ({**_tensors(), "max_poses": 2.0}, TypeError, "max_poses must be an int, got float"),
@@ -279,6 +389,22 @@ def test_bad_input(cpu_cuda: ExecutorCuda, arguments: dict, error: type, message
     assert not cpu_cuda.launches
 
 
+@pytest.mark.parametrize(("error", "message", "replaced", "options"), ERRORS, ids=[row[1][:50] for row in ERRORS])
+def test_errors_of_the_twin_on_the_device(
+    cpu_cuda: ExecutorCuda, error: type[Exception], message: str, replaced: dict[int, Any], options: dict[str, Any]
+) -> None:
+    options = {
+        key: tuple(map(to_device, value)) if key == "out" and len(value) == 4 else value
+        for key, value in options.items()
+    }
+    with pytest.raises(error) as caught:
+        posepost.decode_posenet_multi(
+            *(to_device(replaced.get(i, array)) for i, array in enumerate(MAPS)), output_stride=16, **options
+        )
+    assert str(caught.value) == message
+    assert not cpu_cuda.launches
+
+
 # ---- races and overruns: these kernels share lists
 
 
@@ -286,7 +412,7 @@ SANITIZED = """
 import sys
 from posepost import _kernels
 from tests.cuda_cpu.seam import ExecutorCuda, to_device
-from tests.test_posenet_multi import crowd
+from tests.test_posenet_multi import crowd, random_tree
 import posepost, posepost.posenet_multi as multi
 _kernels.cuda = ExecutorCuda(sanitize=sys.argv[1])
 if sys.argv[2] != "none":
@@ -294,11 +420,12 @@ if sys.argv[2] != "none":
     assert old in read("posenet_multi.cu")
     _kernels.source = lambda name: read(name).replace(old, new)
 for mode in ("tfjs", "coral"):
-    for walked in (1024, 2):
+    for walked, K in ((1024, 17), (2, 17), (2, 32)):
         multi.WALKED = walked
         multi._plan.cache_clear()
-        tensors = [to_device(array) for array in crowd("float32", 2, 3, 4, 1).values()]
-        poses = posepost.decode_posenet_multi(*tensors, output_stride=8, mode=mode, max_poses=3, nms_radius=3.0)
+        tensors = [to_device(array) for array in crowd("float32", 2, 3, 4, 1, K).values()]
+        options = {"mode": mode, "max_poses": 3, "nms_radius": 3.0, "skeleton": random_tree(K, 1) if K > 17 else None}
+        poses = posepost.decode_posenet_multi(*tensors, output_stride=8, **options)
         assert poses.numpy().count.any()
 print("clean")
 """
@@ -314,7 +441,7 @@ print("clean")
         ("thread", ("        __syncthreads();\n        if (s.accept) {", "        if (s.accept) {")),
         (
             "address",
-            ("p.keypoints[first * KEYPOINTS * 2 + i] = 0.0f", "p.keypoints[first * KEYPOINTS * 4 + i + 4096] = 0.0f"),
+            ("p.keypoints[first * p.K * 2 + i] = 0.0f", "p.keypoints[first * p.K * 4 + i + 4096] = 0.0f"),
         ),
     ],
 )

@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from posepost.ref.posenet_multi import EDGES, MODES, Poses, decode_posenet_multi
+from posepost._check import POSENET_MODES as MODES
+from posepost._skeleton import POSENET as EDGES
+from posepost._skeleton import Edges, tree
+from posepost.ref.posenet_multi import Poses, decode_posenet_multi
 
 from .cases import VIEWS, dtype_of
 from .conftest import SHARED
@@ -49,10 +52,12 @@ class Loops:
         radius: float,
         sigmoid: bool,
         number: type[np.floating] | None = None,
+        edges: Edges = EDGES,
     ) -> None:
         self.number = number or (np.float32 if mode in ("coral", "edgetpu") else np.float64)
         self.heat, self.offset, self.forward, self.backward = (array.astype(self.number) for array in maps)
         self.H, self.W, self.K = self.heat.shape
+        self.skeleton, self.E = edges, len(edges)
         self.stride, self.radius = self.number(stride), self.number(radius)
         self.mode, self.steps, self.sigmoid = mode, steps, sigmoid
         if mode in ("coral", "edgetpu"):
@@ -81,11 +86,19 @@ class Loops:
         """(edge, from, to, forward) in the order in which tfjs follows them."""
         known = {root}
         for forward in (False, True):
-            for edge in range(16) if forward else reversed(range(16)):
-                source, target = EDGES[edge] if forward else EDGES[edge][::-1]
+            for edge in self.order(forward, known):
+                source, target = self.skeleton[edge] if forward else self.skeleton[edge][::-1]
                 if source in known and target not in known:
                     known.add(target)
                     yield edge, source, target, forward
+
+    def order(self, forward: bool, known: set[int]) -> Iterator[int]:
+        """Edges in a row, backward from the last on; where that leaves keypoints unknown, as in a tree whose edges are
+        in another order than PoseNet's, again."""
+        before = None
+        while before != len(known):
+            before = len(known)
+            yield from range(self.E) if forward else reversed(range(self.E))
 
     # tfjs, pytorch
 
@@ -108,13 +121,13 @@ class Loops:
             p = points[source]
             at = self.cell(p)
             move = (self.forward if forward else self.backward)[at]
-            q = p[0] + move[edge], p[1] + move[16 + edge]
+            q = p[0] + move[edge], p[1] + move[self.E + edge]
             for _ in range(self.steps):
                 before = self.cell(q)
                 q = self.place(before, target)
             points[target] = q
             scores[target] = self.score(self.heat[(*(before if self.mode == "pytorch" else self.cell(q)), target)])
-        for other in set(range(17)) - set(points):
+        for other in set(range(self.K)) - set(points):
             points[other], scores[other] = (self.number(0), self.number(0)), self.number(0)
         return points, scores
 
@@ -137,16 +150,16 @@ class Loops:
 
     def interpolated(self, root: tuple[float, int, int, int]) -> tuple[dict, dict]:
         _, y, x, k = root
-        points = {k: self.clamp(self.number(y) + self.offset[y, x, k], self.number(x) + self.offset[y, x, 17 + k])}
+        points = {k: self.clamp(self.number(y) + self.offset[y, x, k], self.number(x) + self.offset[y, x, self.K + k])}
         for edge, source, target, forward in self.edges(k):
             p = points[source]
-            array, channels = (self.forward if forward else self.backward), (edge, 16 + edge)
+            array, channels = (self.forward if forward else self.backward), (edge, self.E + edge)
             move = [self.between(array, p, channel) for channel in channels]
             if self.mode == "edgetpu" and not forward and edge == 0:
                 move = [self.between(self.forward, p, 16), self.between(self.backward, p, 0)]
             q = self.clamp(p[0] + move[0], p[1] + move[1])
             for _ in range(self.steps):
-                dy, dx = (self.between(self.offset, q, channel) for channel in (target, 17 + target))
+                dy, dx = (self.between(self.offset, q, channel) for channel in (target, self.K + target))
                 q = self.clamp(q[0] + dy, q[1] + dx)
             points[target] = q
         return points, {k: self.score(self.between(self.heat, p, k)) for k, p in points.items()}
@@ -155,8 +168,8 @@ class Loops:
 
     def free_mean(self, pose: tuple[dict, dict], earlier: list[tuple[dict, dict]]) -> float:
         points, scores = pose
-        free = [k for k in range(17) if not any(self.near(q[k], points[k]) for q, _ in earlier)]
-        return sum((scores[k] for k in free), self.number(0)) / self.number(17)
+        free = [k for k in range(self.K) if not any(self.near(q[k], points[k]) for q, _ in earlier)]
+        return sum((scores[k] for k in free), self.number(0)) / self.number(self.K)
 
     def accept(self, threshold: float, most: int, queue: Any) -> tuple[list[tuple[dict, dict]], list, list]:
         """Poses in the order of acceptance, their scores and the values of their roots."""
@@ -175,7 +188,9 @@ class Loops:
             value, y, x, k = root
             start = self.place((y, x), k)
             if coral:
-                start = self.clamp(self.number(y) + self.offset[y, x, k], self.number(x) + self.offset[y, x, 17 + k])
+                start = self.clamp(
+                    self.number(y) + self.offset[y, x, k], self.number(x) + self.offset[y, x, self.K + k]
+                )
             if any(self.near(q[k], start) for q, _ in poses):
                 continue
             pose = self.interpolated(root) if coral else self.nearest(root)
@@ -188,7 +203,7 @@ class Loops:
         return poses, means, values
 
     def decode(self, threshold: float, most: int, queue: Any) -> tuple[np.ndarray, np.ndarray, list[float]]:
-        """Poses (p, 17, 3) as (x, y, score) in the peer's order, their scores, and the values of their roots."""
+        """Poses (p, K, 3) as (x, y, score) in the peer's order, their scores, and the values of their roots."""
         poses, means, values = self.accept(threshold, most, queue)
         if self.mode in ("coral", "edgetpu"):
             poses = [poses[i] for i in sorted(range(len(poses)), key=lambda i: -means[i])]
@@ -199,8 +214,8 @@ class Loops:
 
     def array(self, poses: list[tuple[dict, dict]]) -> np.ndarray:
         scale = self.stride if self.mode in ("coral", "edgetpu") else self.number(1)
-        rows = [[(q[k][1] * scale, q[k][0] * scale, s[k]) for k in range(17)] for q, s in poses]
-        return np.array(rows).reshape(-1, 17, 3)
+        rows = [[(q[k][1] * scale, q[k][0] * scale, s[k]) for k in range(self.K)] for q, s in poses]
+        return np.array(rows).reshape(-1, self.K, 3)
 
 
 def own_order(candidates: list) -> list:
@@ -446,15 +461,15 @@ def test_modes_without_golden_files(shared: Path, case: str, mode: str) -> None:
 # ---- without golden data
 
 
-def random_maps(seed: int, H: int = 9, W: int = 12, kind: str = "distinct") -> list[np.ndarray]:
+def random_maps(seed: int, H: int = 9, W: int = 12, kind: str = "distinct", K: int = 17) -> list[np.ndarray]:
     """Scores, offsets and displacements (H, W, C) of a crowd that makes no sense: every rule comes into play."""
     rng = np.random.default_rng(seed)
-    scores = rng.random((H, W, 17), np.float32)
+    scores = rng.random((H, W, K), np.float32)
     if kind == "ties":
         scores = np.round(scores * 8) / 8
     if kind == "negative too":
         scores = 3 * scores - 1
-    fields = [rng.normal(0, size, (H, W, 2 * n)).astype(np.float32) for size, n in ((6, 17), (40, 16), (40, 16))]
+    fields = [rng.normal(0, size, (H, W, 2 * n)).astype(np.float32) for size, n in ((6, K), (40, K - 1), (40, K - 1))]
     return [scores, *fields]
 
 
@@ -481,6 +496,53 @@ def test_the_rules_as_loops_give_the_same_bits(mode: str, kind: str) -> None:
         same(got, points, scores, 0, 0)
         poses += len(points)
     assert poses >= 12
+
+
+def random_tree(K: int, seed: int) -> Edges:
+    """Any keypoint may be the root, edges in any order; seed 0: a chain."""
+    rng = np.random.default_rng(seed)
+    names = rng.permutation(K)
+    parents = [child - 1 if seed == 0 else rng.integers(child) for child in range(1, K)]
+    edges = [(int(names[parent]), int(names[child])) for child, parent in enumerate(parents, 1)]
+    return tuple(edges[i] for i in rng.permutation(K - 1))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("K", [1, 2, 5, 17, 24, 32])
+@pytest.mark.parametrize("mode", ["tfjs", "pytorch", "coral"])
+def test_any_tree_as_loops(mode: str, K: int, seed: int) -> None:
+    edges, poses = random_tree(K, seed), 0
+    for kind in ("distinct", "negative too"):
+        maps = random_maps(10 * K + seed, 6, 7, kind=kind, K=K)
+        maps[0] += np.float32(0.4)
+        options = {"output_stride": 8, "score_threshold": 0.55, "nms_radius": 9, "mode": mode, "activation": None}
+        got = decode_posenet_multi(*maps, skeleton=edges, **options)
+        steps = {"tfjs": 2, "pytorch": 1}.get(mode, 5)
+        loops = Loops(maps, 8, mode, steps, 9, sigmoid=False, number=np.float32, edges=edges)
+        points, scores, _ = loops.decode(0.55, 20, own_order)
+        same(got, points, scores, 0, 0)
+        poses += len(points)
+    assert poses >= 2
+
+
+def test_poses_do_not_depend_on_the_order_of_edges_and_the_default_is_posenets() -> None:
+    scores, offsets, fwd, bwd = random_maps(3)
+    order = np.random.default_rng(0).permutation(16)
+    both = np.concatenate([order, 16 + order])
+    options = {"output_stride": 8, "activation": None}
+    expected = decode_posenet_multi(scores, offsets, fwd, bwd, **options)
+    shuffled = [EDGES[edge] for edge in order]
+    for maps, skeleton in (((fwd, bwd), np.array(EDGES)), ((fwd[..., both], bwd[..., both]), shuffled)):
+        got = decode_posenet_multi(scores, offsets, *maps, skeleton=skeleton, **options)
+        for a, b in zip(got, expected):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_tables_of_a_tree() -> None:
+    found = tree(((3, 1), (1, 0), (3, 2)))
+    assert found == ((1, 3, 3, 3), (1, 0, 2, 0), (2, 1, 1, 0), 3)
+    assert tree(()) == ((0,), (0,), (0,), 0)
+    assert tree(EDGES).longest == 8  # from an ankle to the other
 
 
 def test_the_edge_rule_of_edgetpu_matters() -> None:
@@ -684,13 +746,14 @@ def test_out_and_transform() -> None:
         assert not moved.keypoints[b, p:].any()
 
 
-def test_pytorch_stops_behind_a_score_of_zero() -> None:
+@pytest.mark.parametrize("score", [0, 1e-40])
+def test_pytorch_stops_behind_a_score_of_zero(score: float) -> None:
     maps = draw([figure(60, 40, 5)], 15, 17, 16)
     maps[0] = 1 / (1 + np.exp(-maps[0]))
-    maps[0][..., 7] = 0  # the left elbow, before the wrist
+    maps[0][..., 7] = score  # the left elbow, before the wrist; a denormal may be 0 on a device
     got = decode_posenet_multi(*maps, output_stride=16, mode="pytorch", activation=None)
     assert got.count.tolist() == [1]
-    assert got.keypoint_scores[0, 0, [7, 9]].tolist() == [0, 0]
+    assert got.keypoint_scores[0, 0, [7, 9]].tolist() == [np.float32(score), 0]
     assert got.keypoints[0, 0, 9].tolist() == [0, 0]
     np.testing.assert_allclose(got.keypoints[0, 0, 7], figure(60, 40, 5)[7], atol=1e-3)
 
@@ -710,8 +773,10 @@ def zeros(*shape: int) -> np.ndarray:
 
 
 MAPS = [zeros(17, 4, 5), zeros(34, 4, 5), zeros(32, 4, 5), zeros(32, 4, 5)]
+FOUR = {0: zeros(4, 4, 5), 1: zeros(8, 4, 5), 2: zeros(6, 4, 5), 3: zeros(6, 4, 5)}
+PAIRS = "skeleton must be None or (parent, child) pairs of ints, got "
 ERRORS: list[tuple[type[Exception], str, dict[int, Any], dict[str, Any]]] = [
-    (ValueError, "heatmaps must have 17 channels, the keypoints of PoseNet's skeleton, got 5",
+    (ValueError, "heatmaps must have 17 channels, the keypoints of PoseNet's skeleton, got 5; skeleton= joins others",
      {0: zeros(5, 4, 6), 1: zeros(10, 4, 6)}, {}),
     (ValueError, "displacement_fwd must have 32 channels, two for each edge of PoseNet's skeleton, got 30",
      {2: zeros(30, 4, 5)}, {}),
@@ -723,7 +788,28 @@ ERRORS: list[tuple[type[Exception], str, dict[int, Any], dict[str, Any]]] = [
      {2: zeros(1, 32, 4, 5)}, {}),
     (TypeError, "displacement_fwd must be float32, float16, bfloat16, uint8 or int8, got float64",
      {2: np.zeros((32, 4, 5), np.float64)}, {}),
+    (ValueError, "heatmaps must have at most 32 channels, got 33", {0: zeros(33, 4, 5), 1: zeros(66, 4, 5)}, {}),
+    (ValueError, "displacement_bwd must have 6 channels, two for each edge of the skeleton, got 32",
+     {**FOUR, 3: zeros(32, 4, 5)}, {"skeleton": [(0, 1), (1, 2), (1, 3)]}),
+    (ValueError, "skeleton must have one pair fewer than heatmaps have channels, got 3 and 17", {},
+     {"skeleton": [(0, 1), (1, 2), (1, 3)]}),
+    (TypeError, PAIRS + "7", FOUR, {"skeleton": 7}),
+    (TypeError, PAIRS + "[0, 1, 2]", FOUR, {"skeleton": [0, 1, 2]}),
+    (TypeError, PAIRS + "the pair (0, 1, 2)", FOUR, {"skeleton": [(0, 1, 2)]}),
+    (TypeError, PAIRS + "the pair (0, 1.0)", FOUR, {"skeleton": [(0, 1.0), (1, 2), (1, 3)]}),
+    (TypeError, PAIRS + "the pair (False, 1)", FOUR, {"skeleton": [(False, 1), (1, 2), (1, 3)]}),
+    (ValueError, "skeleton must join keypoints from 0 to 3, got (1, 4)", FOUR, {"skeleton": [(0, 1), (1, 4), (1, 3)]}),
+    (ValueError, "skeleton must join keypoints from 0 to 3, got (-1, 2)", FOUR,
+     {"skeleton": [(0, 1), (-1, 2), (1, 3)]}),
+    (ValueError, "skeleton must join a keypoint to another, got (2, 2)", FOUR, {"skeleton": [(0, 1), (2, 2), (1, 3)]}),
+    (ValueError, "skeleton must give a keypoint one parent, got 1 and 0 for 2", FOUR,
+     {"skeleton": [(0, 1), (1, 2), (0, 2)]}),
+    (ValueError, "skeleton must be one tree, got a circle from child to parent, 1 to 3 to 2 to 1", FOUR,
+     {"skeleton": [(2, 3), (1, 2), (3, 1)]}),
+    (ValueError, 'skeleton must be None in mode "edgetpu", got ((0, 1), (1, 2), (1, 3))', FOUR,
+     {"skeleton": [(0, 1), (1, 2), (1, 3)], "mode": "edgetpu"}),
     (ValueError, "max_poses must be at least 1, got 0", {}, {"max_poses": 0}),
+    (ValueError, "max_poses must be less than 2**31, got 2147483648", {}, {"max_poses": 2**31}),
     (TypeError, "max_poses must be an int, got float", {}, {"max_poses": 5.0}),
     (ValueError, "score_threshold must be from 0 to 1, got 1.5", {}, {"score_threshold": 1.5}),
     (ValueError, "score_threshold must be from 0 to 1, got nan", {}, {"score_threshold": math.nan}),

@@ -14,7 +14,15 @@ import pytest
 
 from bench import report
 from bench.plots import duration, log_ticks, size, times
-from bench.report import four_digits, load, main, readme_table, terminal_table, write_report
+from bench.report import (
+    four_digits,
+    load,
+    main,
+    readme_table,
+    several_people_table,
+    terminal_table,
+    write_report,
+)
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 POSENET, HRNET = "PoseNet 353x481/16", "HRNet 64x48"
@@ -412,6 +420,28 @@ def test_terminal_table_is_narrow_and_ascii() -> None:
     assert "speed-up over NumPy after download (pageable) and over the best peer" in table
 
 
+def test_the_pinned_way_is_posepost_s_own_and_no_peer(tmp_path: Path) -> None:
+    frame = case(POSENET, 1, 23, 31, "base")
+    rows = [
+        row(frame, "posepost", "blocking", 20e-6, ratio_to_floor=1.5),
+        row(frame, "posepost, pinned out", "blocking", 10e-6, ratio_to_floor=0.75),
+        row(frame, "floor: empty kernel and read-back", "blocking", 40e-6 / 3),
+        row(frame, "NumPy", "blocking", 30e-6),
+    ]
+    measured = result("cpu", rows, [])
+    _, _, _, _, first, second = terminal_table(measured).splitlines()
+    assert first.split()[2:] == ["blocking", "20.0", "us", "1.50", "-", "-", "1.50x", "1.50x", "NumPy"]
+    assert second.split()[2:] == ["pinned", "out", "10.0", "us", "0.75", "-", "-", "3.00x", "3.00x", "NumPy"]
+    page, _ = page_of(written(tmp_path, result=measured))
+    drawing = next(d for d in svgs(page) if d[0].text == f"{POSENET}, B = 1")
+    bars = {bar[0].text: bar.attrib["class"] for bar in drawing.iter("rect") if "bar" in bar.attrib["class"]}
+    assert bars == {
+        "posepost, pinned out: 10.0 µs   0.500x": "bar us",
+        "posepost: 20.0 µs": "bar us",
+        "NumPy: 30.0 µs   1.50x": "bar p0 m0",
+    }
+
+
 def test_readme_table_word_for_word() -> None:
     assert (
         readme_table(cpu_result())
@@ -514,3 +544,69 @@ def test_figures_are_rounded_not_cut() -> None:
     ]  # fmt: skip
     assert [four_digits(v) for v in (0.01234, 9.9996, 12.345, 123456)] == ["0.01234", "10.00", "12.35", "123500"]
     assert log_ticks(8e-7, 3e-5) == [1e-6, 2e-6, 5e-6, 1e-5, 2e-5]
+
+
+def test_table_of_several_people() -> None:
+    """A row a crowd, a column for each mode, its peers beside it; what was not measured is said."""
+    result = cpu_result()
+    result["benchmarks"] = [
+        {
+            "extra_info": {"variant": variant, "mode": mode, "H": 24, "W": 24, "people": people},
+            "stats": {"median": median},
+        }
+        for people, variant, mode, median in (
+            (2, "posepost on cpu, tfjs", "tfjs", 1e-3),
+            (2, "posepost on cpu, coral", "coral", 2e-3),
+            (2, "tfjs", "tfjs", 3e-3),
+            (2, "libcoral", "coral", 1e-3),
+            (1, "posepost on cpu, tfjs", "tfjs", 1e-3),
+            (1, "posepost on cpu, coral", "coral", 1e-3),
+            (1, "tfjs", "tfjs", 2e-3),
+        )
+    ]
+    assert several_people_table(result).splitlines()[2:] == [
+        "| maps | people | posepost, tfjs | tfjs | speed-up | posepost, coral | libcoral | speed-up |",
+        "|:--|--:|--:|--:|--:|--:|--:|--:|",
+        "| 24x24 | 1 | 1.00 ms | 2.00 ms | 2.00x | 1.00 ms | not measured |  |",
+        "| 24x24 | 2 | 1.00 ms | 3.00 ms | 3.00x | 2.00 ms | 1.00 ms | 0.500x |",
+    ]
+
+
+def head_row(head: str, K: int, B: int, variant: str, p50: float, kind: str = "blocking") -> dict[str, Any]:
+    info = {"head": head, "B": B, "K": K, "H": 64, "W": 48, "variant": variant, "kind": kind, "p50": p50}
+    return {"extra_info": {**info, "peers": {"torch": "2.13.0", "mmpose": "1.3.2"}}}
+
+
+def test_heatmap_table() -> None:
+    rows = [
+        head_row("none", 17, 1, "posepost", 20e-6),
+        head_row("none", 17, 1, "MMPose", 30e-6),
+        head_row("none", 133, 8, "posepost", 1e-3),
+        head_row("none", 133, 8, "MMPose", 5e-3),
+        head_row("soft_argmax", 133, 8, "posepost", 2e-3),
+        head_row("soft_argmax", 133, 8, "MMPose", 3e-3),
+        head_row("soft_argmax", 17, 1, "posepost", 100e-6),
+        head_row("soft_argmax", 17, 1, "posepost", 1e-6, "device warm"),
+        head_row("soft_argmax", 17, 1, "MMPose", 90e-6),
+        head_row("soft_argmax", 17, 1, "kornia", 200e-6),
+        head_row("centroid", 17, 1, "posepost", 50e-6),
+    ]
+    made = report.heatmap_table(result("cpu", rows, []))
+    assert made.splitlines()[0].startswith("CPU path on AMD EPYC")
+    assert made.splitlines()[0].endswith("; mmpose 1.3.2, torch 2.13.0")
+    assert made.splitlines()[2:] == [
+        "| one call, p50, 17 maps of 64x48 | posepost | MMPose | speed-up | on 2 sizes, up to 8 x 133 maps of 64x48 |",
+        "|:--|--:|--:|--:|--:|",
+        "| argmax | 20.0 µs | 30.0 µs | 1.50x | 1.50x to 5.00x |",
+        "| soft-argmax | 100 µs | 90.0 µs | 0.900x | 0.900x to 1.50x |",
+        "| soft-argmax, kornia | 100 µs | 200 µs | 2.00x | 2.00x |",
+        "| SLEAP's centroid | 50.0 µs | no such head |  |  |",
+    ]
+
+
+def test_heatmap_table_without_peers() -> None:
+    row = head_row("dark", 17, 1, "posepost", 50e-6)
+    row["extra_info"]["peers"] = {}
+    made = report.heatmap_table(result("cpu", [row], []))
+    assert made.splitlines()[0].endswith("; no peer is installed")
+    assert made.splitlines()[-1] == "| DARK | 50.0 µs | not measured |  |  |"

@@ -5,11 +5,18 @@ it gives positions with offsets or the cell of the maximum alone. missing(device
 command that adds it, or None. prepare(case, sets, device): all that is done once; returns call(i), which decodes set i
 and blocks until keypoints (B, K, 2) and scores (B, K) are NumPy arrays on the host. A peer that measures itself has
 timed(case, sets, device, rounds) as well: seconds of each decode.
+
+CROWD_PEERS decode one image of several people on the host: NAME, MODE (posepost's mode with the same rules), missing()
+and prepare(crowd), which returns call(): the people found. call.seconds(), where there is one, decodes once and gives
+the seconds that the peer measures itself. Peers that are in no registry come from a clone that an environment variable
+names; their code stays out of this repository.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +35,17 @@ def absent(package: str, command: str) -> str | None:
     except (ImportError, ValueError):
         spec = None
     return None if spec and spec.origin else f"{package} is not installed: {command}"
+
+
+def no_clone(variable: str, address: str, parts: tuple[str, ...]) -> str | None:
+    """Why the clone of a repository is not at hand, and the commands that get it."""
+    name = address.rpartition("/")[2]
+    commands = f"git clone {address} && export {variable}=$PWD/{name}"
+    clone = os.environ.get(variable)
+    if not clone:
+        return f"{variable} names no clone of {name}: {commands}"
+    lacking = [part for part in parts if not (Path(clone) / part).is_file()]
+    return f"{variable}={clone} has no {' and '.join(lacking)}: {commands}" if lacking else None
 
 
 def no_gpu() -> str | None:
@@ -62,6 +80,26 @@ def places(case: Case) -> Places:
     return Places(grid, b * H * W * K + k, K, b[..., None] * H * W * 2 * K + channels, 2 * K)
 
 
+class Crowd(NamedTuple):
+    """PoseNet's outputs of one image of several people, (H, W, C) float32, C-contiguous, and how to decode them."""
+
+    logits: np.ndarray
+    scores: np.ndarray  # the logits after a sigmoid
+    fields: tuple[np.ndarray, np.ndarray, np.ndarray]  # offsets, displacements forward and backward, in pixels
+    output_stride: int
+    max_poses: int
+    score_threshold: float
+    nms_radius: float
+
+
+class Found(NamedTuple):
+    """People in the order of the peer."""
+
+    keypoints: np.ndarray  # (p, K, 2) as (x, y), pixels
+    keypoint_scores: np.ndarray  # (p, K)
+    scores: np.ndarray  # (p,)
+
+
 PEERS = tuple(
     importlib.import_module(f".{name}", __name__)
     for name in (
@@ -75,4 +113,8 @@ PEERS = tuple(
         "mmpose_codec",
         "tfjs_node",
     )
+)
+
+CROWD_PEERS = tuple(
+    importlib.import_module(f".{name}", __name__) for name in ("tfjs_multi", "posenet_python", "libcoral")
 )

@@ -30,6 +30,10 @@ PACKAGES = ("@tensorflow-models/posenet", "@tensorflow/tfjs-core", "@tensorflow/
 
 
 def missing(device: str) -> str | None:
+    return missing_packages()
+
+
+def missing_packages() -> str | None:
     if not shutil.which("node"):
         return "node is not installed: apt install nodejs npm"
     for package in PACKAGES:

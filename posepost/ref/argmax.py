@@ -13,17 +13,15 @@ Array = Any  # numpy.ndarray
 FOLD = 64  # cells that a folded map keeps side by side
 FOLDED_CELLS = 2048  # from which folding is faster than numpy.argmax across rows
 
-MANY_HALVES = 16_000  # elements from which float16 is faster compared as integers than widened
-
-HALF_INFINITY = 0x7C00
+MANY_FLOAT16, MANY_BFLOAT16 = 6_000, 80_000  # elements from which they are faster compared as integers than widened
 
 
 def first_largest(maps: Array) -> Array:
     """(B, K, H, W) -> (B, K) int64: the first largest cell in row-major order, NaN above all, -0 equal to +0."""
     B, K, H, W = maps.shape
-    if maps.dtype == np.float16 and maps.size >= MANY_HALVES:
-        return _of_half(maps)
-    if maps.dtype == np.float16 or is_bfloat16(maps):
+    if maps.itemsize == 2 and maps.dtype.kind != "i":
+        if maps.size >= (MANY_FLOAT16 if maps.dtype == np.float16 else MANY_BFLOAT16):
+            return _of_halves(maps)
         maps = widen(maps)
     if maps.strides[1] >= maps.strides[3] or K == 1:
         return maps.reshape(B, K, H * W).argmax(axis=2)
@@ -53,29 +51,32 @@ def _of_folded(images: Array) -> Array:
     return first
 
 
-def _of_half(maps: Array) -> Array:
-    """float16 compared as integers that order as the numbers do: NumPy has vector code for those alone.
+def _of_halves(maps: Array) -> Array:
+    """float16 and bfloat16 compared by their bits: NumPy has vector code for integers alone.
 
-    The integers tell -0 from +0 and put negative NaN below -inf: maps where that could matter are looked at again as
-    float32.
+    As int16, numbers above 0 keep their order, with NaN above them. As uint16, those below 0 have the opposite order,
+    with NaN of negative sign above all. So a map whose winner is not above 0 is looked at again: as uint16 where it is
+    below, as float32 where it is 0, which may be a -0 further ahead, or NaN.
     """
+    infinity = 0x7C00 if maps.dtype == np.float16 else 0x7F80
     bits = maps.view(np.int16)
-    keys = bits ^ (bits >> 15 & 0x7FFF)
-    first = first_largest(keys)
-    b, k = np.ogrid[: first.shape[0], : first.shape[1]]
-    y, x = np.divmod(first, maps.shape[3])
-    winner = keys[b, k, y, x]
-    doubtful = (winner > HALF_INFINITY) | (winner == 0) | (winner == -1)
-    if keys.size and keys.min() < ~HALF_INFINITY:
-        doubtful |= (keys < ~HALF_INFINITY).any(axis=(2, 3))
+    if bits.size and bits.view(np.uint16).max() > 0x8000 | infinity:
+        return first_largest(widen(maps))
+    first = first_largest(bits)
+    B, K, _, W = bits.shape
+    y, x = np.divmod(first, W)
+    winner = bits[np.arange(B)[:, None], np.arange(K), y, x]
+    if ((winner > 0) & (winner <= infinity)).all():
+        return first
+    below = winner < 0
+    if below.any():
+        again = bits[below].view(np.uint16)
+        first[below] = again.reshape(len(again), -1).argmin(axis=1)
+    doubtful = (winner == 0) | (winner > infinity)
     if doubtful.any():
-        again = maps[doubtful].astype(np.float32)
+        again = widen(maps[doubtful])
         first[doubtful] = again.reshape(len(again), -1).argmax(axis=1)
     return first
-
-
-def is_bfloat16(array: Array) -> bool:
-    return bool(array.dtype.kind == "V")  # ml_dtypes.bfloat16 or _view.BFLOAT16
 
 
 def widen(array: Array) -> Array:

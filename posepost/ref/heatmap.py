@@ -12,8 +12,8 @@ from .. import _check, _view
 from ..types import Keypoints
 from . import refine as _refine
 from .argmax import first_largest, widen
-from .posenet import affine, dequantize, sigmoid
-from .refine import Maps, Peaks, Refinement
+from .posenet import affine, dequantize
+from .refine import CACHED, HALF, Maps, Peaks, Refinement
 
 Array = np.ndarray[Any, Any]
 
@@ -57,7 +57,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "threshold": float(np.nextafter(np.float32(0.2), np.float32(0))),
         "absent": math.nan,
     },
-    "mediapipe": {"refine": "centroid", "window": 9, "activation": "sigmoid"},
+    "mediapipe": {
+        "refine": "centroid",
+        "window": 7,
+        "threshold": float(np.nextafter(np.float32(0.5), np.float32(0))),
+        "activation": "sigmoid",
+    },
     "deeplabcut": {"refine": "none", "center_shift": 0.5, "activation": "sigmoid"},
 }
 """What a preset gives to arguments that are not given."""
@@ -66,9 +71,7 @@ RADIUS_FACTOR = 0.0546875  # of udp_combined: its offsets' unit in parts of the 
 MEGVII_SCALE = np.float32(255)
 
 
-class Options(NamedTuple):
-    """A call's options with presets and defaults filled in, checked. Hashable: part of a plan's key."""
-
+class _Options(NamedTuple):
     head: str  # one of REFINES
     rule: Refinement
     input_size: tuple[float, ...] | None
@@ -82,6 +85,15 @@ class Options(NamedTuple):
     flip_shift: bool
     layout: str
     activation: str | None
+
+
+class Options(_Options):
+    """A call's options with presets and defaults filled in, checked. `options` gives the same object for the same
+    arguments, so that its identity can be part of a plan's key: quicker to look up than all of them."""
+
+    __slots__ = ()
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
 
 DEFAULTS: dict[str, Any] = {
@@ -104,61 +116,81 @@ DEFAULTS: dict[str, Any] = {
 """What an argument is where neither the call nor a preset gives it."""
 
 CENTROID_WINDOW = 5
-MAX_WINDOW = 31
-MAX_BLUR = {"dark": 27, "dark_udp": 29, "megvii": 35, "udp_combined": 17}
-"""Largest blur of a head: what a warp of the kernel holds. That of udp_combined stands for 2 * blur + 1 cells."""
+MAX_BLUR = {"megvii": _refine.MAX_TAPS, "udp_combined": 17}
+"""Largest blur of a head whose maximum is that of the blurred map. udp_combined's stands for 2 * blur + 1 cells."""
 
 
-def options(flip_pairs: Any, **given: Any) -> Options:
+GIVEN = (
+    "refine",
+    "guard",
+    "blur",
+    "blur_sigma",
+    "border",
+    "window",
+    "positive",
+    "temperature",
+    "debias",
+    "scaling",
+    "center_shift",
+    "threshold",
+    "absent",
+    "offset_scale",
+    "activation",
+)
+"""What `options` takes last, in this order; None where the call does not give it."""
+
+
+def options(flip_pairs: Any, *arguments: Any) -> Options:
     """`_options` of arguments as they were given; those that cannot be hashed fail there, by name."""
     if flip_pairs is not None and not isinstance(flip_pairs, tuple):
         flip_pairs = _check.flip_pairs(flip_pairs)
     try:
-        return _options(flip_pairs, **given)
+        return _options(flip_pairs, *arguments)
     except TypeError:
-        return _options.__wrapped__(flip_pairs, **given)
+        return _options.__wrapped__(flip_pairs, *arguments)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)  # 11.0 is no size though it equals 11
 def _options(
-    flip_pairs: Any, preset: str | None, layout: str, flip_shift: bool, input_size: Any, **given: Any
+    flip_pairs: Any, preset: str | None, layout: str, flip_shift: bool, input_size: Any, *arguments: Any
 ) -> Options:
+    given = dict(zip(GIVEN, arguments))
     if preset is not None:
         _check.choice(preset, "preset", tuple(PRESETS))
     filled = {**DEFAULTS, **PRESETS.get(preset or "", {}), **{k: v for k, v in given.items() if v is not None}}
-    head, border = filled["refine"], filled["border"]
+    head = filled["refine"]
     _check.choice(head, "refine", REFINES)
-    _check.choice(filled["guard"], "guard", ("mmpose", "hrnet", "higherhrnet"))
-    _check.choice(border, "border", ("zero", "reflect", "reflect_101"))
     _check.choice(filled["scaling"], "scaling", ("msra", "udp"))
     _check.choice(layout, "layout", ("NCHW", "NHWC", "NCDHW"))
     _check.activation(filled["activation"])
     for name in ("center_shift", "threshold", "offset_scale", "absent"):
         if filled[name] is not None:
             _check.number(filled[name], name)
-    _check.positive(filled["temperature"], "temperature")
-    if filled["blur_sigma"] is not None:
-        _check.positive(filled["blur_sigma"], "blur_sigma")
-    _check.odd(filled["blur"], "blur", MAX_BLUR.get(head, 35))
-    if filled["window"] is not None:
-        _check.odd(filled["window"], "window", MAX_WINDOW)
+    if filled["window"] == 0:
+        _check.odd(0, "window", _refine.MAX_WINDOW)
+    rule = _refine.refinement(
+        head if head in _refine.KINDS else "none",
+        filled["guard"],
+        filled["blur"],
+        filled["blur_sigma"],
+        filled["border"],
+        filled["window"] or (CENTROID_WINDOW if head == "centroid" else 0),
+        filled["positive"],
+        filled["temperature"],
+    )
+    if head in BLURRED:
+        _check.odd(filled["blur"], "blur", MAX_BLUR[head])
+        size = filled["blur"] if head == "megvii" else 2 * filled["blur"] + 1
+        rule = rule._replace(
+            kind="quarter" if head == "megvii" else "none",
+            guard="megvii",
+            taps=_refine.gaussian_taps(int(size), filled["blur_sigma"]),
+            border="zero" if head == "megvii" else "reflect_101",
+        )
     if layout == "NCDHW" and head != "none":
         raise ValueError(f'refine must be "none" for volumes (layout "NCDHW"), got {head!r}')
     if given.get("offset_scale") is not None and input_size is None:
         raise ValueError("input_size must be given with offset_scale, whose unit is pixels of the input, got None")
-
-    size, window = int(filled["blur"]), filled["window"]
-    if head == "udp_combined":
-        size, border = 2 * size + 1, "reflect_101"
-    rule = Refinement(
-        kind="quarter" if head == "megvii" else head if head in _refine.KINDS else "none",
-        guard="megvii" if head == "megvii" else filled["guard"],
-        taps=_refine.gaussian_taps(size, filled["blur_sigma"]) if head in MAX_BLUR else (1.0,),
-        border=border,
-        window=int(window or (CENTROID_WINDOW if head == "centroid" else 0)),
-        positive=bool(filled["positive"]),
-        temperature=float(filled["temperature"]),
-    )
     return Options(
         head=head,
         rule=rule,
@@ -307,15 +339,25 @@ def volumes(form: _view.Form, name: str, layout: str) -> tuple[tuple[int, ...], 
 
 def merged(given: Array, mirrored: Array, options: Options) -> Array:
     """(B, C, H, W) maps averaged with those of the mirrored image, as float32, in units of the elements."""
-    other = mirrored[:, list(options.flip_pairs or ())][..., ::-1]
-    result = widen(given)
-    if options.flip_shift:
-        result[..., 1:] += widen(other[..., :-1])
-        result[..., 0] += widen(other[..., 0])
+    result = np.empty(given.shape, np.float32)
+    B, C, H, W = given.shape
+    partners, many = np.array(options.flip_pairs), max(1, CACHED // (H * W))
+    for b in range(B):
+        for first in range(0, C, many):
+            some = slice(first, first + many)
+            _merge(given[b, some], mirrored[b, partners[some]], options.flip_shift, result[b, some])
+    return result
+
+
+def _merge(given: Array, other: Array, shift: bool, result: Array) -> None:
+    """Into `result`; other: the partners' maps, as they lie."""
+    given, other = (maps if maps.dtype == np.float32 else widen(maps) for maps in (given, other[..., ::-1]))
+    if shift:
+        np.add(given[..., 1:], other[..., :-1], out=result[..., 1:])
+        np.add(given[..., 0], other[..., 0], out=result[..., 0])
     else:
-        result += widen(other)
-    merged: Array = np.multiply(result, np.float32(0.5), out=result)
-    return merged
+        np.add(given, other, out=result)
+    result *= HALF
 
 
 def mirrored_columns(W: int, shift: bool) -> Array:
@@ -358,55 +400,101 @@ def decode_heatmap(
     stream: Any = None,
 ) -> Keypoints:
     """`posepost.decode_heatmap` for arrays in host memory; `stream` has no meaning there."""
-    given = options(
+    if flip_pairs is not None and not isinstance(flip_pairs, tuple):
+        flip_pairs = _check.flip_pairs(flip_pairs)
+    first = _view.view(heatmaps, "heatmaps")
+    views = [first, None, None, None]
+    if offsets is not None or flipped is not None or flipped_offsets is not None:
+        for i, array in ((1, offsets), (2, flipped), (3, flipped_offsets)):
+            views[i] = None if array is None else _view.view(array, ARGUMENTS[i])
+    asked = (
+        *(None if seen is None else seen.form for seen in views),
+        quantization,
         flip_pairs,
-        preset=preset,
-        layout=layout,
-        flip_shift=flip_shift,
-        input_size=input_size,
-        refine=refine,
-        guard=guard,
-        blur=blur,
-        blur_sigma=blur_sigma,
-        border=border,
-        window=window,
-        positive=positive,
-        temperature=temperature,
-        debias=debias,
-        scaling=scaling,
-        center_shift=center_shift,
-        threshold=threshold,
-        absent=absent,
-        offset_scale=offset_scale,
-        activation=activation,
+        preset,
+        layout,
+        flip_shift,
+        input_size,
+        refine,
+        guard,
+        blur,
+        blur_sigma,
+        border,
+        window,
+        positive,
+        temperature,
+        debias,
+        scaling,
+        center_shift,
+        threshold,
+        absent,
+        offset_scale,
+        activation,
     )
-    views = [
-        None if array is None else _view.view(array, name)
-        for array, name in zip((heatmaps, offsets, flipped, flipped_offsets), ARGUMENTS)
-    ]
-    forms = [None if seen is None else seen.form for seen in views]
-    first = views[0]
-    assert first is not None
-    plan = prepare(*forms, given, quantized(quantization, forms))
+    try:
+        plan, places = _planned(*asked)
+    except TypeError:  # what cannot be looked up, or is of a wrong type, which is said there
+        plan, places = _planned.__wrapped__(*asked)
+    given = plan.options
     if plan.axes == 3 and transform is not None:
         raise ValueError("transform must be None for volumes, whose points have three coordinates")
-    arrays = [None if seen is None else maps_of(_view.as_numpy(seen), layout) for seen in views]
-    heat, fields = split(given.head, arrays[0], arrays[1])
-    mirrored, mirrored_fields = split(given.head, arrays[2], arrays[3])
+    heat, offset, mirrored, mirrored_offset = (
+        None if seen is None else maps_of(_view.as_numpy(seen), layout) for seen in views
+    )
+    heat, fields = split(given.head, heat, offset)
+    mirrored, mirrored_fields = split(given.head, mirrored, mirrored_offset)
     with np.errstate(all="ignore"):
         elements = heat if mirrored is None else merged(heat, mirrored, given)
         maps = Maps(elements, plan.scales.get("heatmaps"), given.activation == "sigmoid")
-        points, scores = _decode(plan, maps, fields, mirrored_fields)
+        points, scores = _decode(plan, places, maps, fields, mirrored_fields)
         if transform is not None:
             matrix = _check.transform(transform, first.form, plan.shape[0])
             assert isinstance(matrix, np.ndarray)  # a device array has been refused
             points = affine(points, matrix)
     if out is None:
         return Keypoints(_view.from_numpy(points, first.library), _view.from_numpy(scores, first.library))
-    shapes = {"keypoints": points.shape, "scores": scores.shape}
+    shapes = {"keypoints": (points.shape, "float32"), "scores": (scores.shape, "float32")}
     for seen, values in zip(_check.outputs(out, shapes, first.form), (points, scores)):
         _view.as_numpy(seen)[...] = values
     return Keypoints(*out)
+
+
+class Places(NamedTuple):
+    """Index tables of a call."""
+
+    b: Array  # (B * K,)
+    k: Array
+    cell: Array  # as Plan.cell, one for each axis of a point
+    in_cells: bool  # all of them are 1
+    start: Array  # (B * K,) cell 0 of each map, of maps that follow each other
+    points: Array | None  # (H * W, 2) float32: x and y of each cell in pixels of the input, for small maps
+
+
+@functools.lru_cache(maxsize=64, typed=True)
+def _planned(
+    heatmaps: _view.Form,
+    offsets: _view.Form | None,
+    flipped: _view.Form | None,
+    flipped_offsets: _view.Form | None,
+    quantization: Any,
+    flip_pairs: Any,
+    *asked: Any,
+) -> tuple[Plan, Places]:
+    given = options(flip_pairs, *asked)
+    forms = [heatmaps, offsets, flipped, flipped_offsets]
+    plan = prepare(heatmaps, offsets, flipped, flipped_offsets, given, quantized(quantization, forms))
+    B, K, D, H, W = plan.shape
+    index, cell = np.arange(B * K), np.array(plan.cell[: plan.axes])
+    b, k = np.divmod(index, K)
+    points = None
+    if plan.axes == 2 and H * W <= SMALL:
+        y, x = np.indices((H, W), np.float32)
+        with np.errstate(all="ignore"):
+            points = (np.stack([x, y], axis=-1).reshape(-1, 2) + np.float32(given.center_shift)) * cell
+    return plan, Places(b, k, cell, bool((cell == 1).all()), index * (D * H * W), points)
+
+
+SMALL = 1 << 14  # cells of maps whose coordinates are kept as a table
 
 
 def quantized(value: dict[str, tuple[float, int]] | None, forms: list[Any]) -> _check.Quantization:
@@ -436,56 +524,69 @@ def split(head: str, maps: Array | None, offsets: Array | None) -> tuple[Any, Fi
     return maps, None if offsets is None else (offsets[:, 0::2], offsets[:, 1::2])
 
 
-def _decode(plan: Plan, maps: Maps, fields: Fields, mirrored_fields: Fields) -> tuple[Array, Array]:
+def _decode(plan: Plan, places: Places, maps: Maps, fields: Fields, mirrored_fields: Fields) -> tuple[Array, Array]:
     """Points (B, K, 2 or 3) in pixels of the input, and scores (B, K)."""
     given = plan.options
     B, K, _, H, W = plan.shape
-    b, k = np.ogrid[:B, :K]
+    n, kind = B * K, given.rule.kind
+    b, k = places.b, places.k
     highest: Array | None = None
     if given.head in BLURRED:
-        whole = peak_values(maps)
-        highest = whole.max(axis=(2, 3)) if given.head == "megvii" else None
-        blurred = _refine.blurred_maps(whole.reshape(B * K, H, W), given.rule.taps, given.rule.border)
-        maps = Maps(blurred.reshape(B, K, H, W))
-    cell = first_largest(maps.elements)
-    y, x = np.divmod(cell, W)
-    value = maps.read(b, k, y, x) if highest is None else highest
-    absent = value <= np.float32(given.threshold)
-
-    if plan.axes == 3:
-        z, y = np.divmod(y, H)
-        points = np.stack([x, y, z], axis=-1).astype(np.float32)
-    elif given.head == "soft_argmax" and not given.rule.window:
-        points = soft_argmax(maps, plan)
+        cell, highest = _refine.blurred_peaks(maps, given.rule.taps, given.rule.border)
     else:
-        points = np.stack([x, y], axis=-1).astype(np.float32)
-        found = ... if not absent.any() else ~absent
-        if given.rule.kind != "none":
-            peaks = Peaks(*(np.broadcast_to(one, (B, K))[found].reshape(-1) for one in (b, k, y, x, value)))
-            points[found] = _refine.refined(maps, peaks, given.rule).reshape(points[found].shape)
-        elif fields is not None:
-            points[found] += offsets_at(plan, fields, mirrored_fields, b, k, y, x)[found]
+        cell = first_largest(maps.elements).reshape(n)
+    soft = given.head == "soft_argmax" and not given.rule.window
+    plain = kind == "none" and fields is None and not soft and places.points is not None
+    if not (plain or soft):
+        y = cell // W
+        x = cell - y * W
+    if given.head == "megvii":
+        assert highest is not None
+        value = highest
+    elif given.head == "udp_combined":
+        value = _refine.blurred(maps, b, k, y, x, given.rule)
+    elif maps.elements.flags.c_contiguous:
+        value = maps.values(maps.elements.reshape(-1).take(places.start + cell))
+    else:
+        value = maps.read(b, k, cell // W, cell % W)
+    absent = value <= np.float32(given.threshold)
+    missing = np.count_nonzero(absent)
 
-    cell_size = np.array(plan.cell[: plan.axes])
-    points = (points + np.float32(given.center_shift)) * cell_size
+    if plain:
+        assert places.points is not None
+        points = places.points.take(cell, axis=0)
+    else:
+        if soft:
+            raw = maps._replace(sigmoid=False).read(b, k, cell // W, cell % W) if maps.sigmoid else value
+            points = soft_argmax(maps, plan, raw)
+        else:
+            points = np.empty((n, plan.axes), np.float32)
+            points[:, 0], points[:, 1] = x, y
+        if plan.axes == 3:
+            points[:, 2], points[:, 1] = np.divmod(y, H)
+        elif fields is not None or (kind != "none" and not soft):
+            these = np.flatnonzero(~absent) if missing else ...
+            if fields is not None:
+                points[these] += offsets_at(plan, fields, mirrored_fields, b, k, y, x)[these]
+            else:
+                peaks = Peaks(b[these], k[these], y[these], x[these], value[these])
+                points[these] = _refine.refined(maps, peaks, given.rule)
+        if given.center_shift:
+            points += np.float32(given.center_shift)
+        if not places.in_cells:
+            points *= places.cell
     scores = value + np.float32(0)  # -0 becomes +0
-    if given.absent is not None:
-        points[absent] = np.float32(given.absent) * cell_size
+    if given.absent is not None and missing:
+        points[absent] = np.float32(given.absent) * places.cell
         if math.isnan(given.absent):
             scores[absent] = 0
     if given.head == "megvii":
         scores = scores / MEGVII_SCALE + np.float32(0.5)
-    return points, scores
-
-
-def peak_values(maps: Maps) -> Array:
-    """All values of (B, K, H, W) maps, as `Maps.read` gives them."""
-    values = dequantize(maps.elements, maps.scale)
-    return sigmoid(values) if maps.sigmoid else values
+    return points.reshape(B, K, plan.axes), scores.reshape(B, K)
 
 
 def offsets_at(plan: Plan, fields: Fields, mirrored_fields: Fields, b: Array, k: Array, y: Array, x: Array) -> Array:
-    """(B, K, 2): offsets of the winners, x and y, in cells."""
+    """(B * K, 2): offsets of the winners, x and y, in cells."""
     given = plan.options
     scale = plan.scales.get("heatmaps" if given.head == "udp_combined" else "offsets")
     found = []
@@ -499,20 +600,46 @@ def offsets_at(plan: Plan, fields: Fields, mirrored_fields: Fields, b: Array, k:
     return np.stack(found, axis=-1)
 
 
-def soft_argmax(maps: Maps, plan: Plan) -> Array:
-    """(B, K, 2): the mean cell under a softmax of temperature * what was given, over the whole map."""
-    H, W = plan.shape[3:]
-    values = dequantize(maps.elements, maps.scale)
-    largest = values.max(axis=(2, 3), keepdims=True)
-    weights = values - largest
-    if plan.options.rule.temperature != 1:
-        weights *= np.float32(plan.options.rule.temperature)
-    np.exp(weights, out=weights)
-    columns, rows = weights.sum(axis=2, dtype=np.float64), weights.sum(axis=3, dtype=np.float64)
-    total = rows.sum(axis=2)
-    points = np.stack([columns @ np.arange(W), rows @ np.arange(H)], axis=-1) / total[..., None]
-    if plan.options.debias:
-        mass = np.exp(values).sum(axis=(2, 3), dtype=np.float32)[..., None]
-        points = mass / (mass - 1) * (points - np.array([W, H]) / (2 * mass))
-    rounded: Array = points.astype(np.float32)
-    return rounded
+SAFE = np.float32(40)  # exp of a maximum up to this neither overflows in a sum nor loses the map to denormals
+
+
+def soft_argmax(maps: Maps, plan: Plan, largest: Array) -> Array:
+    """(B * K, 2): the mean cell under a softmax of beta * what was given, over the whole map; `largest` of which is
+    taken off first, unless beta is 1 and nothing is gained by it. A map's result does not depend on the others."""
+    B, K, _, H, W = plan.shape
+    elements = maps.elements.reshape(B * K, H, W)
+    points, many = np.empty((B * K, 2), np.float32), max(1, CACHED // (H * W))
+    beta = np.float32(plan.options.rule.beta)
+    safe = np.abs(largest) <= SAFE if beta == 1 else np.zeros(B * K, bool)
+    for first in range(0, B * K, many):
+        some = slice(first, first + many)
+        values = weights = dequantize(elements[some], maps.scale)
+        if not safe[some].all():
+            weights = weights - np.where(safe[some], np.float32(0), largest[some])[:, None, None]
+        if beta != 1:
+            weights = weights * beta
+        weights = np.exp(weights)
+        x = _mean(np.matmul(_line(H).T, weights))
+        y = _mean(np.matmul(weights, _line(W)).transpose(0, 2, 1))
+        if plan.options.debias:
+            mass = np.exp(values).sum(axis=(1, 2), dtype=np.float32)
+            x, y = (mass / (mass - 1) * (place - size / (2 * mass)) for place, size in ((x, W), (y, H)))
+        points[some, 0], points[some, 1] = x, y
+    return points
+
+
+def _mean(weights: Array) -> Array:
+    """(n, 1, size) float32 -> (n,) float64: the mean place along the axis."""
+    sums = np.matmul(weights.astype(np.float64), _places_and_ones(weights.shape[2]))
+    mean: Array = sums[:, 0, 0] / sums[:, 0, 1]
+    return mean
+
+
+@functools.lru_cache(maxsize=64)
+def _places_and_ones(size: int) -> Array:
+    return np.stack([np.arange(size), np.ones(size)], axis=-1)
+
+
+@functools.lru_cache(maxsize=64)
+def _line(size: int) -> Array:
+    return np.ones((size, 1), np.float32)

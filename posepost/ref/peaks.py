@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import _check, _view
 from ..types import Peaks
+from . import refine as _refine
 from .argmax import widen
 from .posenet import Scales, channels_first, dequantize, sigmoid
 
@@ -23,6 +24,14 @@ def find_peaks(
     max_peaks: int,
     window: int = 3,
     plateau: str = "all",
+    refine: str = "none",
+    guard: str = "mmpose",
+    blur: int = 11,
+    blur_sigma: float | None = None,
+    border: str = "zero",
+    refine_window: int = 5,
+    positive: bool = False,
+    temperature: float = 1.0,
     layout: str | None = None,
     activation: str | None = "sigmoid",
     quantization: dict[str, tuple[float, int]] | None = None,
@@ -46,6 +55,11 @@ def find_peaks(
     plateau : "all" or "none"
         Neighbours of equal value: "all": no neighbour may be larger, so every cell of a plateau is a peak. "none":
         every neighbour must be smaller.
+    refine : "none", "quarter", "dark", "dark_udp", "centroid" or "soft_argmax"
+        Where between the cells a peak lies, with guard, blur, blur_sigma, border, positive and temperature: as in
+        `decode_heatmap`. SLEAP's integral is "centroid"; trt_pose's is that with border "reflect_101".
+    refine_window : int
+        Side of the square of "centroid" and "soft_argmax", odd, up to 31.
     layout : "NCHW", "NHWC" or None
         None means NCHW.
     activation : "sigmoid" or None
@@ -80,20 +94,20 @@ def find_peaks(
     seen = _view.view(heatmaps, "heatmaps")
     quantized = _check.quantization(quantization, {"heatmaps": seen.form.dtype})
     _check.activation(activation)
-    check_threshold(threshold, "threshold", activation == "sigmoid")
-    check_count(max_peaks, "max_peaks")
-    check_count(window, "window")
-    plan = prepare(seen.form, threshold, window, plateau, layout, activation, quantized)
+    _check.peaks_options(threshold, activation, max_peaks, window, plateau)
+    rule = peak_rule(refine, guard, blur, blur_sigma, border, refine_window, positive, temperature)
+    plan = prepare(seen.form, threshold, layout, activation, quantized)
     B, K, H, W = plan.shape
     results = {
         "points": ((B, K, max_peaks, 2), "float32"),
         "scores": ((B, K, max_peaks), "float32"),
         "count": ((B, K), "int32"),
     }
-    given = None if out is None else [_view.as_numpy(one) for one in outputs(out, results, seen.form)]
+    given = None if out is None else [_view.as_numpy(one) for one in _check.outputs(out, results, seen.form)]
     left = np.zeros((B, K), np.int32)
 
-    values = comparable(channels_first(_view.as_numpy(seen), plan.layout))
+    channels = channels_first(_view.as_numpy(seen), plan.layout)
+    values = comparable(channels)
     place = np.flatnonzero((values >= plan.least) & is_peak(values, 2, 3, window // 2, plateau))
     raw = values.reshape(-1)[place] if values.flags.c_contiguous else values[np.unravel_index(place, values.shape)]
     owner, cell = np.divmod(place, H * W)
@@ -107,8 +121,9 @@ def find_peaks(
     points[...], scores[...] = 0, 0
     y, x = np.divmod(cell[order], W)
     b, k = np.divmod(row, K)
-    points[b, k, rank, 0], points[b, k, rank, 1] = x, y
     scores[b, k, rank] = activated(dequantize(raw[order], plan.scales.get("heatmaps")), activation)
+    maps = _refine.Maps(channels, plan.scales.get("heatmaps"), activation == "sigmoid")
+    points[b, k, rank] = _refine.refined(maps, _refine.Peaks(b, k, y, x, scores[b, k, rank]), rule)
     count[...] = np.minimum(found, max_peaks).reshape(B, K)
     left[...] = (found - np.minimum(found, max_peaks)).reshape(B, K)
 
@@ -117,12 +132,28 @@ def find_peaks(
     else:
         result = Peaks(*out)
     if isinstance(out, Peaks) and out.left_out is not None:
-        (view,) = outputs((out.left_out,), {"left_out": ((B, K), "int32")}, seen.form)
+        (view,) = _check.outputs((out.left_out,), {"left_out": ((B, K), "int32")}, seen.form)
         _view.as_numpy(view)[...] = left
         result.left_out = out.left_out
     else:
         result.left_out = _view.from_numpy(left, seen.library)
     return result
+
+
+def peak_rule(
+    refine: str,
+    guard: str,
+    blur: int,
+    blur_sigma: float | None,
+    border: str,
+    refine_window: int,
+    positive: bool,
+    temperature: float,
+) -> _refine.Refinement:
+    """The refinement of a call, checked."""
+    _check.choice(refine, "refine", _refine.KINDS)
+    _check.odd(refine_window, "refine_window", _refine.MAX_WINDOW)
+    return _refine.refinement(refine, guard, blur, blur_sigma, border, refine_window, positive, temperature)
 
 
 class _Plan(NamedTuple):
@@ -136,63 +167,17 @@ class _Plan(NamedTuple):
 def prepare(
     heatmaps: _view.Form,
     threshold: float,
-    window: int,
-    plateau: str,
     layout: str | None,
     activation: str | None,
     quantized: _check.Quantization,
 ) -> _Plan:
-    if layout not in ("NCHW", "NHWC", None):
-        raise ValueError(f'layout must be "NCHW", "NHWC" or None, got {layout!r}')
+    _check.layout_name(layout)
     layout = layout or "NCHW"
     _check.tensor(heatmaps, "heatmaps")
-    if 0 in heatmaps.shape[-3:]:
-        raise ValueError(f"heatmaps must have at least one channel, row and column, got shape {heatmaps.shape}")
-    if window % 2 == 0:
-        raise ValueError(f"window must be odd, got {window}")
-    if plateau not in ("all", "none"):
-        raise ValueError(f'plateau must be "all" or "none", got {plateau!r}')
+    _check.some_cells(heatmaps)
     shape, _ = _check.channels_first(heatmaps, layout)
     scales = {name: (np.float32(scale), np.float32(zero)) for name, scale, zero in quantized}
     return _Plan(shape, layout, least_raw(threshold, activation, heatmaps.dtype, scales.get("heatmaps")), scales)
-
-
-def check_threshold(value: float, name: str, probability: bool) -> None:
-    number(value, name)
-    if probability and not 0 <= value <= 1:
-        raise ValueError(f"{name} must be from 0 to 1, got {value}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value}")
-
-
-def number(value: float, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-
-
-def check_count(value: int, name: str, least: int = 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-
-
-def outputs(out: Any, results: dict[str, tuple[tuple[int, ...], str]], reference: _view.Form) -> list[_view.View]:
-    """The arrays of `out`, one for each of `results` (name -> shape, dtype): C-contiguous, writable, on the device."""
-    if not isinstance(out, tuple) or len(out) != len(results):
-        names = ", ".join(results)
-        got = f"{len(out)} arrays" if isinstance(out, tuple) else type(out).__name__
-        raise TypeError(f"out must be a result of the same call or a tuple ({names}), got {got}")
-    views = []
-    for array, (name, (shape, dtype)) in zip(out, results.items()):
-        seen = _view.view(array, f"out.{name}")
-        if seen.form.dtype != dtype:
-            raise TypeError(f"out.{name} must be {dtype}, got {seen.form.dtype}")
-        _check._output(seen.form._replace(dtype="float32"), f"out.{name}", shape, reference.device)
-        if seen.readonly:
-            raise ValueError(f"out.{name} must be writable, got a read-only {seen.library} array")
-        views.append(seen)
-    return views
 
 
 LOWEST = float(np.finfo(np.float32).min)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,34 +28,99 @@ def decode_posenet(
     stream: Any = None,
 ) -> Keypoints:
     """`posepost.decode_posenet` for arrays in host memory; `stream` has no meaning there."""
-    h, o = _view.view(heatmaps, "heatmaps"), _view.view(offsets, "offsets")
-    quantized: _check.Quantization | None = None
-    if quantization is not None:
-        quantized = _check.quantization(quantization, {"heatmaps": h.form.dtype, "offsets": o.form.dtype})
     try:
-        maps, places, scales = _prepare(h.form, o.form, layout, output_stride, activation, quantized)
+        if type(heatmaps) is np.ndarray and type(offsets) is np.ndarray and quantization is None:
+            heat, fields, library = heatmaps, offsets, "numpy"
+            heat_facts = (heat.shape, heat.strides, heat.dtype, None)
+            fields_facts = (fields.shape, fields.strides, fields.dtype, None)
+            plan = _plan(heat_facts, fields_facts, layout, output_stride, activation, None)
+        else:
+            h, o = _view.view(heatmaps, "heatmaps"), _view.view(offsets, "offsets")
+            quantized = None
+            if quantization is not None:
+                quantized = _check.quantization(quantization, {"heatmaps": h.form.dtype, "offsets": o.form.dtype})
+            plan = _plan(h.form, o.form, layout, output_stride, activation, quantized)
+            heat, fields, library = _view.as_numpy(h), _view.as_numpy(o), h.library
     except TypeError:
         _check.output_stride(output_stride)  # a list cannot be looked up, and so was not checked there
         raise
-    heat, fields = _view.as_numpy(h), _view.as_numpy(o)
 
-    cell = first_largest(channels_first(heat, maps.layout))
-    offset = at(fields, places.offsets, maps.offset_strides, maps.W, cell[..., None])
-    scores = dequantize(at(heat, places.heatmaps, maps.heatmap_strides, maps.W, cell), scales.get("heatmaps"))
+    cell = plan.find(heat)
     with np.errstate(invalid="ignore", over="ignore"):
-        keypoints = places.cells[cell] + dequantize(offset, scales.get("offsets"))
-        scores = sigmoid(scores) if activation == "sigmoid" else scores + np.float32(0)  # -0 becomes +0
+        scores = plan.read_heatmaps(heat, cell)
+        keypoints = plan.cells.take(cell, 0)
+        np.add(keypoints, plan.read_offsets(fields, cell.take(plan.twice)), keypoints)
+        scores = sigmoid(scores) if activation == "sigmoid" else scores + ZERO  # -0 becomes +0
         if transform is not None:
-            matrix = _check.transform(transform, h.form, maps.B)
+            matrix = _check.transform(transform, plan.form, len(cell))
             assert isinstance(matrix, np.ndarray)  # a device array has been refused
             keypoints = affine(keypoints, matrix)
 
-    if out is None:
-        return Keypoints(_view.from_numpy(keypoints, h.library), _view.from_numpy(scores, h.library))
-    shapes = {"keypoints": keypoints.shape, "scores": scores.shape}
-    for seen, values in zip(_check.outputs(out, shapes, h.form), (keypoints, scores)):
-        _view.as_numpy(seen)[...] = values
-    return Keypoints(*out)
+    if out is not None:
+        shapes = {"keypoints": (keypoints.shape, "float32"), "scores": (scores.shape, "float32")}
+        for seen, values in zip(_check.outputs(out, shapes, plan.form), (keypoints, scores)):
+            _view.as_numpy(seen)[...] = values
+        return Keypoints(*out)
+    if library != "numpy":
+        return Keypoints(_view.from_numpy(keypoints, library), _view.from_numpy(scores, library))
+    return Keypoints(keypoints, scores)
+
+
+Scale = tuple[np.float32, np.float32]
+"""(scale, zero) of a quantised argument."""
+Scales = dict[str, Scale]
+Reader = Callable[[Array, Array], Array]
+"""Of an array and cells (y * W + x): the elements there as float32."""
+
+
+class Plan(NamedTuple):
+    """All of a call that does not change from frame to frame."""
+
+    form: _view.Form  # of the heatmaps
+    find: Callable[[Array], Array]  # the first largest cell of each heatmap, (B, K)
+    read_heatmaps: Reader  # at cells (B, K)
+    read_offsets: Reader  # x and y at cells (B, K, 2)
+    twice: Array  # (B, K, 2): indices that repeat each of (B, K) cells
+    cells: Array  # (H * W, 2) float32: x and y of each cell in pixels of the input
+
+
+@functools.lru_cache(maxsize=16)
+def _plan(
+    heatmaps: _view.Form | _view.Facts,
+    offsets: _view.Form | _view.Facts,
+    layout: str | None,
+    output_stride: float,
+    activation: str | None,
+    quantized: _check.Quantization | None,
+) -> Plan:
+    """All checks, and what follows from the forms."""
+    heatmaps, offsets = _view.as_form(heatmaps, "heatmaps"), _view.as_form(offsets, "offsets")
+    _check.same_device(heatmaps, offsets, "offsets", "heatmaps")
+    maps = _check.posenet_maps(heatmaps, offsets, layout)
+    _check.output_stride(output_stride)
+    if quantized is None:
+        quantized = _check.quantization(None, {"heatmaps": heatmaps.dtype, "offsets": offsets.dtype})
+    _check.activation(activation)
+    scales = {name: (np.float32(scale), np.float32(zero)) for name, scale, zero in quantized}
+    b, k = np.ogrid[: maps.B, : maps.K]
+    y, x = np.indices((maps.H, maps.W), np.float32)
+    return Plan(
+        heatmaps,
+        _finder(heatmaps, maps),
+        _reader(heatmaps, maps.W, maps.heatmap_strides, b, k, scales.get("heatmaps")),
+        _reader(
+            offsets, maps.W, maps.offset_strides, b[..., None], np.stack([maps.K + k, k], -1), scales.get("offsets")
+        ),
+        np.repeat(np.arange(maps.B * maps.K), 2).reshape(maps.B, maps.K, 2),
+        np.stack([x, y], axis=-1).reshape(-1, 2) * np.float32(output_stride),
+    )
+
+
+def _finder(form: _view.Form, maps: _check.Maps) -> Callable[[Array], Array]:
+    rows = (maps.B, maps.K, maps.H * maps.W)
+    if maps.layout == "NCHW" and _view.is_contiguous(form) and _view.ITEMSIZE[form.dtype] != 2:
+        return lambda heatmaps: heatmaps.reshape(rows).argmax(2)
+    return lambda heatmaps: first_largest(channels_first(heatmaps, maps.layout))
 
 
 def channels_first(array: Array, layout: str) -> Array:
@@ -64,82 +130,47 @@ def channels_first(array: Array, layout: str) -> Array:
     return array if layout == "NCHW" else array.transpose(0, 3, 1, 2)
 
 
-class Places(NamedTuple):
-    """Where things are, in elements from the start of an array, and in pixels."""
+def _reader(
+    form: _view.Form, W: int, strides: tuple[int, int, int, int], images: Array, channels: Array, scale: Scale | None
+) -> Reader:
+    """Reads maps (images, channels) of an array of this form, whatever the strides, without a copy of it."""
+    image, channel, row, column = strides
+    first = images * image + channels * channel  # cell 0 of each map, in elements from the array's start
+    contiguous = _view.is_contiguous(form)
+    span = sum((size - 1) * stride for size, stride in zip(form.shape, form.strides)) + 1
 
-    heatmaps: Array  # (B, K) cell 0 of each heatmap
-    offsets: Array  # (B, K, 2) cell 0 of the x and of the y offsets
-    cells: Array  # (H * W, 2) float32: x and y of each cell in pixels of the input
+    def read(array: Array, cell: Array) -> Array:
+        if row == W * column:
+            place = first + (cell if column == 1 else cell * column)
+        else:
+            y, x = np.divmod(cell, W)
+            place = first + y * row + x * column
+        if not contiguous:
+            array = np.lib.stride_tricks.as_strided(array, (span,), (array.itemsize,), writeable=False)
+        return dequantize(array.take(place), scale)
 
+    def read_planes(array: Array, cell: Array) -> Array:
+        elements: Array = array.take(first + cell)
+        return elements
 
-Scales = dict[str, tuple[np.float32, np.float32]]
-"""(scale, zero) of each quantised argument."""
-
-
-@functools.lru_cache(maxsize=16)
-def _prepare(
-    heatmaps: _view.Form,
-    offsets: _view.Form,
-    layout: str | None,
-    output_stride: float,
-    activation: str | None,
-    quantized: _check.Quantization | None,
-) -> tuple[_check.Maps, Places, Scales]:
-    """All checks, and all of a call that does not change from frame to frame."""
-    _check.same_device(heatmaps, offsets, "offsets", "heatmaps")
-    maps = _check.posenet_maps(heatmaps, offsets, layout)
-    _check.output_stride(output_stride)
-    if quantized is None:
-        quantized = _check.quantization(None, {"heatmaps": heatmaps.dtype, "offsets": offsets.dtype})
-    _check.activation(activation)
-    scales = {name: (np.float32(scale), np.float32(zero)) for name, scale, zero in quantized}
-    return maps, _places(maps, output_stride), scales
+    plain = contiguous and row == W and column == 1 and form.dtype == "float32"
+    return read_planes if plain else read
 
 
-def _places(maps: _check.Maps, output_stride: float) -> Places:
-    b, k = np.ogrid[: maps.B, : maps.K]
-    channel = np.stack([maps.K + k, k], axis=-1)
-    image_stride, channel_stride, _, _ = maps.heatmap_strides
-    offset_image_stride, offset_channel_stride, _, _ = maps.offset_strides
-    y, x = np.indices((maps.H, maps.W), np.float32)
-    return Places(
-        b * image_stride + k * channel_stride,
-        b[..., None] * offset_image_stride + channel * offset_channel_stride,
-        np.stack([x, y], axis=-1).reshape(-1, 2) * np.float32(output_stride),
-    )
-
-
-def at(array: Array, start: Array, strides: tuple[int, int, int, int], W: int, cell: Array) -> Array:
-    """Elements at cells (y * W + x) of the maps that begin at `start`, whatever the strides, without a copy."""
-    _, _, stride_y, stride_x = strides
-    if stride_y == W * stride_x:
-        place = start + (cell if stride_x == 1 else cell * stride_x)
-    else:
-        y, x = np.divmod(cell, W)
-        place = start + y * stride_y + x * stride_x
-    if array.flags.c_contiguous:
-        flat = array.reshape(-1)
-    else:
-        span = sum((size - 1) * stride for size, stride in zip(array.shape, array.strides)) // array.itemsize + 1
-        flat = np.lib.stride_tricks.as_strided(array, (span,), (array.itemsize,), writeable=False)
-    elements: Array = flat[place]
-    return elements
-
-
-def dequantize(array: Array, scale_and_zero: tuple[np.float32, np.float32] | None) -> Array:
+def dequantize(array: Array, scale_and_zero: Scale | None) -> Array:
     values = array if array.dtype == np.float32 else widen(array)
     return values if scale_and_zero is None else (values - scale_and_zero[1]) * scale_and_zero[0]
 
 
-ONE = np.float32(1)
+ZERO, ONE = np.zeros((), np.float32), np.ones((), np.float32)  # arrays: NumPy converts scalars at each use
 
 
 def sigmoid(values: Array) -> Array:
     """1 / (1 + exp(-values)) in float32, in new memory."""
     result: Array = np.negative(values)
-    np.exp(result, out=result)
-    result += ONE
-    return np.divide(ONE, result, out=result)
+    np.exp(result, result)
+    np.add(result, ONE, result)
+    return np.reciprocal(result, result)
 
 
 def affine(points: Array, matrix: Array) -> Array:

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import _check, _view
+from .. import _check, _skeleton, _view
 from ..types import Poses
-from .peaks import activated, check_count, check_threshold, comparable, is_peak, least_raw, number, outputs
+from .peaks import activated, comparable, is_peak, least_raw
 from .posenet import Scales, affine, dequantize
 
 Array = np.ndarray[Any, Any]
 
-
-EDGES = (
-    *((0, 1), (1, 3), (0, 2), (2, 4), (0, 5), (5, 7), (7, 9), (5, 11)),
-    *((11, 13), (13, 15), (0, 6), (6, 8), (8, 10), (6, 12), (12, 14), (14, 16)),
-)
-"""PoseNet's skeleton, (parent, child) of COCO's keypoints, in the order of the displacement channels."""
-
-KEYPOINTS = 17
-MODES = ("tfjs", "pytorch", "coral", "edgetpu")
 REFINEMENTS = {"tfjs": 2, "pytorch": 1, "coral": 5, "edgetpu": 5}
+SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal  # scores below it are 0 where a device flushes denormals
 LEAST_POSE_SCORE = np.float32(0.5)  # of mode "pytorch"
-LARGEST_SIDE = 2**24  # from here on float32 does not hold every cell's number
 
 
 def decode_posenet_multi(
@@ -43,6 +33,7 @@ def decode_posenet_multi(
     nms_radius: float = 20.0,
     mode: str = "tfjs",
     refinement_steps: int | None = None,
+    skeleton: Sequence[tuple[int, int]] | None = None,
     layout: str | None = None,
     activation: str | None = "sigmoid",
     quantization: dict[str, tuple[float, int]] | None = None,
@@ -52,7 +43,7 @@ def decode_posenet_multi(
 ) -> Poses:
     """Decode PoseNet's four outputs into everybody in each image.
 
-    B images, K = 17 keypoints, E = 16 edges of PoseNet's skeleton, maps of H rows and W columns, P = `max_poses`.
+    B images, K keypoints, E = K - 1 edges of the skeleton, maps of H rows and W columns, P = `max_poses`.
 
     Parameters
     ----------
@@ -75,6 +66,9 @@ def decode_posenet_multi(
     refinement_steps : int
         How often an offset is followed after a displacement, in modes "coral" and "edgetpu"; None: 5, as Coral's
         operator. The others have a fixed number.
+    skeleton : sequence of (parent, child)
+        The edges, in the order of the displacement channels: a tree of at most 32 keypoints, whose root is the one
+        that is no child. None: PoseNet's, of COCO's 17 keypoints from the nose. Mode "edgetpu" has no other.
     layout : "NCHW", "NHWC" or None
         None finds it: only along the channels have the offsets twice the size.
     activation : "sigmoid" or None
@@ -106,13 +100,13 @@ def decode_posenet_multi(
     Roots: cells that reach the threshold and have no larger neighbour in their 3x3 window, clipped at the borders, on
     each map; equal neighbours are all roots. The comparison is that of `find_peaks`: exact, and before any
     exponential. Roots are taken in order of value as given, largest first; equal values by y, then x, then k.
-    A NaN cell, a cell beside NaN and a cell of -inf are no roots.
+    A NaN cell, a cell beside NaN and a cell of -inf are no roots. There is room for every root: none is left out.
 
     Suppression: root r of keypoint k starts no pose if an accepted pose q has dy * dy + dx * dx <= radius * radius,
     dy and dx from q's keypoint k to r. NaN is never near.
 
-    Skeleton: from the root up to the nose, then down every edge that leads to a keypoint not yet known. A keypoint's
-    place depends on its path from the root alone, never on accepted poses.
+    Walk: from the keypoint that starts a pose up to the skeleton's root, then down every edge that leads to a keypoint
+    not yet known. A keypoint's place depends on its path from the start alone, never on accepted poses.
 
     float32 arithmetic, each operation rounded, in the order written; s = output_stride, (y, x) pairs alike.
     cell(p) = floor(min(max(p / s + 0.5, 0), size - 1)); max and min as fmaxf and fminf, so that NaN becomes cell 0 and
@@ -121,16 +115,16 @@ def decode_posenet_multi(
     "tfjs": root place(c, k), score of its cell c. A step from p to keypoint t: q = p + D[cell(p)]; twice q =
     place(cell(q), t); score of cell(q).
     "pytorch": cell(p) rounds half to even, rint(min(max(p / s, 0), size - 1)); one refinement q = place(c, t) with c =
-    cell(q), score of that c. Behind a keypoint whose score is not above 0 keypoints and scores are 0. A pose is
-    accepted if its score is at least 0.5; one that is not neither counts nor suppresses.
-    Score of a pose in both: (((s_0 + s_1) + ...) + s_16) / 17 where s_k counts as 0 if an earlier accepted pose has its
-    keypoint k within the radius.
+    cell(q), score of that c. Behind a keypoint whose score is not above 0 (denormals are not) keypoints and scores are
+    0. A pose is accepted if its score is at least 0.5; one that is not neither counts nor suppresses.
+    Score of a pose in both: (((s_0 + s_1) + ...) + s_(K-1)) / K where s_k counts as 0 if an earlier accepted pose has
+    its keypoint k within the radius.
 
     "coral": in cells, i.e. offsets and displacements times 1 / s, radius / s. clamp(p) = min(max(p, 0), size - 1) as
     above. Root clamp(c + offset[k, c]); a step: q = clamp(p + D(p)), then `refinement_steps` times q = clamp(q +
     offset(q)[t]); score of t, and of the root, at the final q. Maps are read between cells: with i = floor(q), f = q -
     i, g = 1 - f: rows first, a * g + b * f along x, then along y; where f = 0 the result is a, whatever b is. The
-    threshold gets 1e-6 added before it becomes a logit. A pose is accepted if the mean of its 17 scores is at least
+    threshold gets 1e-6 added before it becomes a logit. A pose is accepted if the mean of its K scores is at least
     `score_threshold`; one that is not neither counts nor suppresses. At the end poses are sorted by that mean, a
     keypoint near the same keypoint of a better one counts 0 in a second mean as above, poses are sorted by that and
     those below the threshold dropped; both sorts keep the order of equal means. Pixels = cells * s.
@@ -154,15 +148,16 @@ def decode_posenet_multi(
     forms = tuple(view.form for view in views.values())
     quantized = _check.quantization(quantization, {name: view.form.dtype for name, view in views.items()})
     _check.output_stride(output_stride)
-    check_options(max_poses, score_threshold, nms_radius, mode, refinement_steps)
+    edges = _check.pairs(skeleton)
+    _check.posenet_multi_options(max_poses, score_threshold, nms_radius, mode, refinement_steps, edges)
     _check.activation(activation)
     with np.errstate(all="ignore"):
         numbers = (float(output_stride), float(score_threshold), float(nms_radius))
-        plan = _prepare(*forms, *numbers, mode, refinement_steps, layout, activation, quantized)
-        B = plan.maps.B
+        plan = _prepare(*forms, *numbers, mode, refinement_steps, edges, layout, activation, quantized)
+        B, K = plan.maps.B, plan.maps.K
         results = {
-            "keypoints": ((B, max_poses, KEYPOINTS, 2), "float32"),
-            "keypoint_scores": ((B, max_poses, KEYPOINTS), "float32"),
+            "keypoints": ((B, max_poses, K, 2), "float32"),
+            "keypoint_scores": ((B, max_poses, K), "float32"),
             "scores": ((B, max_poses), "float32"),
             "count": ((B,), "int32"),
         }
@@ -171,7 +166,7 @@ def decode_posenet_multi(
         if out is None:
             keypoints, keypoint_scores, scores, count = arrays = [np.zeros(*result) for result in results.values()]
         else:
-            arrays = [_view.as_numpy(seen) for seen in outputs(out, results, forms[0])]
+            arrays = [_view.as_numpy(seen) for seen in _check.outputs(out, results, forms[0])]
             keypoints, keypoint_scores, scores, count = arrays
             for array in arrays:
                 array[...] = 0
@@ -192,90 +187,54 @@ def decode_posenet_multi(
     return Poses(*(_view.from_numpy(array, library) for array in arrays))
 
 
-def check_options(
-    max_poses: int, score_threshold: float, nms_radius: float, mode: str, refinement_steps: int | None
-) -> None:
-    check_count(max_poses, "max_poses")
-    check_threshold(score_threshold, "score_threshold", True)
-    number(nms_radius, "nms_radius")
-    if not (math.isfinite(nms_radius) and nms_radius >= 0):
-        raise ValueError(f"nms_radius must be finite and not negative, got {nms_radius}")
-    if mode not in MODES:
-        raise ValueError(f'mode must be "tfjs", "pytorch", "coral" or "edgetpu", got {mode!r}')
-    if refinement_steps is None:
-        return
-    check_count(refinement_steps, "refinement_steps", 0)
-    if mode not in ("coral", "edgetpu"):
-        raise ValueError(f'refinement_steps must be None but in modes "coral" and "edgetpu", got {refinement_steps}')
+class Tree(NamedTuple):
+    """A skeleton's keypoints by their distance from its root: inside this file arrays of keypoints, (2, K, n) or (K, n)
+    with n candidates, are in this order, so that the keypoints of one distance lie side by side, parents before
+    children."""
+
+    keypoints: Array  # in this order
+    rank: Array  # of each keypoint
+    depths: Array
+    parents: Array  # the root's is the root
+    edges: Array  # to the parent
+    on_the_way_up: Array  # [keypoint, start]: on the path from the start to the root
+    levels: tuple[slice, ...]  # of equal depth, from 1 on
 
 
-def multi_maps(
-    heatmaps: _view.Form,
-    offsets: _view.Form,
-    displacement_fwd: _view.Form,
-    displacement_bwd: _view.Form,
-    layout: str | None,
-) -> _check.Maps:
-    """The layout of PoseNet's four outputs, all on one device and fit for the skeleton."""
-    _check.same_device(heatmaps, offsets, "offsets", "heatmaps")
-    maps = _check.posenet_maps(heatmaps, offsets, layout)
-    if maps.K != KEYPOINTS:
-        raise ValueError(f"heatmaps must have {KEYPOINTS} channels, the keypoints of PoseNet's skeleton, got {maps.K}")
-    if max(maps.H, maps.W) >= LARGEST_SIDE:
-        raise ValueError(f"heatmaps must have fewer than 2**24 rows and columns, got {maps.H} x {maps.W}")
-    channel = len(heatmaps.shape) - (3 if maps.layout == "NCHW" else 1)
-    for name, form in (("displacement_fwd", displacement_fwd), ("displacement_bwd", displacement_bwd)):
-        _check.same_device(heatmaps, form, name, "heatmaps")
-        _check.tensor(form, name)
-        h, d = heatmaps.shape, form.shape
-        if len(h) != len(d):
-            raise ValueError(f"{name} must have as many dimensions as heatmaps, got shapes {d} and {h}")
-        if d[:channel] + d[channel + 1 :] != h[:channel] + h[channel + 1 :]:
-            raise ValueError(
-                f"{name} must match heatmaps in all axes but the channels of {maps.layout}, got shapes {d} and {h}"
-            )
-        if d[channel] != 2 * len(EDGES):
-            raise ValueError(
-                f"{name} must have {2 * len(EDGES)} channels, two for each edge of PoseNet's skeleton, got {d[channel]}"
-            )
-    return maps
+@functools.lru_cache(maxsize=64)
+def _tree(edges: _skeleton.Edges) -> Tree:
+    parent, edge, depth, _ = map(np.array, _skeleton.tree(edges))
+    order = np.argsort(depth, kind="stable")
+    rank = np.argsort(order)
+    depths, parents = depth[order], rank[parent[order]]
+    on_the_way_up = np.eye(len(order), dtype=bool)
+    for keypoint in range(1, len(order)):
+        on_the_way_up[:, keypoint] |= on_the_way_up[:, parents[keypoint]]
+    starts = np.searchsorted(depths, range(1, depths[-1] + 2))
+    levels = tuple(slice(int(first), int(last)) for first, last in itertools.pairwise(starts))
+    return Tree(order, rank, depths, parents, edge[order], on_the_way_up, levels)
 
 
-# Keypoints by their distance from the nose: inside this file arrays of keypoints, (2, 17, N) or (17, N), are in this
-# order, so that the keypoints of one distance lie side by side, parents before children. `n` counts candidates.
-
-PARENT = {child: parent for parent, child in EDGES}
-EDGE = {child: edge for edge, (_, child) in enumerate(EDGES)}
-
-
-def _depth(keypoint: int) -> int:
-    return 0 if keypoint == 0 else 1 + _depth(PARENT[keypoint])
-
-
-BY_DEPTH = sorted(range(KEYPOINTS), key=_depth)
-RANK = np.argsort(BY_DEPTH)  # of each of COCO's keypoints in BY_DEPTH
-DEPTHS = np.array([_depth(keypoint) for keypoint in BY_DEPTH])
-PARENTS = np.array([0] + [RANK[PARENT[keypoint]] for keypoint in BY_DEPTH[1:]])
-EDGE_OF = np.array([0] + [EDGE[keypoint] for keypoint in BY_DEPTH[1:]])
-LEFT_EYE = 1  # in either order
-ON_THE_WAY_UP = np.eye(KEYPOINTS, dtype=bool)  # [keypoint, root]: on the path from the root to the nose
-for _keypoint in range(1, KEYPOINTS):
-    ON_THE_WAY_UP[:, _keypoint] |= ON_THE_WAY_UP[:, PARENTS[_keypoint]]
-_STARTS = np.searchsorted(DEPTHS, range(1, DEPTHS[-1] + 2))
-LEVELS = [slice(int(first), int(last)) for first, last in itertools.pairwise(_STARTS)]
+LEFT_EYE = 1  # in either order of PoseNet's keypoints
 
 
 class Channels(NamedTuple):
     """Where the y and x channels of each keypoint, or of its edge to its parent, begin; and the strides of a cell."""
 
-    begin: Array  # (2, 17); heatmaps: (1, 17)
+    begin: Array  # (2, K, 1); heatmaps: (1, K, 1)
+    levels: tuple[Array, ...]  # `begin` of the keypoints of each depth, from 1 on
     cell: Array  # (2, 1, 1): of y and of x
+
+    def of(self, keypoints: Array) -> Array:
+        """`begin` of one keypoint a candidate, (n,) -> (2, 1, n)."""
+        return self.begin[:, :, 0].take(keypoints, axis=1)[:, None]
 
 
 class Plan(NamedTuple):
     """All of a call that does not change from frame to frame."""
 
     maps: _check.Maps
+    tree: Tree
     coral: bool
     mode: str
     steps: int
@@ -299,24 +258,26 @@ def _prepare(
     nms_radius: float,
     mode: str,
     refinement_steps: int | None,
+    skeleton: _skeleton.Edges | None,
     layout: str | None,
     activation: str | None,
     quantized: _check.Quantization,
 ) -> Plan:
-    maps = multi_maps(heatmaps, offsets, displacement_fwd, displacement_bwd, layout)
+    maps, edges = _check.posenet_multi_maps(heatmaps, offsets, displacement_fwd, displacement_bwd, layout, skeleton)
+    tree = _tree(edges)
     scales: Scales = {name: (np.float32(scale), np.float32(zero)) for name, scale, zero in quantized}
     coral = mode in ("coral", "edgetpu")
     _, fwd = _check.channels_first(displacement_fwd, maps.layout)
     _, bwd = _check.channels_first(displacement_bwd, maps.layout)
     margin = 1e-6 if coral and activation == "sigmoid" else 0.0
     radius = nms_radius / output_stride if coral else nms_radius
-    coco = np.array(BY_DEPTH)
-    edges = [EDGE_OF, len(EDGES) + EDGE_OF]
-    x_of_bwd = edges[1].copy()
+    y_channels, x_channels = tree.edges, len(edges) + tree.edges
+    x_of_bwd = x_channels.copy()
     if mode == "edgetpu":
         x_of_bwd[LEFT_EYE] = 0
     return Plan(
         maps=maps,
+        tree=tree,
         coral=coral,
         mode=mode,
         steps=REFINEMENTS[mode] if refinement_steps is None else int(refinement_steps),
@@ -327,17 +288,18 @@ def _prepare(
         stride=np.float32(output_stride),
         sides=np.array([maps.H - 1, maps.W - 1], np.float32)[:, None, None],
         tensors=(
-            (_channels(maps.heatmap_strides, [coco]), scales.get("heatmaps")),
-            (_channels(maps.offset_strides, [coco, KEYPOINTS + coco]), scales.get("offsets")),
-            (_channels(fwd, edges), scales.get("displacement_fwd")),
-            (_channels(bwd, [edges[0], x_of_bwd]), scales.get("displacement_bwd")),
+            (_channels(tree, maps.heatmap_strides, [tree.keypoints]), scales.get("heatmaps")),
+            (_channels(tree, maps.offset_strides, [tree.keypoints, maps.K + tree.keypoints]), scales.get("offsets")),
+            (_channels(tree, fwd, [y_channels, x_channels]), scales.get("displacement_fwd")),
+            (_channels(tree, bwd, [y_channels, x_of_bwd]), scales.get("displacement_bwd")),
         ),
     )
 
 
-def _channels(strides: tuple[int, int, int, int], channels: list[Array]) -> Channels:
+def _channels(tree: Tree, strides: tuple[int, int, int, int], channels: list[Array]) -> Channels:
     _, k, y, x = strides
-    return Channels(np.array(channels) * k, np.array([y, x])[:, None, None])
+    begin = np.array(channels)[:, :, None] * k
+    return Channels(begin, tuple(begin[:, level] for level in tree.levels), np.array([y, x])[:, None, None])
 
 
 class Tensor(NamedTuple):
@@ -361,11 +323,11 @@ def _tensor(image: Array, channels: Channels, scale: tuple[np.float32, np.float3
 
 
 def _decode(plan: Plan, images: list[Array], max_poses: int) -> tuple[Array, Array, Array]:
-    """One image, its tensors as they lie -> (p, 17, 2), (p, 17) and (p,)."""
+    """One image, its tensors as they lie -> (p, K, 2), (p, K) and (p,)."""
     heat = images[0] if plan.maps.layout == "NHWC" else images[0].transpose(1, 2, 0)
     values = comparable(heat)
     place = np.flatnonzero((values >= plan.least) & is_peak(values, 0, 1, 1, "all"))  # by y, then x, then k
-    cell, k = np.divmod(place, KEYPOINTS)
+    cell, k = np.divmod(place, plan.maps.K)
     y, x = np.divmod(cell, plan.maps.W)
     order = np.argsort(-values[y, x, k].astype(np.float32), kind="stable")
     cells = np.array([y[order], x[order]], np.float32)
@@ -374,7 +336,7 @@ def _decode(plan: Plan, images: list[Array], max_poses: int) -> tuple[Array, Arr
 
 
 Walk = Callable[[Array], tuple[Array, Array]]
-"""Candidates (n,) -> all their keypoints (2, 17, n) as (y, x) and scores (17, n), in COCO's order."""
+"""Candidates (n,) -> all their keypoints (2, K, n) as (y, x) and scores (K, n), in the order of the heatmaps."""
 
 CHUNK = 128  # candidates that are walked at a time: bounds the memory, and walks few that an accepted pose suppresses
 
@@ -382,12 +344,12 @@ CHUNK = 128  # candidates that are walked at a time: bounds the memory, and walk
 def _accept(
     plan: Plan, places: Array, k: Array, max_poses: int, walk: Walk, mean_of_all: bool, mean_of_free: bool
 ) -> tuple[Array, Array]:
-    """Candidates in their order, roots at `places` (2, N) -> accepted poses (2, 17, p) and scores (17, p).
+    """Candidates in their order, roots at `places` (2, N) -> accepted poses (2, K, p) and scores (K, p).
 
     mean_of_all, mean_of_free : whether the mean score of a pose, of all its keypoints or of those that are near to no
     accepted pose, has to reach `plan.least_pose`.
     """
-    points, scores = np.empty((2, KEYPOINTS, 0), np.float32), np.empty((KEYPOINTS, 0), np.float32)
+    points, scores = np.empty((2, plan.maps.K, 0), np.float32), np.empty((plan.maps.K, 0), np.float32)
     rest = np.arange(len(k))
     while len(rest) and points.shape[2] < max_poses:
         now, rest = rest[:CHUNK], rest[CHUNK:]
@@ -427,7 +389,7 @@ def _near(a: Array, b: Array, radius: np.float32) -> Array:
 
 
 def _near_any(points: Array, walked: Array, radius: np.float32) -> Array:
-    """(2, 17, p) and (2, 17, n) -> (17, n): whether a keypoint is near the same keypoint of one of p poses."""
+    """(2, K, p) and (2, K, n) -> (K, n): whether a keypoint is near the same keypoint of one of p poses."""
     near = np.zeros(walked.shape[1:], bool)
     for first in range(0, points.shape[2], 64):  # bounds the memory
         near |= _near(points[:, :, first : first + 64, None], walked[:, :, None], radius).any(axis=1)
@@ -435,13 +397,13 @@ def _near_any(points: Array, walked: Array, radius: np.float32) -> Array:
 
 
 def _mean(scores: Array) -> Array:
-    """(17, n) -> (n,): added up in order, then divided."""
-    mean: Array = np.cumsum(scores, axis=0, dtype=np.float32)[-1] / np.float32(KEYPOINTS)
+    """(K, n) -> (n,): added up in order, then divided."""
+    mean: Array = np.cumsum(scores, axis=0, dtype=np.float32)[-1] / np.float32(len(scores))
     return mean
 
 
 def _free_mean(points: Array, scores: Array, radius: np.float32) -> Array:
-    """(2, 17, p) and (17, p) -> (p,): mean score where keypoints near the same one of an earlier pose count as 0."""
+    """(2, K, p) and (K, p) -> (p,): mean score where keypoints near the same one of an earlier pose count as 0."""
     free = scores.copy()
     p = scores.shape[1]
     for first in range(0, p, 64):  # bounds the memory
@@ -452,31 +414,32 @@ def _free_mean(points: Array, scores: Array, radius: np.float32) -> Array:
     return _mean(free)
 
 
-Step = Callable[[Array, Tensor, Array, Array], Array]
-"""States (S, E, n) at the starts of edges, the displacements to follow, the edges by their children (E, 1) or (1, n),
-the targets likewise -> states at the targets. The first two rows of a state are y and x."""
+Step = Callable[[Array, Tensor, Array, Array, "Array | None"], Array]
+"""States (S, E, n) at the starts of edges, the displacements to follow, where their channels and those of the targets'
+offsets begin, (2, E, 1) or (2, 1, n), and on the way up the starts (n,) -> states at the targets. The first two rows of
+a state are y and x."""
 
 
 def _walk(plan: Plan, tensors: list[Tensor], start: Array, k: Array, step: Step) -> Array:
-    """States (S, n) of roots k, in the order of BY_DEPTH -> states (S, 17, n) of all keypoints."""
-    _, _, forward, backward = tensors
-    n = len(k)
+    """States (S, n) of roots k, in the tree's order -> states (S, K, n) of all keypoints."""
+    _, offset, forward, backward = tensors
+    tree, n = plan.tree, len(k)
     candidate = np.arange(n)
-    states = np.empty((len(start), KEYPOINTS, n), np.float32)
+    states = np.empty((len(start), plan.maps.K, n), np.float32)
     flat = states.reshape(len(start), -1)
     flat[:, k * n + candidate] = start
     reached = k.copy()
-    for depth in range(DEPTHS[-1], 0, -1):
-        (these,) = np.nonzero(DEPTHS[reached] == depth)
+    for depth in range(tree.depths[-1], 0, -1):
+        (these,) = np.nonzero(tree.depths[reached] == depth)
         if len(these):
-            source = reached[these]
-            target = reached[these] = PARENTS[source]
-            to = step(flat[:, None, source * n + these], backward, source[None], target[None])
+            source = reached.take(these)
+            target = reached[these] = tree.parents.take(source)
+            start = flat.take(source * n + these, axis=1)[:, None]
+            to = step(start, backward, backward.channels.of(source), offset.channels.of(target), source)
             flat[:, target * n + these] = to[:, 0]
-    unknown = ~ON_THE_WAY_UP[:, k]
-    for level in LEVELS:
-        children = np.arange(level.start, level.stop)[:, None]
-        to = step(states[:, PARENTS[level]], forward, children, children)
+    unknown = ~tree.on_the_way_up[:, k]
+    for level, edges, targets in zip(tree.levels, forward.channels.levels, offset.channels.levels):
+        to = step(states.take(tree.parents[level], axis=1), forward, edges, targets, None)
         np.copyto(states[:, level], to, where=unknown[level])
     return states
 
@@ -485,28 +448,31 @@ def _nearest(plan: Plan, tensors: list[Tensor], cells: Array, k: Array, max_pose
     """Modes "tfjs" and "pytorch". A state: y, x; their cell; the cell that gives the score."""
     heat, offset, _, _ = tensors
     stride, sides, pytorch = plan.stride, plan.sides, plan.mode == "pytorch"
-    ranks, zero, half = RANK[k], np.float32(0), np.float32(0.5)
+    rank_of = plan.tree.rank
+    ranks, zero, half = rank_of.take(k), np.float32(0), np.float32(0.5)
 
-    def cell(points: Array) -> Array:
-        at = points / stride
+    def cell(points: Array, out: Array | None = None) -> Array:
+        at = np.divide(points, stride, out=out)
         if not pytorch:
             at += half
         np.fmax(at, zero, out=at)
         np.minimum(at, sides, out=at)
         return np.rint(at, out=at) if pytorch else np.floor(at, out=at)
 
-    def place(at: Array, of: Array) -> Array:
-        points = at * stride
-        points += offset.read(_index(at, offset.channels, of))
+    def place(at: Array, target: Array, out: Array | None = None) -> Array:
+        points = np.multiply(at, stride, out=out)
+        points += offset.read(_index(at, offset.channels) + target)
         return points
 
-    def step(state: Array, displacement: Tensor, edge: Array, target: Array) -> Array:
-        points = state[:2] + displacement.read(_index(state[2:4], displacement.channels, edge))
+    def step(state: Array, displacement: Tensor, edge: Array, target: Array, source: Array | None) -> Array:
+        to = np.empty_like(state)
+        points, now = to[:2], to[2:4]
+        np.add(state[:2], displacement.read(_index(state[2:4], displacement.channels) + edge), out=points)
         for _ in range(plan.steps):
-            at = cell(points)
-            points = place(at, target)
-        now = cell(points)
-        return np.concatenate([points, now, at] if pytorch else [points, now])
+            at = cell(points, out=to[4:] if pytorch else now)
+            place(at, target, out=points)
+        cell(points, out=now)
+        return to
 
     def walk(these: Array) -> tuple[Array, Array]:
         n, own, rank = len(these), cells[:, these], ranks[these]
@@ -515,50 +481,47 @@ def _nearest(plan: Plan, tensors: list[Tensor], cells: Array, k: Array, max_pose
         states = _walk(plan, tensors, np.concatenate([start, at, own] if pytorch else [start, at]), rank, step)
         seen = states[-2:]
         seen.reshape(2, -1)[:, rank * n + np.arange(n)] = own
-        values = heat.read(_index(seen, heat.channels, EVERY)[0])
+        values = heat.read(_index(seen, heat.channels) + heat.channels.begin[0])
         scores = activated(values, plan.activation)
         points = states[:2]
-        if pytorch and not (scores > 0).all():
-            known = _known(scores, rank)
+        if pytorch and not (scores >= SMALLEST_NORMAL).all():
+            known = _known(plan.tree, scores, rank)
             scores, points = np.where(known, scores, zero), np.where(known, points, zero)
-        return points[:, RANK], scores[RANK]
+        return points.take(rank_of, axis=1), scores.take(rank_of, axis=0)
 
-    places = place(cells[:, None], ranks[None])[:, 0]
+    places = place(cells[:, None], offset.channels.of(ranks))[:, 0]
     points, scores = _accept(plan, places, k, max_poses, walk, mean_of_all=False, mean_of_free=pytorch)
     return points[::-1].T, scores.T, _free_mean(points, scores, plan.radius)
 
 
-def _known(scores: Array, rank: Array) -> Array:
-    """(17, n): which keypoints mode "pytorch" reaches: none lies behind one whose score is not above 0."""
+def _known(tree: Tree, scores: Array, rank: Array) -> Array:
+    """(K, n): which keypoints mode "pytorch" reaches: none lies behind one whose score is not above 0."""
     n = np.arange(len(rank))
-    known, passable = np.zeros(scores.shape, bool), scores > 0
+    known, passable = np.zeros(scores.shape, bool), scores >= SMALLEST_NORMAL
     known[rank, n] = True
     reached = rank
-    for _ in range(DEPTHS[-1]):
-        before, reached = reached, PARENTS[reached]
+    for _ in range(tree.depths[-1]):
+        before, reached = reached, tree.parents[reached]
         known[reached, n] |= known[before, n] & passable[before, n]
-    for level in LEVELS:
-        parent = PARENTS[level]
-        known[level] |= known[parent] & passable[parent] & ~ON_THE_WAY_UP[level][:, rank]
+    for level in tree.levels:
+        parent = tree.parents[level]
+        known[level] |= known[parent] & passable[parent] & ~tree.on_the_way_up[level][:, rank]
     return known
 
 
-EVERY = np.arange(KEYPOINTS)[:, None]
-
-
-def _index(at: Array, channels: Channels, of: Array) -> Array:
-    """Cells (2, E, n), as float32, and whose channels, (E, 1) or (1, n) -> places of elements (c, E, n)."""
+def _index(at: Array, channels: Channels) -> Array:
+    """Cells (2, E, n), as float32 -> places of their elements (E, n) from the beginning of a channel."""
     place = at.astype(np.intp)
     place *= channels.cell
-    index: Array = place[0] + place[1] + channels.begin[:, of]
+    index: Array = place[0] + place[1]
     return index
 
 
 def _coral(plan: Plan, tensors: list[Tensor], cells: Array, k: Array, max_poses: int) -> tuple[Array, Array, Array]:
     """Modes "coral" and "edgetpu". A state: y and x, in cells."""
-    heat, offset, forward, backward = tensors
-    sides, per_stride, ranks = plan.sides, np.float32(1) / plan.stride, RANK[k]
-    zero, one = np.float32(0), np.float32(1)
+    heat, offset, forward, _ = tensors
+    sides, per_stride, rank_of = plan.sides, np.float32(1) / plan.stride, plan.tree.rank
+    ranks, zero, one = rank_of.take(k), np.float32(0), np.float32(1)
 
     def clamp(points: Array) -> Array:
         np.fmax(points, zero, out=points)
@@ -580,23 +543,22 @@ def _coral(plan: Plan, tensors: list[Tensor], cells: Array, k: Array, max_poses:
         rows = _between(values[:, :, 0], values[:, :, 1], f[1])
         return _between(rows[:, 0], rows[:, 1], f[0])
 
-    def step(state: Array, displacement: Tensor, edge: Array, target: Array) -> Array:
-        moved = sample(displacement, state, displacement.channels.begin[:, edge])
-        if plan.mode == "edgetpu" and displacement is backward:
-            eye = edge[0] == LEFT_EYE
-            moved[:1, :, eye] = sample(forward, state[:, :, eye], forward.channels.begin[1:, edge[:, eye]])
+    def step(state: Array, displacement: Tensor, edge: Array, target: Array, source: Array | None) -> Array:
+        moved = sample(displacement, state, edge)
+        if plan.mode == "edgetpu" and source is not None:
+            eye = source == LEFT_EYE
+            moved[:1, :, eye] = sample(forward, state[:, :, eye], forward.channels.of(source[eye])[1:])
         points = clamp(state + moved)
-        to = offset.channels.begin[:, target]
         for _ in range(plan.steps):
-            points = clamp(points + sample(offset, points, to))
+            points = clamp(points + sample(offset, points, target))
         return points
 
     def walk(these: Array) -> tuple[Array, Array]:
         states = _walk(plan, tensors, places[:, these], ranks[these], step)
-        values = sample(heat, states, heat.channels.begin[:, EVERY])[0]
-        return states[:, RANK], activated(values, plan.activation)[RANK]
+        values = sample(heat, states, heat.channels.begin)[0]
+        return states.take(rank_of, axis=1), activated(values, plan.activation).take(rank_of, axis=0)
 
-    shift = offset.read(_index(cells[:, None], offset.channels, ranks[None])) * per_stride
+    shift = offset.read(_index(cells[:, None], offset.channels) + offset.channels.of(ranks)) * per_stride
     places = clamp(cells[:, None] + shift)[:, 0]
     points, scores = _accept(plan, places, k, max_poses, walk, mean_of_all=True, mean_of_free=False)
     order = np.argsort(-_mean(scores), kind="stable")

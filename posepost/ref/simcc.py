@@ -11,7 +11,7 @@ import numpy as np
 from .. import _check, _view
 from ..types import Keypoints
 from .argmax import first_largest, widen
-from .posenet import affine, at, dequantize, sigmoid
+from .posenet import affine, dequantize, sigmoid
 from .refine import gaussian_taps
 
 Array = np.ndarray[Any, Any]
@@ -240,7 +240,7 @@ def decode_simcc(
         if visible is not None:
             result.visibility = _view.from_numpy(visible, x.library)
         return result
-    shapes = {"keypoints": keypoints.shape, "scores": scores.shape}
+    shapes = {"keypoints": (keypoints.shape, "float32"), "scores": (scores.shape, "float32")}
     for seen, values in zip(_check.outputs(out, shapes, x.form, None, "simcc_x"), (keypoints, scores)):
         _view.as_numpy(seen)[...] = values
     result = Keypoints(*out)
@@ -250,7 +250,7 @@ def decode_simcc(
     if place is None:
         result.visibility = _view.from_numpy(visible, x.library)
         return result
-    (seen,) = _check.outputs((place,), {"visibility": visible.shape}, x.form, None, "simcc_x")
+    (seen,) = _check.outputs((place,), {"visibility": (visible.shape, "float32")}, x.form, None, "simcc_x")
     _view.as_numpy(seen)[...] = visible
     result.visibility = place
     return result
@@ -267,8 +267,11 @@ class Axis(NamedTuple):
 
     def read(self, bins: Array, start: Array) -> Array:
         """Values of bins, float32, of the vectors that begin at `start`."""
-        strides = (0, 0, self.W * self.stride, self.stride)
-        return dequantize(at(self.elements, start, strides, self.W, bins), self.scale)
+        array = self.elements
+        if not array.flags.c_contiguous:
+            span = sum((size - 1) * stride for size, stride in zip(array.shape, array.strides)) // array.itemsize + 1
+            array = np.lib.stride_tricks.as_strided(array, (span,), (array.itemsize,), writeable=False)
+        return dequantize(array.take(start + bins * self.stride), self.scale)
 
     @property
     def W(self) -> int:

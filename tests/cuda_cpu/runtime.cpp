@@ -156,6 +156,9 @@ char* map(size_t bytes) {
     }
     return (char*)p;
 }
+TSAN(void forget(char* s) {              // ThreadSanitizer must not see a stack's last lane in its next one
+    mmap(s, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+})
 char* stack(size_t i) {                  // kept for the life of the process; the guard page below stops an overflow
     while (stacks.size() <= i) {
         char* p = map(PAGE + STACK);
@@ -354,6 +357,7 @@ void start(Block& b, size_t slot, uint64_t number) {
         l.thread = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
         l.slow = launch->chaos >= 2 && random_number() % 4 == 0;
         l.stack = stack(slot * threads + i);
+        TSAN(forget(l.stack);)
         void** top = (void**)(l.stack + STACK) - 2;
         *--top = nullptr;
         *--top = (void*)lane_main;       // where the first switch returns to, with six zeroed registers

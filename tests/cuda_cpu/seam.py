@@ -48,8 +48,8 @@ def host(array: Any) -> np.ndarray:
 
 class Launched(NamedTuple):
     variant: _kernels.Variant
-    grid: tuple[int, int]
-    block: int
+    grid: _kernels.Size
+    block: _kernels.Size
     stream: int
 
 
@@ -104,9 +104,15 @@ class ExecutorCuda:
         return kernel
 
     def launch(
-        self, kernel: executor.Kernel, grid: tuple[int, int], block: int, params: np.ndarray, device: int, stream: int
+        self,
+        kernel: executor.Kernel,
+        grid: _kernels.Size,
+        block: _kernels.Size,
+        params: np.ndarray,
+        device: int,
+        stream: int,
     ) -> None:
         variant = next(v for v, k in self.kernels.items() if k is kernel)
         self.launches.append(Launched(variant, grid, block, stream))
         kernel.schedule(**self.schedule)
-        kernel.launch((*grid, 1), (block, 1, 1), params.tobytes())
+        kernel.launch(grid, block, params.tobytes())

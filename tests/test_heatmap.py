@@ -1,0 +1,470 @@
+"""decode_heatmap on the device: the kernels (on the CPU executor) against the twin, and what may go wrong."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+import posepost
+from posepost import _check, _kernels, heatmap, ref
+from posepost.ref.heatmap import DEFAULTS, PRESETS, REFINES
+
+from .cases import DTYPES, KINDS, VIEWS, values
+from .cuda_cpu.seam import ExecutorCuda, host, to_device
+from .tolerance import DARK_RTOL, EXACT_HEADS, SIGMOID_RTOL, SOFT_ATOL
+
+SCHEDULES = (
+    {"order": "forward"},
+    {"order": "reverse"},
+    {"order": "random", "seed": 3, "resident": 3, "chaos": 1},
+    {"order": "random", "seed": 4, "resident": 4, "chaos": 2},
+)
+QUANTIZATION = {"heatmaps": (0.0375, 11)}
+BY_LAYOUT = {layout: [name for name, (of, _) in VIEWS.items() if of == layout] for layout in ("NCHW", "NHWC")}
+
+
+@pytest.fixture(autouse=True)
+def fresh_plans() -> None:
+    heatmap._plan.cache_clear()
+
+
+def peaks(shape: tuple[int, ...], dtype: str, seed: int) -> np.ndarray:
+    """Gaussian peaks all over the map, some at its borders, with a little noise: positions are well conditioned."""
+    rng = np.random.default_rng(seed)
+    B, K, H, W = shape
+    y, x = np.mgrid[:H, :W]
+    centre = rng.uniform(-0.5, 0.5, (B, K, 2)) + np.stack([rng.integers(0, W, (B, K)), rng.integers(0, H, (B, K))], -1)
+    apart = (x - centre[..., 0, None, None]) ** 2 + (y - centre[..., 1, None, None]) ** 2
+    maps = rng.uniform(0.3, 1, (B, K, 1, 1)) * np.exp(-apart / 8) + rng.uniform(0, 0.02, shape)
+    if "int" in dtype:
+        return (maps * 100).astype(dtype)
+    from .cases import dtype_of
+
+    return maps.astype(np.float32).astype(dtype_of(dtype))
+
+
+def same(got: posepost.Keypoints, expected: posepost.Keypoints, atol: float = 0.0, rtol: float = 0.0) -> None:
+    np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=rtol, atol=atol)
+    np.testing.assert_allclose(got.scores, expected.scores, rtol=SIGMOID_RTOL, atol=0)
+
+
+def run_both(arrays: dict[str, Any], view_name: str = "nchw", **options: Any) -> tuple[Any, Any]:
+    """Twin and kernel on views of the same values: arrays by argument name, as (B, C, H, W)."""
+    layout, view = VIEWS[view_name]
+    if arrays["heatmaps"].dtype.kind in "iu":
+        options["quantization"] = QUANTIZATION
+    on_host = {name: view(array, np.array) for name, array in arrays.items()}
+    on_device = {name: view(array, to_device) for name, array in arrays.items()}
+    before = {name: host(array).tobytes() for name, array in on_device.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = ref.decode_heatmap(**on_host, layout=layout, **options)
+        got = posepost.decode_heatmap(**on_device, layout=layout, **options).numpy()
+    assert {name: host(array).tobytes() for name, array in on_device.items()} == before
+    return got, expected
+
+
+@pytest.mark.parametrize("view_name", VIEWS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_argmax_heads_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
+    """Every kind of value, every head that uses + - * / alone: equal, whatever the schedule."""
+    for case, kind in enumerate(KINDS):
+        for shape in ((2, 3, 9, 11), (1, 2, 1, 1), (1, 1, 1, 40), (1, 2, 40, 3)):
+            cpu_cuda.schedule = SCHEDULES[case % 4]
+            for head in EXACT_HEADS:
+                maps = values(kind, dtype, shape, case)
+                got, expected = run_both({"heatmaps": maps}, view_name, preset=head, input_size=(96, 128))
+                same(got, expected)
+    assert {launched.variant.entry for launched in cpu_cuda.launches} == {"decode_heatmap"}
+
+
+@pytest.mark.parametrize("view_name", VIEWS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dark_equals_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
+    """Logarithms differ in their last bit: within the table on peaks, at borders too and with windows beyond the
+    map."""
+    moved = 0.0
+    for case, (shape, blur) in enumerate(
+        (((2, 5, 24, 20), 11), ((1, 4, 9, 11), 17), ((2, 2, 33, 7), 3), ((1, 1, 2, 2), 5))
+    ):
+        cpu_cuda.schedule = SCHEDULES[case % 4]
+        maps = peaks(shape, dtype, case)
+        for preset in ("mmpose_dark", "mmpose_udp", "vitpose_hf"):
+            got, expected = run_both({"heatmaps": maps}, view_name, preset=preset, blur=blur)
+            plain, _ = run_both({"heatmaps": maps}, view_name)
+            step = np.abs(expected.keypoints - plain.keypoints)
+            assert (np.abs(got.keypoints - expected.keypoints) <= DARK_RTOL * (1 + step)).all()
+            np.testing.assert_array_equal(got.scores, expected.scores)
+            moved = max(moved, float(step.max()))
+    assert moved > 0.2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("preset", ["mmpose_dark", "mmpose_udp", "vitpose_hf"])
+def test_dark_of_any_values(cpu_cuda: ExecutorCuda, preset: str, kind: str) -> None:
+    """NaN where the twin has NaN, unmoved where it is, close where a step is small; no warning, no cell outside
+    read."""
+    for seed, shape in enumerate(((2, 4, 9, 11), (1, 2, 1, 1), (1, 2, 3, 40))):
+        maps = values(kind, "float32", shape, seed)
+        got, expected = run_both({"heatmaps": maps}, preset=preset)
+        np.testing.assert_array_equal(np.isnan(got.keypoints), np.isnan(expected.keypoints))
+        cells, _ = run_both({"heatmaps": maps}, absent=PRESETS[preset]["absent"])
+        small = np.abs(expected.keypoints - cells.keypoints) < 1
+        np.testing.assert_allclose(got.keypoints[small], expected.keypoints[small], rtol=0, atol=1e-3)
+        np.testing.assert_array_equal(got.scores, expected.scores)
+
+
+@pytest.mark.parametrize("preset", ["mmpose_dark", "mmpose_udp"])
+def test_where_a_clip_acts_the_whole_map_is_blurred(cpu_cuda: ExecutorCuda, preset: str) -> None:
+    """Weak maps (1e-3), negative surroundings, values above 50: the factor to the old maximum matters, and is right."""
+    for case, maps in enumerate(
+        (
+            peaks((1, 3, 20, 24), "float32", 1) * np.float32(2e-3),
+            peaks((1, 3, 20, 24), "float32", 2) * np.float32(1e-9),
+            peaks((1, 3, 20, 24), "float32", 3) * np.float32(90),
+            peaks((1, 3, 20, 24), "float32", 4) - np.float32(0.2),
+            np.pad(np.ones((1, 1, 1, 1), np.float32), ((0, 0), (0, 0), (9, 9), (9, 9)), constant_values=-1e-3),
+        )
+    ):
+        got, expected = run_both({"heatmaps": maps}, preset=preset)
+        by_hand = np.stack([whole_map_rule(m, preset) for m in maps[0]])
+        usual = np.abs(by_hand - np.round(by_hand)) < 50
+        np.testing.assert_allclose(expected.keypoints[0][usual], by_hand[usual], rtol=0, atol=2e-4, err_msg=str(case))
+        np.testing.assert_allclose(got.keypoints[0][usual], expected.keypoints[0][usual], rtol=0, atol=2e-4)
+
+
+def whole_map_rule(map_: np.ndarray, preset: str) -> np.ndarray:
+    """DARK and DARK-UDP as their peers write them: blur all, scale all, clip all, take logarithms of all; in
+    float64."""
+    H, W = map_.shape
+    taps = np.array(ref.refine.gaussian_taps(11))
+    padded = np.pad(map_.astype(np.float64), 5)
+    blurred = sum(t * padded[:, i : i + W] for i, t in enumerate(taps))
+    blurred = sum(t * blurred[i : i + H] for i, t in enumerate(taps))
+    blurred *= map_.max() / blurred.max()
+    y, x = np.unravel_index(map_.argmax(), map_.shape)
+    if map_.max() <= 0:
+        return np.array([-1.0, -1.0])
+    if preset == "mmpose_dark":
+        if not (1 < x < W - 2 and 1 < y < H - 2):
+            return np.array([x, y], np.float64)
+        L = np.log(np.maximum(blurred, 1e-10))[y - 2 : y + 3, x - 2 : x + 3]
+        dx, dy = (L[2, 3] - L[2, 1]) / 2, (L[3, 2] - L[1, 2]) / 2
+        dxx, dyy = (L[2, 4] - 2 * L[2, 2] + L[2, 0]) / 4, (L[4, 2] - 2 * L[2, 2] + L[0, 2]) / 4
+        dxy = (L[3, 3] - L[1, 3] - L[3, 1] + L[1, 1]) / 4
+    else:
+        L = np.pad(np.log(np.clip(blurred, 1e-3, 50)), 1, mode="edge")[y : y + 3, x : x + 3]
+        dx, dy = (L[1, 2] - L[1, 0]) / 2, (L[2, 1] - L[0, 1]) / 2
+        dxx, dyy = L[1, 2] - 2 * L[1, 1] + L[1, 0], L[2, 1] - 2 * L[1, 1] + L[0, 1]
+        dxx, dyy = dxx + np.finfo(np.float32).eps, dyy + np.finfo(np.float32).eps
+        dxy = (L[2, 2] - L[1, 2] - L[2, 1] + 2 * L[1, 1] - L[1, 0] - L[0, 1] + L[0, 0]) / 2
+    hessian = np.array([[dxx, dxy], [dxy, dyy]])
+    if np.linalg.det(hessian) == 0:
+        return np.array([x, y], np.float64)
+    return np.array([x, y]) - np.linalg.solve(hessian, [dx, dy])
+
+
+@pytest.mark.parametrize("view_name", VIEWS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_soft_argmax_equals_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
+    for case, shape in enumerate(((2, 5, 24, 20), (1, 4, 9, 11), (3, 40, 2, 3), (1, 1, 1, 1), (1, 2, 1, 300))):
+        cpu_cuda.schedule = SCHEDULES[case % 4]
+        maps = values("random", dtype, shape, case)
+        for options in ({}, {"temperature": 0.25, "debias": True}, {"window": 5, "temperature": 0.5}):
+            got, expected = run_both({"heatmaps": maps}, view_name, refine="soft_argmax", **options)
+            # debias divides by a mass that on maps of few cells is close to 1
+            same(got, expected, atol=SOFT_ATOL * max(shape[2:]), rtol=2e-6 if "debias" in options else 0)
+
+
+@pytest.mark.parametrize("kind", ["nan", "infinite", "neginf", "constant", "zeros", "denormal"])
+def test_soft_argmax_of_any_values(cpu_cuda: ExecutorCuda, kind: str) -> None:
+    """NaN, +inf, or -inf alone give NaN; -inf among others weighs nothing."""
+    maps = values(kind, "float32", (2, 3, 17, 19), 5)
+    maps[0, 0] = -np.inf
+    maps[0, 0, 3, 4], maps[0, 0, 5, 4] = 2, 2
+    for options in ({}, {"window": 3}):
+        got, expected = run_both({"heatmaps": maps}, refine="soft_argmax", **options)
+        same(got, expected, atol=SOFT_ATOL * 19)
+        if not options:
+            np.testing.assert_allclose(got.keypoints[0, 0], [4, 4], atol=1e-5)
+            assert np.isnan(got.keypoints[0, 1]).all() == (kind in ("nan", "infinite", "neginf"))
+
+
+def test_soft_argmax_has_the_same_bits_everywhere(cpu_cuda: ExecutorCuda) -> None:
+    """Whatever the place in the batch, where 16-byte loads fit and where not, and whatever the schedule."""
+    one = values("random", "float32", (1, 2, 9, 11), 1)
+    first = posepost.decode_heatmap(to_device(one), refine="soft_argmax").numpy()
+    batch = np.concatenate([values("random", "float32", (3, 2, 9, 11), 2), one])
+    for schedule in SCHEDULES:
+        cpu_cuda.schedule = schedule
+        for skip in range(4):
+            got = posepost.decode_heatmap(to_device(batch, skip=skip), refine="soft_argmax").numpy()
+            np.testing.assert_array_equal(got.keypoints[3], first.keypoints[0])
+
+
+@pytest.mark.parametrize("view_name", VIEWS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_blurred_heads_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
+    """The maximum of the blurred map: equal, as blurring is + and * in one order; wider than a warp, higher than a
+    band."""
+    for case, (shape, blur) in enumerate(
+        (((1, 6, 20, 70), 11), ((2, 3, 9, 11), 5), ((1, 3, 40, 3), 3), ((1, 3, 1, 1), 7))
+    ):
+        cpu_cuda.schedule = SCHEDULES[case % 4]
+        maps = peaks(shape, dtype, case)
+        for preset in ("mmpose_udp_combined", "mmpose_megvii"):
+            got, expected = run_both({"heatmaps": maps}, view_name, preset=preset, blur=blur, input_size=(96, 128))
+            same(got, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blurred_heads_of_any_values(cpu_cuda: ExecutorCuda, kind: str) -> None:
+    for seed, shape in enumerate(((2, 3, 9, 11), (1, 3, 1, 5))):
+        maps = values(kind, "float32", shape, seed)
+        for preset in ("mmpose_udp_combined", "mmpose_megvii"):
+            same(*run_both({"heatmaps": maps}, preset=preset, blur=3))
+
+
+@pytest.mark.parametrize("view_name", VIEWS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shift", [False, True])
+def test_flip_test_is_merged_in_the_same_launch(
+    cpu_cuda: ExecutorCuda, shift: bool, dtype: str, view_name: str
+) -> None:
+    shape, pairs = (2, 6, 12, 9), [0, 2, 1, 4, 3, 5]
+    for case, preset in enumerate(
+        ("mmpose_msra", "mmpose_dark", "mmpose_integral", "mmpose_megvii", "mmpose_udp_combined")
+    ):
+        cpu_cuda.schedule = SCHEDULES[case % 4]
+        arrays = {"heatmaps": peaks(shape, dtype, case), "flipped": peaks(shape, dtype, 50 + case)}
+        flip = {"flip_pairs": pairs if preset != "mmpose_udp_combined" else [1, 0], "flip_shift": shift}
+        got, expected = run_both(arrays, view_name, preset=preset, blur=5, **flip)
+        same(got, expected, atol={"mmpose_dark": 3 * DARK_RTOL, "mmpose_integral": SOFT_ATOL * 12}.get(preset, 0))
+        assert len(cpu_cuda.launches) == case + 1
+        alone, _ = run_both({"heatmaps": arrays["heatmaps"]}, view_name, preset=preset, blur=5)
+        assert (alone.keypoints != got.keypoints).any()
+        cpu_cuda.launches.pop()
+
+
+@pytest.mark.parametrize("offset_dtype", DTYPES)
+def test_offsets_as_deeplabcut_has_them(cpu_cuda: ExecutorCuda, offset_dtype: str) -> None:
+    """Place = cell * stride + stride / 2 + 7.2801 * (x, y) there; with a flip test x changes its sign."""
+    logits = values("random", "float32", (2, 3, 8, 6), 1)
+    fields = values("random", offset_dtype, (2, 6, 8, 6), 2)
+    quantization = {"offsets": (0.01, 3)} if "int" in offset_dtype else None
+    options = {"preset": "deeplabcut", "refine": "offset", "input_size": (48, 64), "offset_scale": 7.2801}
+    expected = ref.decode_heatmap(logits, fields, quantization=quantization, **options)
+    got = posepost.decode_heatmap(to_device(logits), to_device(fields), quantization=quantization, **options).numpy()
+    same(got, expected)
+    wide = fields.astype(np.float64)
+    if quantization:
+        wide = (wide - 3) * 0.01
+    for b in range(2):
+        for k in range(3):
+            y, x = np.unravel_index(logits[b, k].argmax(), (8, 6))
+            place = np.array([x, y]) * 8 + 4 + 7.2801 * wide[b, 2 * k : 2 * k + 2, y, x]
+            np.testing.assert_allclose(got.keypoints[b, k], place, rtol=1e-6, atol=1e-5)
+            np.testing.assert_allclose(got.scores[b, k], 1 / (1 + np.exp(-np.float64(logits[b, k, y, x]))), rtol=1e-6)
+
+    mirrored, mirrored_fields = (
+        values("random", "float32", (2, 3, 8, 6), 3),
+        values("random", offset_dtype, (2, 6, 8, 6), 4),
+    )
+    flip = {"flip_pairs": (1, 0, 2), "flip_shift": True, "quantization": quantization}
+    expected = ref.decode_heatmap(logits, fields, flipped=mirrored, flipped_offsets=mirrored_fields, **options, **flip)
+    got = posepost.decode_heatmap(
+        *map(to_device, (logits, fields)),
+        flipped=to_device(mirrored),
+        flipped_offsets=to_device(mirrored_fields),
+        **options,
+        **flip,
+    ).numpy()
+    same(got, expected)
+
+
+def test_volumes(cpu_cuda: ExecutorCuda) -> None:
+    """(B, K, D, H, W): x, y and z of the first largest element; slices of larger volumes too."""
+    whole = values("ties", "float16", (3, 4, 5, 6, 7), 1)
+    for maps in (whole, whole[1], whole[:, 1:3, 1:4], whole[:, :, :, 1:5, 2:6], whole[:, :, ::2]):
+        device = to_device(whole)
+        offset = maps.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+        import cupy
+
+        view = cupy.ndarray(maps.shape, maps.dtype, device.data + offset, strides=maps.strides)
+        shape = maps.shape[-3:]
+        options = {"layout": "NCDHW", "input_size": (10 * shape[2], 10 * shape[1], 2 * shape[0])}
+        expected = ref.decode_heatmap(maps, **options)
+        got = posepost.decode_heatmap(view, **options).numpy()
+        same(got, expected)
+        flat = maps.reshape(-1, maps.shape[-4], np.prod(shape)).astype(np.float32)
+        z, y, x = np.unravel_index(flat.argmax(axis=2), shape)
+        np.testing.assert_array_equal(got.keypoints, np.stack([10 * x, 10 * y, 2 * z], axis=-1))
+        np.testing.assert_array_equal(got.scores, flat.max(axis=2))
+
+
+def test_many_keypoints_and_none(cpu_cuda: ExecutorCuda) -> None:
+    for layout, view_name in (("NCHW", "nchw"), ("NHWC", "nhwc")):
+        for K in (1, 133, 300):
+            got, expected = run_both({"heatmaps": peaks((1, K, 6, 7), "float32", K)}, view_name, preset="hrnet")
+            same(got, expected)
+        shape = (0, 3, 4, 5) if layout == "NCHW" else (0, 4, 5, 3)
+        empty = posepost.decode_heatmap(to_device(np.zeros(shape, np.float32)), layout=layout).numpy()
+        assert (empty.keypoints.shape, empty.scores.shape) == ((0, 3, 2), (0, 3))
+
+
+def test_maps_that_several_blocks_share(cpu_cuda: ExecutorCuda) -> None:
+    maps = peaks((1, 2, 90, 120), "float16", 1)
+    for view_name in ("nchw", "nhwc", "nchw_every_other_column"):
+        for schedule in SCHEDULES:
+            cpu_cuda.schedule = schedule
+            got, expected = run_both({"heatmaps": maps}, view_name, preset="sleap")
+            same(got, expected)
+        assert cpu_cuda.launches[-1].grid[1] > 1
+
+
+def test_transform_out_stream_and_one_launch(cpu_cuda: ExecutorCuda) -> None:
+    maps = to_device(peaks((2, 3, 9, 11), "float32", 1))
+    matrices = np.array([[[2, 0.5, 3], [0, 1.5, -4]], [[1, 0, 0], [0, 1, 0]]], np.float32)
+    options = {"preset": "mmpose_msra", "input_size": (44, 36), "stream": 55}
+    plain = posepost.decode_heatmap(maps, **options).numpy()
+    for transform in (matrices, to_device(matrices), matrices[0]):
+        first = posepost.decode_heatmap(maps, transform=transform, **options)
+        on_host = matrices if getattr(transform, "ndim", 2) == 3 else np.broadcast_to(matrices[0], (2, 2, 3))
+        x, y = plain.keypoints[..., 0], plain.keypoints[..., 1]
+        m = on_host[:, :, None]
+        by_hand = np.stack([m[:, i, :, 0] * x + m[:, i, :, 1] * y + m[:, i, :, 2] for i in range(2)], axis=-1)
+        np.testing.assert_array_equal(first.numpy().keypoints, by_hand)
+    assert [launched.stream for launched in cpu_cuda.launches] == [55] * 4
+
+    for array in first:
+        host(array)[...] = 77
+    before = cpu_cuda.allocations
+    again = posepost.decode_heatmap(maps, transform=matrices[0], out=first, **options)
+    assert cpu_cuda.allocations == before
+    np.testing.assert_array_equal(again.numpy().keypoints, by_hand)
+    pinned = posepost.pinned(2, 3)
+    kept = posepost.decode_heatmap(maps, out=pinned, **options)
+    assert kept.numpy().keypoints.ctypes.data == pinned.keypoints.ctypes.data
+    np.testing.assert_array_equal(kept.numpy().keypoints, plain.keypoints)
+    assert posepost.decode_heatmap(maps, **options).numpy().keypoints.tobytes() == plain.keypoints.tobytes()
+
+
+def test_every_map_element_is_read_once(cpu_cuda: ExecutorCuda) -> None:
+    """ARGMAX and SOFT: each byte of the map by one load, but for the cells around the winner."""
+    for dtype in ("float32", "float16", "uint8"):
+        for view_name in ("nchw", "nhwc", "nchw_every_other_column"):
+            layout, view = VIEWS[view_name]
+            maps = view(values("random", dtype, (1, 4, 33, 35), 1), to_device)
+            options = {"quantization": QUANTIZATION} if dtype == "uint8" else {}
+            for refine in ("none", "soft_argmax"):
+                posepost.decode_heatmap(maps, refine=refine, layout=layout, **options)
+                kernel = cpu_cuda.kernels[cpu_cuda.launches[-1].variant]
+                span = sum((size - 1) * stride for size, stride in zip(maps.shape, maps.strides)) + maps.itemsize
+                counts = kernel.watch(maps.data.ptr, span, count=True)
+                for workspace in (one for grown in _kernels._workspaces.values() for one in grown):
+                    kernel.watch(workspace.data.ptr, workspace.nbytes)
+                posepost.decode_heatmap(maps, refine=refine, layout=layout, **options)
+                kernel.reset()
+                assert counts is not None
+                assert counts.max() == 1
+                assert counts.sum() == maps.nbytes
+
+
+def test_signatures_of_function_and_twin_are_equal() -> None:
+    assert inspect.signature(posepost.decode_heatmap) == inspect.signature(ref.decode_heatmap)
+
+
+def test_documentation_names_every_preset_and_head() -> None:
+    text = inspect.getdoc(posepost.decode_heatmap) or ""
+    assert all(f'"{name}"' in text for name in (*PRESETS, *REFINES))
+    arguments = set(inspect.signature(posepost.decode_heatmap).parameters)
+    assert all(set(preset) <= arguments for preset in (*PRESETS.values(), DEFAULTS))
+
+
+def test_the_choice_of_kernel() -> None:
+    """A function of head, strides, dtype and flip alone."""
+
+    def chosen(refine: str, strides: tuple[int, ...], *, shape: tuple[int, ...] = (2, 17, 64, 48), **more: Any) -> Any:
+        asked = ({"refine": refine, **more}.get(name) for name in ref.heatmap.GIVEN)
+        given = ref.heatmap.options(None, None, "NCHW", False, None, *asked)
+        maps = _check.Maps("NCHW", *shape, strides, (0, 0, 0, 0))
+        head, launch = heatmap.choose_head(given, maps, "float32", False, True)
+        return head, launch.layout, launch.tiles, launch.splits
+
+    nchw, nhwc = (52224, 3072, 48, 1), (52224, 1, 816, 17)
+    assert chosen("none", nchw) == ("ARGMAX", "PLANAR", 34, 1)
+    assert chosen("dark", nhwc)[:3] == ("ARGMAX", "INTERLEAVED", 2)
+    assert chosen("quarter", (104448, 6144, 96, 2))[:2] == ("ARGMAX", "STRIDED")
+    assert chosen("soft_argmax", nchw) == ("SOFT", "PLANAR", 34, 1)
+    assert chosen("soft_argmax", nhwc) == ("SOFT", "STRIDED", 2, 1)
+    assert chosen("soft_argmax", nchw, window=5)[:2] == ("ARGMAX", "PLANAR")
+    assert chosen("megvii", nchw) == ("BLURRED", "STRIDED", 34, 1)
+    for element in _kernels.ELEMENTS.values():
+        for head, layouts in _kernels.HEADS.items():
+            assert all(_kernels.heatmap(element, head, layout) in _kernels.VARIANTS for layout in layouts)
+
+
+H = np.zeros((1, 6, 4, 5), np.float32)
+HEADS = '"none", "quarter", "dark", "dark_udp", "udp_combined", "megvii", "centroid", "soft_argmax" or "offset"'
+NAMES = ", ".join(f'"{name}"' for name in list(PRESETS)[:-1]) + f' or "{list(PRESETS)[-1]}"'
+BAD = [
+    ({"refine": "taylor"}, ValueError, f"refine must be {HEADS}, got 'taylor'"),
+    ({"preset": "alphapose"}, ValueError, f"preset must be {NAMES}, got 'alphapose'"),
+    ({"guard": "none"}, ValueError, 'guard must be "mmpose", "hrnet" or "higherhrnet", got \'none\''),
+    ({"border": "wrap"}, ValueError, 'border must be "zero", "reflect" or "reflect_101", got \'wrap\''),
+    ({"scaling": "align"}, ValueError, 'scaling must be "msra" or "udp", got \'align\''),
+    ({"layout": "CHW"}, ValueError, 'layout must be "NCHW", "NHWC" or "NCDHW", got \'CHW\''),
+    ({"layout": None}, ValueError, 'layout must be "NCHW", "NHWC" or "NCDHW", got None'),
+    ({"refine": "dark", "blur": 10}, ValueError, "blur must be odd and from 1 to 27, got 10"),
+    ({"refine": "dark", "blur": 29}, ValueError, "blur must be odd and from 1 to 27, got 29"),
+    ({"refine": "dark", "blur": 11.0}, TypeError, "blur must be an int, got float"),
+    ({"refine": "dark", "blur_sigma": 0}, ValueError, "blur_sigma must be finite and above 0, got 0"),
+    ({"refine": "centroid", "window": 4}, ValueError, "window must be odd and from 1 to 31, got 4"),
+    ({"refine": "soft_argmax", "temperature": 0}, ValueError, "temperature must be finite and above 0, got 0"),
+    ({"refine": "soft_argmax", "temperature": -1.5}, ValueError, "temperature must be finite and above 0, got -1.5"),
+    ({"refine": "soft_argmax", "temperature": "hot"}, TypeError, "temperature must be a number, got str"),
+    ({"threshold": "low"}, TypeError, "threshold must be a number, got str"),
+    ({"absent": [0, 0]}, TypeError, "absent must be a number, got list"),
+    ({"input_size": 256}, TypeError, "input_size must be (w, h), got 256"),
+    ({"input_size": (256,)}, ValueError, "input_size must be (w, h), got (256,)"),
+    ({"input_size": (256, 0)}, ValueError, "input_size must be finite and above 0, got (256, 0)"),
+    ({"input_size": [192, "x"]}, TypeError, "input_size must be (w, h), got [192, 'x']"),
+    ({"offset_scale": 7.28}, ValueError, "input_size must be given with offset_scale, whose unit is pixels of the input, got None"),  # noqa: E501
+    ({"flipped": H}, ValueError, "flipped and flip_pairs must be given together, got flipped alone"),
+    ({"flip_pairs": range(6)}, ValueError, "flipped and flip_pairs must be given together, got flip_pairs alone"),
+    ({"flipped": H, "flip_pairs": [0, 1, 2, 3, 5, 5]}, ValueError, "flip_pairs must hold each of 0 to K - 1 once, got [0, 1, 2, 3, 5, 5]"),  # noqa: E501
+    ({"flipped": H, "flip_pairs": [0, 1]}, ValueError, "flip_pairs must name the partner of each of 6 keypoints, got 2"),  # noqa: E501
+    ({"flipped": H, "flip_pairs": "lr"}, TypeError, "flip_pairs must be a sequence of ints, got 'lr'"),
+    ({"flipped": H[:, :5], "flip_pairs": range(6)}, ValueError, "flipped must have the shape of heatmaps, got shapes (1, 5, 4, 5) and (1, 6, 4, 5)"),  # noqa: E501
+    ({"flipped": H.astype(np.float16), "flip_pairs": range(6)}, TypeError, "flipped must have the dtype of heatmaps, got float16 and float32"),  # noqa: E501
+    ({"offsets": H}, ValueError, "offsets must be given with refine=\"offset\" alone, got refine='none'"),
+    ({"refine": "offset"}, ValueError, 'offsets must be given with refine="offset", got None'),
+    ({"refine": "offset", "offsets": H}, ValueError, "offsets must have two channels a keypoint (x, y) on the same maps, got shapes (1, 6, 4, 5) and (1, 6, 4, 5)"),  # noqa: E501
+    ({"heatmaps": H[:, :5], "refine": "udp_combined"}, ValueError, "heatmaps must have three channels a keypoint (class, x, y) for udp_combined, got 5"),  # noqa: E501
+    ({"heatmaps": H[0, 0]}, ValueError, "heatmaps must have 3 or 4 dimensions, got shape (4, 5)"),
+    ({"heatmaps": H, "layout": "NCDHW", "refine": "dark"}, ValueError, "refine must be \"none\" for volumes (layout \"NCDHW\"), got 'dark'"),  # noqa: E501
+    ({"heatmaps": H[None, :, :2], "layout": "NCDHW", "transform": np.eye(2, 3)}, ValueError, "transform must be None for volumes, whose points have three coordinates"),  # noqa: E501
+    ({"heatmaps": H[:, :0]}, ValueError, "heatmaps must have at least one channel, row and column, got shape (1, 0, 4, 5)"),  # noqa: E501
+    ({"heatmaps": H.astype(np.int32)}, TypeError, "heatmaps must be float32, float16, bfloat16, uint8 or int8, got int32"),  # noqa: E501
+    ({"heatmaps": H.astype(np.uint8)}, ValueError, "quantization must give (scale, zero_point) of heatmaps, which is uint8, got None"),  # noqa: E501
+    ({"transform": np.eye(3)}, ValueError, "transform must have shape (2, 3) or (1, 2, 3), got (3, 3)"),
+    ({"activation": "relu"}, ValueError, "activation must be \"sigmoid\" or None, got 'relu'"),
+    ({"out": ()}, TypeError, "out must be a result of the same call or a tuple (keypoints, scores), got 0 arrays"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "error", "message"), BAD, ids=[message[:60] for _, _, message in BAD])
+def test_bad_input(cpu_cuda: ExecutorCuda, options: dict, error: type, message: str) -> None:
+    for place in (np.asarray, to_device):
+        given = {
+            name: place(value) if name in ("heatmaps", "flipped", "offsets") else value
+            for name, value in options.items()
+        }
+        with pytest.raises(error) as caught:
+            posepost.decode_heatmap(**{"heatmaps": place(H), **given})
+        assert str(caught.value) == message
+    assert not cpu_cuda.launches
