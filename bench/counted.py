@@ -1,9 +1,9 @@
 """What can be counted of the kernels without a GPU: `python -m bench.counted`.
 
 For each instantiation: launches of the call it belongs to; registers and spilled bytes over all architectures (NVRTC);
-and, from running it on the CPU executor on one PoseNet frame, bytes of heatmap read per byte of it, altogether and by
-16-byte loads. Then compile times, and the Python time of one `decode_posenet` call up to the launch. Speed on a GPU
-cannot be counted.
+and, from running it on the CPU executor on one PoseNet frame or one person of RTMPose, bytes of heatmaps or vectors
+read per byte of them, altogether and by 16-byte loads. Then compile times, and the Python time of one `decode_posenet`
+call up to the launch. Speed on a GPU cannot be counted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from posepost import _kernels, decode_heatmap, decode_posenet, decode_posenet_multi, find_peaks, heatmap, posenet
+from posepost import (
+    _kernels,
+    decode_heatmap,
+    decode_posenet,
+    decode_posenet_multi,
+    decode_simcc,
+    find_peaks,
+    heatmap,
+    posenet,
+)
 from tests.cases import VIEWS, dtype_of, quantization_for
 from tests.cuda_cpu.seam import ExecutorCuda, to_device
 
@@ -125,6 +134,26 @@ def one_heatmap_head(dtype: str, head: str, layout: str) -> tuple[list[_kernels.
     return variants, counted(variants, [heatmaps], lambda: decode_heatmap(heatmaps, **options))
 
 
+SIMCC = (1, 17, 384, 512)  # RTMPose, 192 x 256
+
+
+def simcc(dtype: str, merged: bool) -> tuple[list[_kernels.Variant], list[tuple[float, float]]]:
+    """Bins, scores and visibility; DARK would read the 41 bins of its windows again."""
+    N, K, Wx, Wy = SIMCC
+    rng = np.random.default_rng(0)
+    whole = to_device(rng.integers(0, 100, (2 if merged else 1, N * K * (Wx + Wy))).astype(dtype_of(dtype)))
+    names = (("simcc_x", "simcc_y"), ("flipped_x", "flipped_y"))
+    vectors: dict[str, Any] = {}
+    for (name_x, name_y), row in zip(names, whole):  # all in one buffer, which is what is counted
+        vectors[name_x] = row[: N * K * Wx].reshape(N, K, Wx)
+        vectors[name_y] = row[N * K * Wx :].reshape(N, K, Wy)
+    if merged:
+        vectors["flip_pairs"] = tuple(range(K))
+    scale = {"simcc_x": (1.0, 0), "simcc_y": (1.0, 0)} if "int" in dtype else None
+    variants = [_kernels.simcc(_kernels.ELEMENTS[dtype], merged)]
+    return variants, counted(variants, [whole], lambda: decode_simcc(**vectors, visibility=True, quantization=scale))
+
+
 def host_time(*, with_out: bool, repeats: int = 20000) -> float:
     """Median microseconds of one decode_posenet call on CuPy arrays up to the call of CuPy's kernel, clock left out."""
     _kernels.cuda = NullCuda()
@@ -145,7 +174,7 @@ def host_time(*, with_out: bool, repeats: int = 20000) -> float:
 
 def table() -> None:
     archs = _kernels.ARCHITECTURES
-    print(f"registers, spills: sm_{', '.join(map(str, archs))}; loads: heatmaps {SHAPE}, CPU executor")
+    print(f"registers, spills: sm_{', '.join(map(str, archs))}; loads: heatmaps {SHAPE}, vectors {SIMCC}, CPU executor")
     print(f"{'kernel':41} launches  bytes read  in 16-byte   registers  spilled  shared")
     print(f"{'':41}           per byte     loads                   bytes   bytes")
     seconds: dict[str, list[float]] = {}
@@ -158,6 +187,7 @@ def table() -> None:
         for head, layouts in _kernels.HEADS.items()
         for layout in layouts
     ]
+    calls += [simcc(dtype, merged) for dtype in _kernels.ELEMENTS for merged in (False, True)]
     for variants, reads in calls:
         for variant, (read, by_vectors) in zip(variants, reads):
             compiled = [compile_for(variant, arch) for arch in archs]

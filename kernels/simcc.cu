@@ -40,7 +40,7 @@ struct Params {
     i64 stride_n[2], stride_k[2], stride_i[2];  // in elements
     i64 flipped_stride_n[2], flipped_stride_k[2], flipped_stride_i[2];
     i64 transform_stride;    // in floats from one row to the next
-    u32 keypoints_of_all;    // N * K
+    u32 total;               // N * K
     u32 K;
     u32 W[2];
     u32 dark;
@@ -53,7 +53,7 @@ struct Params {
     float sharpness[2];
     float normalizer[2];     // 0: scores stay as they are
     float matrix[6];
-    float taps[128];         // two times MOST_TAPS: the middle tap and those beside it
+    float taps[128];         // MOST_TAPS an axis: the middle one of a blur and those to one side
     u16_t flip_pairs[512];
 };
 
@@ -137,6 +137,7 @@ struct Scan {
     }
 };
 
+INLINE bool finite(float v) { return fabsf(v) <= 3.402823466e+38f; }
 INLINE bool aligned(const void* address) { return (u64)address % 16 == 0; }
 
 // 16-byte loads: bins are consecutive, and the partners of 16 aligned bytes are 16 aligned bytes. All 32 lanes call.
@@ -148,7 +149,7 @@ INLINE void scan_vectors(Scan& scan, u32 lane) {
     const uint4* given = (const uint4*)(v.given + head);
     // vector n of `given` meets vector n of `mirrored`, or the n-th before it
     const uint4* mirrored = (const uint4*)(backwards ? v.mirrored - head - (N - 1) : v.mirrored + head);
-    const u32 loose = lane < head ? lane : lane - head + head + vectors * N;  // bins before and behind the vectors: fewer than 32
+    const u32 loose = lane < head ? lane : lane + vectors * N;  // bins before and behind the vectors: fewer than 32
 
     const bool has_loose = loose < v.W;
     u32 loose_bits = 0, loose_mirrored = 0;
@@ -237,7 +238,7 @@ INLINE float largest_blurred(const Vector& v, const float* taps, i32 radius, u32
 // that it is asked for only where a clip could act: a bin below 1e-3, or a top above 50. Where no bin can exceed 1e-3 there
 // is no step. A top of NaN or infinity gives NaN.
 INLINE float dark(const Vector& v, const float* taps, i32 radius, u32 winner, float top, u32 lane) {
-    if (!(fabsf(top) <= 3.402823466e+38f)) return quiet_nan();
+    if (!finite(top)) return quiet_nan();
     const i32 i = winner, last = v.W - 1, first = i - 2 - radius;
     if (top <= 1e-3f) return (float)i;
     float b[5] = {};  // bins i - 2 ... i + 2
@@ -302,7 +303,7 @@ INLINE void decode_vector(const Params& p, u32 keypoint, u32 axis, u32 warp, u32
     float at = (float)position_of(winner), seen = 0.0f;
     if (scan.soft) {
         scan.mass.raise(top, scan.sharpness);
-        seen = fabsf(top) <= 3.402823466e+38f ? 1.0f / warp_sum(scan.mass.sum) : quiet_nan();
+        seen = finite(top) ? 1.0f / warp_sum(scan.mass.sum) : quiet_nan();
     }
     if (p.dark) at = dark(v, scratch.taps + axis * MOST_TAPS, p.radius[axis], position_of(winner), top, lane);
     if (lane == 0) {
@@ -353,8 +354,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_simcc(const __gr
         for (u32 t = threadIdx.x; t < 2 * MOST_TAPS; t += blockDim.x) scratch.taps[t] = p.taps[t];
         __syncthreads();
     }
-    if (keypoint < p.keypoints_of_all) decode_vector(p, keypoint, warp % 2, warp, lane, scratch);
+    if (keypoint < p.total) decode_vector(p, keypoint, warp % 2, warp, lane, scratch);
     __syncthreads();
-    if (threadIdx.x < of_block && first + threadIdx.x < p.keypoints_of_all)
+    if (threadIdx.x < of_block && first + threadIdx.x < p.total)
         write_keypoint(p, first + threadIdx.x, 2 * threadIdx.x, scratch);
 }

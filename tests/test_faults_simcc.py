@@ -49,7 +49,7 @@ FAULTS = [
     ("the sum is not rescaled", "sum *= expf(sharpness * (top - to));", ""),
     ("nor at the end", "scan.mass.raise(top, scan.sharpness);", ""),
     ("an infinity of its own lane", "v == top ? 0.0f : v - top", "v - top"),
-    ("visibility of an infinite maximum", "fabsf(top) <= 3.402823466e+38f ? 1.0f / warp_sum", "true ? 1.0f / warp_sum"),
+    ("visibility of an infinite maximum", "finite(top) ? 1.0f / warp_sum", "true ? 1.0f / warp_sum"),
     ("sharpness of x for both", "p.sharpness[axis]", "p.sharpness[0]"),
     # DARK
     ("a tap too few", "if (distance <= radius) b[t]", "if (distance < radius) b[t]"),
@@ -65,7 +65,7 @@ FAULTS = [
     ("whole blur without its last bins", "q < (i32)v.W; q += 32) {", "q + 32 < (i32)v.W; q += 32) {"),
     ("whole blur of a lane alone", "largest = fmaxf(largest, __shfl_xor_sync(FULL, largest, other));", ""),
     ("weak vectors are refined", "if (top <= 1e-3f) return (float)i;", ""),
-    ("infinite maxima are refined", "if (!(fabsf(top) <= 3.402823466e+38f)) return quiet_nan();", ""),
+    ("infinite maxima are refined", "if (!finite(top)) return quiet_nan();", ""),
     ("no 1e-9", "1e-9f + 0.25f", "0.25f"),
     ("second difference over one bin", "log_ratio(b[4], b[2]) + log_ratio(b[0], b[2])", "log_ratio(b[3], b[2]) + log_ratio(b[1], b[2])"),
     ("step the other way", "(float)i - dx / dxx", "(float)i + dx / dxx"),
@@ -81,7 +81,7 @@ FAULTS = [
     ("normalizer of x for both", "top / p.normalizer[axis]", "top / p.normalizer[0]"),
     ("matrix of the first row for all", "row * p.transform_stride", "0 * p.transform_stride"),
     ("first keypoint of a block for all", "2 * threadIdx.x, scratch);", "0, scratch);"),
-    ("last block writes past the end", "threadIdx.x < of_block && first + threadIdx.x < p.keypoints_of_all", "threadIdx.x < of_block"),
+    ("last block writes past the end", "threadIdx.x < of_block && first + threadIdx.x < p.total", "threadIdx.x < of_block"),
     ("no wait before writing", "warp % 2, warp, lane, scratch);\n    __syncthreads();", "warp % 2, warp, lane, scratch);"),
 ]  # fmt: skip
 

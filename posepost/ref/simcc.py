@@ -39,7 +39,7 @@ class Options(NamedTuple):
     """A call's options with presets and defaults filled in, checked. Hashable: part of a plan's key."""
 
     split_ratio: float
-    taps: tuple[tuple[float, ...], ...]  # of x and y, from the middle one to the last; () without a refinement
+    blur: tuple[int, int] | None  # bins of the blur of x and y; None without a refinement
     sharpness: tuple[float, float] | None  # beta * sigma of x and y where the visibility is asked for
     threshold: float  # in units of scores before a sigmoid; NaN: nobody is absent
     absent: float
@@ -95,21 +95,20 @@ def _options(
     if flip_pairs is not None:
         flip_pairs = _check.flip_pairs(flip_pairs)
 
-    taps: tuple[tuple[float, ...], ...] = ()
+    blur = None
     if filled["refine"] == "dark":
-        sizes = [blur_size(one) for one in sigmas]
-        if max(sizes) > MOST_TAPS:
+        blur = blur_size(sigmas[0]), blur_size(sigmas[1])
+        if max(blur) > MOST_TAPS:
             raise ValueError(
-                f"sigma must give blurs of at most {MOST_TAPS} bins, got {filled['sigma']} with {max(sizes)}"
+                f"sigma must give blurs of at most {MOST_TAPS} bins, got {filled['sigma']} with {max(blur)}"
             )
-        taps = tuple(gaussian_taps(size)[size // 2 :] for size in sizes)
     normalizer = None
     if normalize is not None:
         spread = math.sqrt(2 * math.pi)
         normalizer = (sigmas[0] * spread, sigmas[1] * spread) if normalize == "sigma" else (1.0, 1.0)
     return Options(
         split_ratio=float(filled["split_ratio"]),
-        taps=taps,
+        blur=blur,
         sharpness=(beta * sigmas[0], beta * sigmas[1]) if visibility else None,
         threshold=math.nan if absent is None else _before_activation(float(threshold), activation),
         absent=0.0 if absent is None else float(absent),
@@ -123,6 +122,11 @@ def blur_size(sigma: float) -> int:
     """MMPose's bins of the blur for a codec's sigma: odd; below sigma 0.8, where MMPose fails, 1: no blur."""
     size = int((sigma * 20 - 7) // 3)
     return max(1, size - (size % 2 == 0))
+
+
+def half_taps(size: int) -> tuple[float, ...]:
+    """OpenCV's Gaussian of `size` bins, from the middle tap to the last."""
+    return gaussian_taps(size)[size // 2 :]
 
 
 def _before_activation(threshold: float, activation: str | None) -> float:
@@ -306,8 +310,8 @@ def _join(axes: list[Axis], given: Options) -> tuple[Array, Array]:
     x, y = axes
     tops = [x.top(), y.top()]
     points = np.empty((*x.winner.shape, 2), np.float32)
-    if given.taps:
-        points[..., 0], points[..., 1] = dark(axes, tops, given.taps)
+    if given.blur is not None:
+        points[..., 0], points[..., 1] = dark(axes, tops, given.blur)
     else:
         points[..., 0], points[..., 1] = x.winner, y.winner
     if given.normalizer is not None:
@@ -333,7 +337,7 @@ def merged(elements: Array, mirrored: Array, flip_pairs: tuple[int, ...], *, bac
 # ---- DARK
 
 
-def dark(axes: list[Axis], tops: list[Array], half_taps: tuple[tuple[float, ...], ...]) -> Array:
+def dark(axes: list[Axis], tops: list[Array], blur: tuple[int, int]) -> Array:
     """(2, N, K): Newton's step on the logarithm of the blurred vector from its largest bin, for both axes at once.
 
     MMPose blurs the vector, scales it by c = max(vector) / max(blurred vector), clips it to 1e-3 ... 50 and continues
@@ -342,7 +346,7 @@ def dark(axes: list[Axis], tops: list[Array], half_taps: tuple[tuple[float, ...]
     logarithms do not see c, and c is at least 1, so that it is needed only where a clip could act: a bin below 1e-3 or
     a maximum above 50. Where the maximum is at most 1e-3 all is clipped to 1e-3, and there is no step.
     """
-    weights, reach = _weights(half_taps)
+    weights, reach = _weights(blur)
     i, top = np.empty((2, axes[0].winner.size), np.int64), np.empty((2, axes[0].winner.size), np.float32)
     values = np.empty((2, reach.shape[1], i.shape[1]), np.float32)
     starts = [axis.start.reshape(-1) for axis in axes]
@@ -364,9 +368,9 @@ def dark(axes: list[Axis], tops: list[Array], half_taps: tuple[tuple[float, ...]
 
     if not (blurred.min(initial=np.inf) >= LOWEST and top.max(initial=0) <= HIGHEST):  # NaN among them or not
         unclear = ((blurred < LOWEST).any(axis=1) | (top > HIGHEST)) & (top > LOWEST)
-        for axis, start, half, mine, largest, these in zip(axes, starts, half_taps, blurred, top, unclear):
+        for axis, start, size, mine, largest, these in zip(axes, starts, blur, blurred, top, unclear):
             if these.any():
-                whole = _largest_blurred(axis.read(np.arange(axis.W), start[these, None]), half)
+                whole = _largest_blurred(axis.read(np.arange(axis.W), start[these, None]), half_taps(size))
                 mine[:, these] = np.clip(mine[:, these] * (largest[these] / whole), LOWEST, HIGHEST)
     step = log_ratio(blurred[:, (3, 0, 4)], blurred[:, (1, 2, 2)])
     curvature = (step[:, 1] + step[:, 2]) * QUARTER
@@ -380,15 +384,15 @@ def dark(axes: list[Axis], tops: list[Array], half_taps: tuple[tuple[float, ...]
 
 
 @functools.lru_cache(maxsize=32)
-def _weights(half_taps: tuple[tuple[float, ...], ...]) -> tuple[Array, Array]:
+def _weights(blur: tuple[int, int]) -> tuple[Array, Array]:
     """(2, 5, n, 1): the taps of blurred bins i - 2 ... i + 2 of both axes on the n bins around i, and (2, n, 1): where
     those bins lie, from -2 - radius on; n is at least a warp."""
-    n = max(WARP, *(2 * len(half) + 3 for half in half_taps))
+    n = max(WARP, *(size + 4 for size in blur))
     weights, reach = np.zeros((2, 5, n, 1), np.float32), np.empty((2, n, 1), np.int64)
-    for axis, half in enumerate(half_taps):
-        reach[axis, :, 0] = np.arange(n) - len(half) - 1
+    for axis, size in enumerate(blur):
+        reach[axis, :, 0] = np.arange(n) - size // 2 - 2
         for t in range(5):
-            weights[axis, t, t : t + 2 * len(half) - 1, 0] = half[:0:-1] + half
+            weights[axis, t, t : t + size, 0] = gaussian_taps(size)
     return weights, reach
 
 
@@ -405,13 +409,13 @@ def _warp_sum(products: Array) -> Array:
     return summed
 
 
-def _largest_blurred(values: Array, half_taps: tuple[float, ...]) -> Array:
+def _largest_blurred(values: Array, half: tuple[float, ...]) -> Array:
     """(n, W) -> (n,): the largest bin of each blurred vector, outside which there is 0; taps in ascending order."""
-    W, radius = values.shape[1], len(half_taps) - 1
+    W, radius = values.shape[1], len(half) - 1
     blurred = np.zeros_like(values)
     for shift in range(-min(radius, W - 1), min(radius, W - 1) + 1):
         low, high = max(0, -shift), min(W, W - shift)
-        blurred[:, low:high] += np.float32(half_taps[abs(shift)]) * values[:, low + shift : high + shift]
+        blurred[:, low:high] += np.float32(half[abs(shift)]) * values[:, low + shift : high + shift]
     largest: Array = blurred.max(axis=1)
     return largest
 
