@@ -18,8 +18,8 @@ import posepost
 from posepost import ref
 
 from . import timing
-from .bench_posenet import Replay
-from .measure import L2_BYTES, device_here
+from .bench_posenet import FAILURES, Replay
+from .measure import L2_BYTES, Failure, device_here
 from .peers import mmpose_simcc
 
 CASES = (  # model, rows, keypoints, bins of x and y, sigma
@@ -86,7 +86,12 @@ def measured(case: tuple[Any, ...], head: str) -> dict[tuple[str, str], list[flo
             np.testing.assert_array_equal(expected.scores, scores)
             if visibility is not None:  # MMPose rounds exponents of several hundred before it takes differences
                 np.testing.assert_allclose(expected.visibility, visibility, rtol=2e-4)
-    results = {(name, "blocking"): times for name, times in timing.interleaved(calls, SETS, seconds=0.5).items()}
+
+    def failed(name: str, error: Exception) -> None:
+        FAILURES.append(Failure(f"{case[0]}, {head}", name, "blocking", "failed", f"while it was timed: {error}"))
+
+    timed = timing.interleaved(calls, SETS, seconds=0.5, failed=failed)
+    results = {(name, "blocking"): times for name, times in timed.items()}
     if DEVICE == "cuda":
         nbytes = sum(array.nbytes for array in sets[0])
         for kind in ("device warm", "device cold"):
@@ -113,7 +118,9 @@ def test_simcc(benchmark: Any, case: tuple[Any, ...], head: str, variant: tuple[
         if reason:
             pytest.skip(reason)
         name = mmpose_simcc.NAMES[head]
-    times = measured(case, head)[name, kind]
+    times = measured(case, head).get((name, kind))
+    if times is None:
+        pytest.fail(FAILURES[-1].reason)
     benchmark.group = f"{case[0]}, {case[1]} x {case[2]} keypoints, {head}"
     benchmark.extra_info.update(variant=name, kind=kind, head=head, model=case[0], N=case[1], K=case[2], W=case[3:5])
     benchmark.extra_info.update(timing.percentiles(times))

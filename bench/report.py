@@ -204,45 +204,54 @@ def several_people_table(result: Result) -> str:
     return "\n".join([machine_line(result), "", *lines_])
 
 
-def heatmap_table(result: Result) -> str:
-    """Markdown for README from a result file of bench_heatmap.py: each head's blocking p50 on the smallest call against
-    MMPose, and the range of speed-ups over all sizes."""
+def heads_table(heatmaps: Result, simcc: Result) -> str:
+    """Markdown for README from result files of bench_heatmap.py and bench_simcc.py: each head's preset, what pins it,
+    its blocking p50 on the smallest call beside its peer's, and the speed-ups over all sizes."""
     found: dict[str, dict[tuple[int, ...], dict[str, float]]] = {}
-    for row in _of(_rows(result), kind="blocking"):
-        size = (row["K"], row["H"], row["W"], row["B"])
+    for row in _of(_rows(heatmaps), kind="blocking"):
+        size = (row["B"] * row["K"] * row["H"] * row["W"], row["K"], row["H"], row["W"])
         found.setdefault(row["head"], {}).setdefault(size, {})[row["variant"]] = row["p50"]
-    all_sizes = {size for of_head in found.values() for size in of_head}
-    smallest, (K, H, W, B) = min(all_sizes), max(all_sizes, key=math.prod)
-    across = f"on {len(all_sizes)} sizes, up to {B} x {K} maps of {H}x{W}"
-    first = "one call, p50, {} maps of {}x{}".format(*smallest)
-    lines_ = [f"| {first} | {US} | MMPose | speed-up | {across} |", "|:--|--:|--:|--:|--:|"]
+    for row in _of(_rows(simcc), kind="blocking"):
+        size = (row["N"] * row["K"] * sum(row["W"]), row["K"], *row["W"])
+        variant = US if row["variant"].startswith(US) else "MMPose"
+        found.setdefault(f"simcc {row['head']}", {}).setdefault(size, {})[variant] = row["p50"]
+    lines_ = [
+        "| head | preset | checked against | one call, p50 | MMPose | speed-up | all sizes |",
+        "|:--|:--|:--|--:|--:|--:|--:|",
+    ]
     for head, of_head in found.items():
+        name, preset, pinned = HEAD_ROWS[head]
+        smallest = min(of_head)
         ours = of_head[smallest][US]
         peers = {peer for times_of in of_head.values() for peer in times_of} - {US}
-        for peer in sorted(peers) or [""]:
-            name = _HEADS[head] + (f", {peer}" if peer not in ("", "MMPose") else "")
+        for peer in sorted(peers, key=lambda one: (one != "MMPose", one)) or [""]:
             gains = [times_of[peer] / times_of[US] for times_of in of_head.values() if peer in times_of]
             if peer in of_head[smallest]:
                 theirs = of_head[smallest][peer]
-                cells = [duration(theirs), times(theirs / ours), _span(gains, times)]
+                others = "" if peer == "MMPose" else f" ({peer})"
+                cells = [duration(theirs) + others, times(theirs / ours), _span(gains, times)]
             else:
                 cells = ["no such head" if head == "centroid" else "not measured", "", ""]
-            lines_.append("| " + " | ".join([name, duration(ours), *cells]) + " |")
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(_rows(result)[0]["peers"].items()))
-    return "\n".join([f"{machine_line(result)}; {versions or 'no peer is installed'}", "", *lines_])
+            lines_.append("| " + " | ".join([name, preset, pinned, duration(ours), *cells]) + " |")
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(_rows(heatmaps)[0]["peers"].items()))
+    return "\n".join([f"{machine_line(heatmaps)}; {versions or 'no peer is installed'}", "", *lines_])
 
 
-_HEADS = {
-    "none": "argmax",
-    "quarter": "quarter shift",
-    "dark": "DARK",
-    "dark_udp": "DARK-UDP",
-    "udp_combined": "UDP combined",
-    "megvii": "Megvii",
-    "soft_argmax": "soft-argmax",
-    "flip": "flip test, argmax",
-    "centroid": "SLEAP's centroid",
-}
+HEAD_ROWS = {
+    "none": ("argmax", "", "MMPose get_heatmap_maximum, 9 files: equal"),
+    "quarter": ("quarter shift", "`mmpose_msra`, `hrnet`, `mmdeploy`, `higherhrnet`", "MMPose, 9 files: equal; others: rules"),  # noqa: E501
+    "dark": ("DARK", "`mmpose_dark`", "MMPose, 9 files: 1e-4 px"),
+    "dark_udp": ("DARK-UDP", "`mmpose_udp`, `vitpose_hf`", "MMPose, 9 files: 1e-4 px; ViTPose: rules"),
+    "udp_combined": ("UDP combined", "`mmpose_udp_combined`", "MMPose: 1e-4 px"),
+    "megvii": ("Megvii", "`mmpose_megvii`", "MMPose, 5 files: equal"),
+    "soft_argmax": ("soft-argmax", "`mmpose_integral`", "float64, MMPose, kornia, 5 files: 1e-5 cells"),
+    "flip": ("flip test + argmax", "any, `flipped=`", "MMPose, 12 files: equal"),
+    "centroid": ("centroid", "`sleap`, `trt_pose`, `openpose`, `mediapipe`", "trt_pose, 24 files: 1e-6; SLEAP's formula, 5 files; others: rules"),  # noqa: E501
+    "simcc plain": ("SimCC", "`rtmpose`", "MMPose, 11 files: equal"),
+    "simcc visibility": ("SimCC + visibility", "`rtmpose`, `visibility=True`", "MMPose, 5 files"),
+    "simcc dark": ("SimCC DARK", "`rtmpose`, `refine=\"dark\"`", "MMPose, 7 files: 1e-4 px"),
+}  # fmt: skip
+"""Name, presets of decode_heatmap and decode_simcc, and what the tests hold them against."""
 
 
 def write_report(files: list[Path], target: Path) -> None:

@@ -577,7 +577,22 @@ def head_row(head: str, K: int, B: int, variant: str, p50: float, kind: str = "b
     return {"extra_info": {**info, "peers": {"torch": "2.13.0", "mmpose": "1.3.2"}}}
 
 
-def test_heatmap_table() -> None:
+def simcc_row(head: str, N: int, variant: str, p50: float) -> dict[str, Any]:
+    return {
+        "extra_info": {
+            "head": head,
+            "N": N,
+            "K": 17,
+            "W": [384, 512],
+            "variant": variant,
+            "kind": "blocking",
+            "p50": p50,
+        }
+    }
+
+
+def test_heads_table() -> None:
+    """A row a head and peer; the smallest call, and the range over all sizes."""
     rows = [
         head_row("none", 17, 1, "posepost", 20e-6),
         head_row("none", 17, 1, "MMPose", 30e-6),
@@ -591,22 +606,29 @@ def test_heatmap_table() -> None:
         head_row("soft_argmax", 17, 1, "kornia", 200e-6),
         head_row("centroid", 17, 1, "posepost", 50e-6),
     ]
-    made = report.heatmap_table(result("cpu", rows, []))
+    simcc = [
+        simcc_row("dark", 1, "posepost on cpu", 1e-4),
+        simcc_row("dark", 1, "MMPose refine_simcc_dark", 2e-3),
+        simcc_row("dark", 64, "posepost on cpu", 1e-3),
+        simcc_row("dark", 64, "MMPose refine_simcc_dark", 3e-2),
+    ]
+    made = report.heads_table(result("cpu", rows, []), result("cpu", simcc, []))
     assert made.splitlines()[0].startswith("CPU path on AMD EPYC")
     assert made.splitlines()[0].endswith("; mmpose 1.3.2, torch 2.13.0")
-    assert made.splitlines()[2:] == [
-        "| one call, p50, 17 maps of 64x48 | posepost | MMPose | speed-up | on 2 sizes, up to 8 x 133 maps of 64x48 |",
-        "|:--|--:|--:|--:|--:|",
-        "| argmax | 20.0 µs | 30.0 µs | 1.50x | 1.50x to 5.00x |",
-        "| soft-argmax | 100 µs | 90.0 µs | 0.900x | 0.900x to 1.50x |",
-        "| soft-argmax, kornia | 100 µs | 200 µs | 2.00x | 2.00x |",
-        "| SLEAP's centroid | 50.0 µs | no such head |  |  |",
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in made.splitlines()[4:]]
+    assert [row[:1] + row[3:] for row in cells] == [
+        ["argmax", "20.0 µs", "30.0 µs", "1.50x", "1.50x to 5.00x"],
+        ["soft-argmax", "100 µs", "90.0 µs", "0.900x", "0.900x to 1.50x"],
+        ["soft-argmax", "100 µs", "200 µs (kornia)", "2.00x", "2.00x"],
+        ["centroid", "50.0 µs", "no such head", "", ""],
+        ["SimCC DARK", "100 µs", "2.00 ms", "20.0x", "20.0x to 30.0x"],
     ]
+    assert cells[4][1] == '`rtmpose`, `refine="dark"`'
 
 
-def test_heatmap_table_without_peers() -> None:
+def test_heads_table_without_peers() -> None:
     row = head_row("dark", 17, 1, "posepost", 50e-6)
     row["extra_info"]["peers"] = {}
-    made = report.heatmap_table(result("cpu", [row], []))
+    made = report.heads_table(result("cpu", [row], []), result("cpu", [], []))
     assert made.splitlines()[0].endswith("; no peer is installed")
-    assert made.splitlines()[-1] == "| DARK | 50.0 µs | not measured |  |  |"
+    assert made.splitlines()[-1].endswith("| 50.0 µs | not measured |  |  |")
