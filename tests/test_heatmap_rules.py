@@ -4,6 +4,8 @@ geometry."""
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -197,3 +199,11 @@ def test_udp_scaling_of_a_single_column_is_the_formula() -> None:
     keypoints, _ = posepost.decode_heatmap(np.ones((1, 1, 4, 1), np.float32), scaling="udp", input_size=(8, 8))
     assert np.isnan(keypoints[0, 0, 0])
     assert keypoints[0, 0, 1] == 0
+
+
+def test_the_table_of_presets_is_the_code_s() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "presets.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\| `([^`]*)` \|", text, re.M)
+    documented = {name: eval(f"dict({arguments})", {"nan": math.nan}) for name, arguments in rows}
+    assert list(documented) == list(ref.heatmap.PRESETS)
+    assert repr(documented) == repr(ref.heatmap.PRESETS)
