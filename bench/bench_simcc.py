@@ -47,6 +47,10 @@ def options(case: tuple[Any, ...], head: str) -> dict[str, Any]:
     return {"sigma": case[5], "split_ratio": SPLIT_RATIO, "refine": refine, "visibility": head == "visibility"}
 
 
+def raise_it(name: str, error: Exception) -> None:
+    raise error
+
+
 @functools.lru_cache(maxsize=1)
 def measured(case: tuple[Any, ...], head: str) -> dict[tuple[str, str], list[float]]:
     """Seconds by variant and kind; a variant that cannot run here is not in it."""
@@ -86,7 +90,8 @@ def measured(case: tuple[Any, ...], head: str) -> dict[tuple[str, str], list[flo
             np.testing.assert_array_equal(expected.scores, scores)
             if visibility is not None:  # MMPose rounds exponents of several hundred before it takes differences
                 np.testing.assert_allclose(expected.visibility, visibility, rtol=2e-4)
-    results = {(name, "blocking"): times for name, times in timing.interleaved(calls, SETS, seconds=0.5).items()}
+    times = timing.interleaved(calls, SETS, seconds=0.5, failed=raise_it)
+    results = {(name, "blocking"): taken for name, taken in times.items()}
     if DEVICE == "cuda":
         nbytes = sum(array.nbytes for array in sets[0])
         for kind in ("device warm", "device cold"):
