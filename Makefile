@@ -21,7 +21,7 @@ demo: $(VENV)/.demo
 	$(VENV)/bin/posepost demo -o demo
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -q
+	$(VENV)/bin/python -m pytest -q -n auto
 
 bench: $(VENV)/.bench
 	$(VENV)/bin/python -m bench.run -o bench-results

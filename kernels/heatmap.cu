@@ -86,7 +86,7 @@ struct Map {
 
     // As the elements are, as float32: what the argmax compares.
     INLINE float element(u32 y, u32 x) const {
-        const u32 z = y / p.slice_rows, row = y - z * p.slice_rows;
+        const u32 z = p.axes == 3 ? y / p.slice_rows : 0, row = y - z * p.slice_rows;
         const float own = E::widen(__ldg((const E::Raw*)p.heatmaps + image * p.heatmap_stride_b + k * p.heatmap_stride_k +
                                          z * p.heatmap_stride_z + row * p.heatmap_stride_y + x * p.heatmap_stride_x));
         if (!p.flipped) return own;
@@ -154,8 +154,8 @@ struct Shared {
     Finish finish;
 };
 
-// A warp refines one keypoint. c: see refine.cuh. False where it is needed and was not given.
-INLINE bool finish(const Params& p, const Map& map, u64 winner, float c) {
+// A warp refines one keypoint. False where refine.cuh needs the scale and it is not known.
+INLINE bool finish(const Params& p, const Map& map, u64 winner, Scale scale) {
     const u32 cell = position_of(winner), y = cell / p.W, x = cell - y * p.W;
     const float found = LAYOUT == STRIDED ? f32::value(key_of(winner)) : E::value(key_of(winner));
     const float value = activated(p, dequantized(p, found));
@@ -163,7 +163,7 @@ INLINE bool finish(const Params& p, const Map& map, u64 winner, float c) {
     if (!(value <= p.threshold)) {
         const auto raw = [&](u32 v, u32 u) { return map.raw(v, u); };
         const auto read = [&](u32 v, u32 u) { return map.value(v, u); };
-        if (!refined(p, raw, read, y, x, value, c, step)) return false;
+        if (!refined(p, raw, read, y, x, value, scale, step)) return false;
         if (p.offsets) step = offset_of(p, map, y, x);
     }
     const u32 z = y / p.slice_rows;
@@ -205,7 +205,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_heatmap(const __
     }
     const u32 warp = threadIdx.x / 32, warps = blockDim.x / 32;
     for (u32 c = warp; c < tile.channels; c += warps) {
-        const bool done = finish(p, {p, tile.image, tile.first_channel + c}, scratch.best[c], 0.0f);
+        const bool done = finish(p, {p, tile.image, tile.first_channel + c}, scratch.best[c], {false, 1.0f});
         if (lane_id() == 0) after.unclear[c] = !done;
     }
     if (p.border != ZERO || (p.refine != DARK && p.refine != DARK_UDP)) return;
@@ -215,7 +215,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_heatmap(const __
         const Map map = {p, tile.image, tile.first_channel + c};
         const float largest = blurred_maximum(p, map, after);
         const float found = LAYOUT == STRIDED ? f32::value(key_of(scratch.best[c])) : E::value(key_of(scratch.best[c]));
-        if (warp == 0) finish(p, map, scratch.best[c], activated(p, dequantized(p, found)) / largest);
+        if (warp == 0) finish(p, map, scratch.best[c], {true, activated(p, dequantized(p, found)) / largest});
     }
 }
 

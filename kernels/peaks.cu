@@ -91,8 +91,8 @@ INLINE float blur_factor(const Params& p, const Map& map, Scratch& s) {
     return f32::value(key_of(block_max(s, (u64)largest << 32))) / f32::value(key_of(block_max(s, (u64)blurred << 32)));
 }
 
-// One warp: peak m of a map. c: see refine.cuh. False where it is needed and was not given.
-INLINE bool write_point(const Params& p, const Map& map, u64 to, u64 packed, float c) {
+// One warp: peak m of a map. False where refine.cuh needs the scale and it is not known.
+INLINE bool write_point(const Params& p, const Map& map, u64 to, u64 packed, Scale scale) {
     const u32 cell = position_of(packed), y = cell / p.W, x = cell - y * p.W;
     float peak = E::value(key_of(packed));
     if (E::INTEGER) peak = (peak - p.zero) * p.scale;
@@ -100,7 +100,7 @@ INLINE bool write_point(const Params& p, const Map& map, u64 to, u64 packed, flo
     Step step;
     const auto raw = [&](u32 v, u32 u) { return map.raw(v, u); };
     const auto read = [&](u32 v, u32 u) { return map.value(v, u); };
-    if (!refined(p, raw, read, y, x, peak, c, step)) return false;
+    if (!refined(p, raw, read, y, x, peak, scale, step)) return false;
     if (lane_id() == 0) {
         p.points[2 * to] = (float)x + step.x;
         p.points[2 * to + 1] = (float)y + step.y;
@@ -147,14 +147,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) find_peaks(const __grid
     const Map values = {p, map};
     const u64 first = row * p.max_peaks;
     for (u32 m = t / 32; m < count; m += THREADS / 32)
-        if (!write_point(p, values, first + m, taken[m], 0.0f) && lane_id() == 0) atomicAdd(&s.unclear, 1u);
+        if (!write_point(p, values, first + m, taken[m], {false, 1.0f}) && lane_id() == 0) atomicAdd(&s.unclear, 1u);
     for (u32 m = count + t; m < p.max_peaks; m += THREADS)
         p.points[2 * (first + m)] = p.points[2 * (first + m) + 1] = p.scores[first + m] = 0.0f;
     __syncthreads();
     if (s.unclear) {
-        const float c = blur_factor(p, values, s);
+        const Scale scale = {true, blur_factor(p, values, s)};
         for (u32 m = t / 32; m < count; m += THREADS / 32)
-            if (!write_point(p, values, first + m, taken[m], 0.0f)) write_point(p, values, first + m, taken[m], c);
+            if (!write_point(p, values, first + m, taken[m], {false, 1.0f})) write_point(p, values, first + m, taken[m], scale);
     }
     if (t == 0) {
         p.counts[row] = count;

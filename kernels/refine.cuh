@@ -14,6 +14,11 @@ struct Step {
     float x, y;  // in cells
 };
 
+struct Scale {  // what the peers multiply a blurred map by, which only `log_clipped` may have to know
+    bool known;
+    float c;
+};
+
 INLINE u32 lane_id() { return threadIdx.x % 32; }
 INLINE float minus_infinity() { return __uint_as_float(0xff800000); }
 INLINE float sign(float v) { return v > 0.0f ? 1.0f : v < 0.0f ? -1.0f : v; }  // NaN stays
@@ -94,17 +99,17 @@ INLINE void blurred_around(const Params& p, const Read& read, i32 y, i32 x, floa
 
 // The logarithm of the blurred map around (y, x), clipped to lowest ... highest, in place. With border ZERO the peers scale the
 // blurred map by c = max(map) / max(blurred map): differences of logarithms do not see it, and c is at least 1, so that it is
-// needed only where a clip could act. Then, with c unknown (0), this answers false.
+// needed only where a clip could act. Then, with c unknown, this answers false.
 template <i32 REACH>
-INLINE bool log_clipped(const Params& p, float (&columns)[2 * REACH + 1], float peak, float c, float lowest, float highest) {
+INLINE bool log_clipped(const Params& p, float (&columns)[2 * REACH + 1], float peak, Scale scale, float lowest, float highest) {
     bool clear = !(peak > highest);
 #pragma unroll
     for (i32 i = 0; i <= 2 * REACH; ++i) clear &= columns[i] >= lowest;
-    if (p.border == ZERO && c == 0.0f && !__all_sync(FULL, lane_id() > 2 * REACH || clear)) return false;
+    if (p.border == ZERO && !scale.known && !__all_sync(FULL, lane_id() > 2 * REACH || clear)) return false;
 #pragma unroll
     for (i32 i = 0; i <= 2 * REACH; ++i) {
         float v = columns[i];
-        if (p.border == ZERO && c != 0.0f) v *= c;
+        if (p.border == ZERO && scale.known) v *= scale.c;
         v = v < lowest ? lowest : v > highest ? highest : v;  // NaN stays
         columns[i] = logf(v);
     }
@@ -117,12 +122,12 @@ INLINE Step newton(float dx, float dy, float dxx, float dyy, float dxy) {
 }
 
 template <class Read>
-INLINE bool dark(const Params& p, const Read& read, u32 y, u32 x, float peak, float c, Step& step) {
+INLINE bool dark(const Params& p, const Read& read, u32 y, u32 x, float peak, Scale scale, Step& step) {
     step = {0.0f, 0.0f};
     if (!(x > 1 && x + 2 < p.W && y > 1 && y + 2 < p.H)) return true;
     float columns[5];
     blurred_around<2>(p, read, y, x, columns);
-    if (!log_clipped<2>(p, columns, peak, c, 1e-10f, __uint_as_float(0x7f800000))) return false;
+    if (!log_clipped<2>(p, columns, peak, scale, 1e-10f, __uint_as_float(0x7f800000))) return false;
     float L[5][5];
 #pragma unroll
     for (i32 j = 0; j < 5; ++j)
@@ -136,11 +141,11 @@ INLINE bool dark(const Params& p, const Read& read, u32 y, u32 x, float peak, fl
 }
 
 template <class Read>
-INLINE bool dark_udp(const Params& p, const Read& read, u32 y, u32 x, float peak, float c, Step& step) {
+INLINE bool dark_udp(const Params& p, const Read& read, u32 y, u32 x, float peak, Scale scale, Step& step) {
     float columns[3];
     step = {0.0f, 0.0f};
     blurred_around<1>(p, read, y, x, columns);
-    if (!log_clipped<1>(p, columns, peak, c, 1e-3f, 50.0f)) return false;
+    if (!log_clipped<1>(p, columns, peak, scale, 1e-3f, 50.0f)) return false;
     if (x == 0) columns[0] = columns[1];  // the blurred map is continued by its border cells
     if (x + 1 == p.W) columns[2] = columns[1];
     float L[3][3];
@@ -201,15 +206,15 @@ INLINE Step soft_argmax(const Params& p, const Read& read, u32 y, u32 x) {
     });
 }
 
-// The step from the cell (y, x), whose value is `peak`. `raw` reads what was given, `read` what it is after an activation. c: see
-// log_clipped. False where c is needed and was not given.
+// The step from the cell (y, x), whose value is `peak`. `raw` reads what was given, `read` what it is after an activation. False
+// where the scale is needed and not known.
 template <class Raw, class Read>
-INLINE bool refined(const Params& p, const Raw& raw, const Read& read, u32 y, u32 x, float peak, float c, Step& step) {
+INLINE bool refined(const Params& p, const Raw& raw, const Read& read, u32 y, u32 x, float peak, Scale scale, Step& step) {
     step = {0.0f, 0.0f};
     if (p.refine == QUARTER) step = quarter(p, raw, y, x);
     if (p.refine == CENTROID) step = centroid(p, read, y, x);
     if (p.refine == SOFT_ARGMAX) step = soft_argmax(p, raw, y, x);
-    if (p.refine == DARK) return dark(p, read, y, x, peak, c, step);
-    if (p.refine == DARK_UDP) return dark_udp(p, read, y, x, peak, c, step);
+    if (p.refine == DARK) return dark(p, read, y, x, peak, scale, step);
+    if (p.refine == DARK_UDP) return dark_udp(p, read, y, x, peak, scale, step);
     return true;
 }

@@ -58,7 +58,7 @@ FAULTS = [
     ("dark", "columns summed a row too low", "rows[c], (lane + j) % 32)", "rows[c], (lane + j + 1) % 32)"),
     ("dark", "the clip is forgotten", "clear &= columns[i] >= lowest;", ""),
     ("dark", "values above 50 are clear", "bool clear = !(peak > highest);", "bool clear = true;"),
-    ("dark", "maps are not scaled", "if (p.border == ZERO && c != 0.0f) v *= c;", ""),
+    ("dark", "maps are not scaled", "if (p.border == ZERO && scale.known) v *= scale.c;", ""),
     ("dark", "clipped from above only", "v = v < lowest ? lowest : v > highest", "v = v > highest"),
     ("dark", "no second look", "if (p.border != ZERO || (p.refine != DARK", "if (true || (p.refine != DARK"),
     ("dark", "guard one cell narrower", "x + 2 < p.W && y > 1", "x + 3 < p.W && y > 1"),

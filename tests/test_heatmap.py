@@ -137,6 +137,19 @@ def test_where_a_clip_acts_the_whole_map_is_blurred(cpu_cuda: ExecutorCuda, pres
         np.testing.assert_allclose(got.keypoints[0][usual], expected.keypoints[0][usual], rtol=0, atol=2e-4)
 
 
+def test_a_scale_of_nothing_is_a_scale(cpu_cuda: ExecutorCuda) -> None:
+    """Maxima of 0 and below that the threshold lets pass: max(map) / max(blurred map) is 0, negative or NaN, and used."""
+    maps = -np.abs(values("random", "float32", (1, 4, 12, 12), 1))
+    maps[0, 0, 5, 6] = 0
+    maps[0, 1] = 0
+    maps[0, 2, 4:8, 4:8] = 0
+    for preset in ("mmpose_dark", "mmpose_udp"):
+        got, expected = run_both({"heatmaps": maps}, preset=preset, blur=3, threshold=-np.inf)
+        np.testing.assert_array_equal(np.isnan(got.keypoints), np.isnan(expected.keypoints))
+        np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=1e-3)
+        np.testing.assert_array_equal(got.scores, expected.scores)
+
+
 def whole_map_rule(map_: np.ndarray, preset: str) -> np.ndarray:
     """DARK and DARK-UDP as their peers write them: blur all, scale all, clip all, take logarithms of all; in
     float64."""

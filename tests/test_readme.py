@@ -65,6 +65,21 @@ def test_the_table_of_several_people_is_made_from_the_committed_result() -> None
     assert found[2].strip() == several_people_table(result).strip()
 
 
+def test_the_table_of_heads_is_made_from_the_committed_results() -> None:
+    from bench.report import heads_table
+
+    pattern = r"<!-- heads, made from (bench/results/\S+\.json) and (bench/results/\S+\.json) -->\n(.*?)\n<!-- end -->"
+    found = re.search(pattern, README, re.S)
+    assert found, "README has no table of heads"
+    results = [json.loads((ROOT / file).read_text(encoding="utf-8")) for file in found.groups()[:2]]
+    assert found[3].strip() == heads_table(*results).strip()
+
+
+def test_the_top_down_snippet_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(block_after("**Top-down networks.**"), "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 17
+
+
 def test_every_kernel_is_in_the_table_of_what_was_counted() -> None:
     rows = (re.match(r"\w+<[^>]*>", line) for line in block_after("python -m bench.counted").splitlines())
     assert [row[0] for row in rows if row] == [str(variant) for variant in _kernels.VARIANTS]
