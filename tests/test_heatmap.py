@@ -138,7 +138,7 @@ def test_where_a_clip_acts_the_whole_map_is_blurred(cpu_cuda: ExecutorCuda, pres
 
 
 def test_a_scale_of_nothing_is_a_scale(cpu_cuda: ExecutorCuda) -> None:
-    """Maxima of 0 and below that the threshold lets pass: max(map) / max(blurred map) is 0, negative or NaN, and used."""
+    """Maxima up to 0 that the threshold lets pass: max(map) / max(blurred map) is 0, negative or NaN, and used."""
     maps = -np.abs(values("random", "float32", (1, 4, 12, 12), 1))
     maps[0, 0, 5, 6] = 0
     maps[0, 1] = 0
