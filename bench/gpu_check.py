@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-SUBSET = "test_sigmoid_transform_and_offsets_of_another_type or test_workspace_is_left_zero or test_out_on_the_gpu"
+SUBSET = (
+    "test_sigmoid_transform_and_offsets_of_another_type or test_workspace_is_left_zero or test_out_on_the_gpu or "
+    "test_heatmap_flip_test_and_clips or test_refined_peaks"
+)
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 
 FIRST_CALL = """
@@ -71,9 +74,18 @@ def main() -> int:
     quick = {"POSEPOST_BENCH_QUICK": "1"} if arguments.quick else {}
     bench = [sys.executable, "-m", "bench.run", "-o", str(arguments.output)]
     steps.append(step("benchmark", bench, 600, **quick))
-    heads = [*pytest, "bench/bench_heatmap.py", "--benchmark-enable", "--benchmark-quiet", "-o", "addopts=", "-rs"]
-    heads.append(f"--benchmark-json={arguments.output / 'heatmap.json'}")
-    steps.append(step("benchmark of decode_heatmap", heads, 600, **quick))
+    for name in ("heatmap", "simcc", "peaks", "posenet_multi"):
+        command = [
+            *pytest,
+            f"bench/bench_{name}.py",
+            "--benchmark-enable",
+            "--benchmark-quiet",
+            "-o",
+            "addopts=",
+            "-rs",
+        ]
+        command.append(f"--benchmark-json={arguments.output / name}.json")
+        steps.append(step(f"benchmark of {name}", command, 600, **quick))
 
     from .bench_posenet import describe_machine
 

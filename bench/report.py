@@ -204,9 +204,9 @@ def several_people_table(result: Result) -> str:
     return "\n".join([machine_line(result), "", *lines_])
 
 
-def heads_table(heatmaps: Result, simcc: Result) -> str:
-    """Markdown for README from result files of bench_heatmap.py and bench_simcc.py: each head's preset, what pins it,
-    its blocking p50 on the smallest call beside its peer's, and the speed-ups over all sizes."""
+def heads_table(heatmaps: Result, simcc: Result, peaks: Result) -> str:
+    """Markdown for README from result files of bench_heatmap.py, bench_simcc.py and bench_peaks.py: each head's preset,
+    what pins it, its blocking p50 on the smallest call beside its peer's, and the speed-ups over all sizes."""
     found: dict[str, dict[tuple[int, ...], dict[str, float]]] = {}
     for row in _of(_rows(heatmaps), kind="blocking"):
         size = (row["B"] * row["K"] * row["H"] * row["W"], row["K"], row["H"], row["W"])
@@ -215,6 +215,10 @@ def heads_table(heatmaps: Result, simcc: Result) -> str:
         size = (row["N"] * row["K"] * sum(row["W"]), row["K"], *row["W"])
         variant = US if row["variant"].startswith(US) else "MMPose"
         found.setdefault(f"simcc {row['head']}", {}).setdefault(size, {})[variant] = row["p50"]
+    for row in _of(_rows(peaks), kind="blocking"):
+        size = (row["B"] * row["K"] * row["H"] * row["W"], row["K"], row["H"], row["W"])
+        variant = US if row["variant"].startswith(US) else row["variant"]
+        found.setdefault(row["head"], {}).setdefault(size, {})[variant] = row["p50"]
     lines_ = [
         "| head | preset | checked against | one call, p50 | MMPose | speed-up | all sizes |",
         "|:--|:--|:--|--:|--:|--:|--:|",
@@ -247,6 +251,7 @@ HEAD_ROWS = {
     "soft_argmax": ("soft-argmax", "`mmpose_integral`", "float64, MMPose, kornia, 5 files: 1e-5 cells"),
     "flip": ("flip test + argmax", "any, `flipped=`", "MMPose, 12 files: equal"),
     "centroid": ("centroid", "`sleap`, `trt_pose`, `openpose`, `mediapipe`", "trt_pose, 24 files: 1e-6; SLEAP's formula, 5 files; others: rules"),  # noqa: E501
+    "peaks": ("local maxima", "`find_peaks`", "trt_pose, 24 files: equal; its rules as loops"),
     "simcc plain": ("SimCC", "`rtmpose`", "MMPose, 11 files: equal"),
     "simcc visibility": ("SimCC + visibility", "`rtmpose`, `visibility=True`", "MMPose, 5 files"),
     "simcc dark": ("SimCC DARK", "`rtmpose`, `refine=\"dark\"`", "MMPose, 7 files: 1e-4 px"),

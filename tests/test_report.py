@@ -612,7 +612,22 @@ def test_heads_table() -> None:
         simcc_row("dark", 64, "posepost on cpu", 1e-3),
         simcc_row("dark", 64, "MMPose refine_simcc_dark", 3e-2),
     ]
-    made = report.heads_table(result("cpu", rows, []), result("cpu", simcc, []))
+    peaks = [
+        {
+            "extra_info": {
+                "head": "peaks",
+                "B": 1,
+                "K": 17,
+                "H": 9,
+                "W": 9,
+                "variant": name,
+                "kind": "blocking",
+                "p50": p50,
+            }
+        }
+        for name, p50 in (("posepost on cpu", 1e-4), ("PyTorch max_pool2d + topk", 1e-3))
+    ]
+    made = report.heads_table(*(result("cpu", found, []) for found in (rows, simcc, peaks)))
     assert made.splitlines()[0].startswith("CPU path on AMD EPYC")
     assert made.splitlines()[0].endswith("; mmpose 1.3.2, torch 2.13.0")
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in made.splitlines()[4:]]
@@ -622,6 +637,7 @@ def test_heads_table() -> None:
         ["soft-argmax", "100 µs", "200 µs (kornia)", "2.00x", "2.00x"],
         ["centroid", "50.0 µs", "no such head", "", ""],
         ["SimCC DARK", "100 µs", "2.00 ms", "20.0x", "20.0x to 30.0x"],
+        ["local maxima", "100 µs", "1.00 ms (PyTorch max_pool2d + topk)", "10.0x", "10.0x"],
     ]
     assert cells[4][1] == '`rtmpose`, `refine="dark"`'
 
@@ -629,6 +645,6 @@ def test_heads_table() -> None:
 def test_heads_table_without_peers() -> None:
     row = head_row("dark", 17, 1, "posepost", 50e-6)
     row["extra_info"]["peers"] = {}
-    made = report.heads_table(result("cpu", [row], []), result("cpu", [], []))
+    made = report.heads_table(*(result("cpu", found, []) for found in ([row], [], [])))
     assert made.splitlines()[0].endswith("; no peer is installed")
     assert made.splitlines()[-1].endswith("| 50.0 µs | not measured |  |  |")
