@@ -186,7 +186,8 @@ INLINE float blurred_maximum(const Params& p, const Map& map, Finish& scratch) {
     return f32::value(key_of(of_block));
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_heatmap(const __grid_constant__ Params p) {
+// As many blocks an SM as registers allow without a spill: the maps of one block wait while those of another are refined.
+extern "C" __global__ void __launch_bounds__(THREADS, LAYOUT == INTERLEAVED ? 3 : 4) decode_heatmap(const __grid_constant__ Params p) {
     SHARED(Shared, shared);
     Scratch& scratch = shared.scan;
     Finish& after = shared.finish;
