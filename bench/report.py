@@ -220,7 +220,7 @@ def heads_table(heatmaps: Result, simcc: Result, peaks: Result) -> str:
         variant = US if row["variant"].startswith(US) else row["variant"]
         found.setdefault(row["head"], {}).setdefault(size, {})[variant] = row["p50"]
     lines_ = [
-        "| head | preset | checked against | one call, p50 | MMPose | speed-up | all sizes |",
+        "| head | preset | checked against | one call, p50 | MMPose, or as named | speed-up | all sizes |",
         "|:--|:--|:--|--:|--:|--:|--:|",
     ]
     for head, of_head in found.items():
