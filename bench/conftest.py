@@ -24,4 +24,5 @@ def pytest_benchmark_update_json(config: Any, benchmarks: list[Any], output_json
     for benchmark in output_json["benchmarks"]:
         benchmark["stats"].pop("data", None)  # thousands of numbers; the percentiles stand in extra_info
         benchmark["options"].pop("timer", None)
+        benchmark["params"] = None  # extra_info says the same, without the paths of modules
     output_json["posepost_failures"] = [failure._asdict() for failure in FAILURES]
