@@ -47,9 +47,9 @@ def layout_name(value: str | None) -> None:
         raise ValueError(f'layout must be "NCHW", "NHWC" or None, got {value!r}')
 
 
-def some_cells(heatmaps: Form) -> None:
-    if 0 in heatmaps.shape[-3:]:
-        raise ValueError(f"heatmaps must have at least one channel, row and column, got shape {heatmaps.shape}")
+def some_cells(form: Form, name: str = "heatmaps") -> None:
+    if 0 in form.shape[-3:]:
+        raise ValueError(f"{name} must have at least one channel, row and column, got shape {form.shape}")
 
 
 Strides = tuple[int, int, int]
@@ -98,8 +98,7 @@ def simcc_vectors(
     W = x[-1], simcc_y.shape[-1]
     if max(N * K, *W) >= 2**31:
         raise ValueError(f"simcc_x must have fewer than 2**31 keypoints and bins, got {N} x {K} and {max(W)}")
-    if flip_pairs is not None and len(flip_pairs) != K:
-        raise ValueError(f"flip_pairs must name the partner of each of {K} keypoints, got {len(flip_pairs)}")
+    partners(flip_pairs, K)
     flipped_strides = None
     if flipped_x is not None and flipped_y is not None:
         flipped_strides = _row_strides(flipped_x), _row_strides(flipped_y)
@@ -337,6 +336,11 @@ def threshold(value: float, name: str, probability: bool) -> None:
         raise ValueError(f"{name} must be from 0 to 1, got {value}")
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}")
+
+
+def partners(flip_pairs: tuple[int, ...] | None, K: int) -> None:
+    if flip_pairs is not None and len(flip_pairs) != K:
+        raise ValueError(f"flip_pairs must name the partner of each of {K} keypoints, got {len(flip_pairs)}")
 
 
 def output_stride(value: float) -> None:

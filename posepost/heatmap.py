@@ -9,10 +9,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _check, _kernels, _view, ref
-from .posenet import NO_MATRIX, Blocks, Launch, choose, set_transform
+from .posenet import (
+    NO_MATRIX,
+    Blocks,
+    Launch,
+    Shape,
+    choose,
+    element_by_element,
+    given_result,
+    new_result,
+    set_transform,
+)
 from .ref.heatmap import ARGUMENTS, BLURRED, Options, options, prepare, quantized
 from .ref.refine import BORDERS, GUARDS, KINDS, Refinement
-from .types import Keypoints, Origin, on_device
+from .types import Keypoints, on_device
 
 MOST_PAIRS = 512  # Params.flip_pairs
 put_addresses = struct.Struct("9Q").pack_into  # at the head of Params
@@ -228,13 +238,13 @@ def decode_heatmap(
         for one, name in zip(views, ARGUMENTS):
             if one is not None:
                 _check.alignment(one, name)
-    if plan.axes == 3 and transform is not None:
+    B, K, axes = plan.shape
+    if axes == 3 and transform is not None:
         raise ValueError("transform must be None for volumes, whose points have three coordinates")
-    B, K = plan.shape
     if out is None:
-        result = _new_result(plan, device, queue, seen.library)
+        result = new_result(plan.shape, device, queue, seen.library)
     else:
-        result = _given_result(out, plan, seen.form, queue)
+        result = given_result(out, plan.shape, seen.form, device, queue)
     origin = result.origin
     assert origin is not None
 
@@ -259,33 +269,10 @@ def decode_heatmap(
     return result if keypoints is result.keypoints else on_device(keypoints, scores, origin)
 
 
-def _new_result(plan: Plan, device: int, queue: int, library: str) -> Keypoints:
-    (B, K), axes = plan.shape, plan.axes
-    points = axes * B * K
-    memory, address = _view.empty(points + B * K, device, queue, library)
-    origin = Origin(device, library, address, address + 4 * points, queue, memory, plan.shape)
-    return on_device(memory[:points].reshape(B, K, axes), memory[points:].reshape(B, K), origin)
-
-
-def _given_result(out: tuple[_view.Array, _view.Array], plan: Plan, reference: _view.Form, queue: int) -> Keypoints:
-    (B, K), axes = plan.shape, plan.axes
-    origin = out.origin if isinstance(out, Keypoints) else None
-    known = origin is not None and origin.device == reference.device and origin.library != "jax"
-    if origin is None or not known or out[0].shape != (B, K, axes):
-        shapes = {"keypoints": ((B, K, axes), "float32"), "scores": ((B, K), "float32")}
-        keypoints, scores = _check.outputs(out, shapes, reference, queue)
-        assert reference.device is not None
-        origin = Origin(reference.device, keypoints.library, keypoints.pointer, scores.pointer, queue, None, plan.shape)
-    elif isinstance(out, Keypoints) and origin.stream == queue:
-        return out
-    return on_device(*out, origin._replace(stream=queue))
-
-
 class Plan(NamedTuple):
     """All of a call that does not change from frame to frame."""
 
-    shape: tuple[int, int]  # B, K
-    axes: int
+    shape: Shape
     variant: _kernels.Variant
     grid: _kernels.Size
     block: _kernels.Size
@@ -305,12 +292,9 @@ def set_refinement(params: Any, rule: Refinement) -> None:
 
 def choose_head(given: Options, maps: _check.Maps, dtype: str, flipped: bool, whole: bool) -> tuple[str, Launch]:
     """Head and grid. whole: the slices of volumes follow each other like rows."""
-    B, K = maps.B, maps.K
-    launch = choose(maps, dtype)
-    lanes = min(32, 1 << (K - 1).bit_length()) if maps.heatmap_strides[1] < maps.heatmap_strides[3] else 1
-    scalar = Launch("STRIDED", 1, lanes, B * -(-K // lanes), 1, _kernels.THREADS)
+    launch, scalar = choose(maps, dtype), element_by_element(maps)
     if given.head in BLURRED:
-        return "BLURRED", scalar._replace(channel_lanes=1, tiles=B * K)
+        return "BLURRED", scalar._replace(channel_lanes=1, tiles=maps.B * maps.K)
     if given.head == "soft_argmax" and not given.rule.window:
         planar = launch.layout == "PLANAR" and launch.runs == 1 and not flipped
         return "SOFT", launch._replace(splits=1, block=_kernels.THREADS) if planar else scalar
@@ -373,8 +357,7 @@ def _plan(
         params["flip_pairs"][0, :K] = given.flip_pairs
     itemsize, in_maps = _view.ITEMSIZE[heatmaps.dtype], given.head == "udp_combined"
     return Plan(
-        shape=(B, K),
-        axes=found.axes,
+        shape=(B, K, found.axes),
         variant=_kernels.heatmap(_kernels.ELEMENTS[heatmaps.dtype], head, launch.layout),
         grid=(launch.tiles, launch.splits, 1),
         block=(launch.block, 1, 1),

@@ -105,11 +105,14 @@ def decode_posenet(
     if (start | offset_start) % plan.alignment:
         for array, name in ((heatmaps, "heatmaps"), (offsets, "offsets")):
             _check.alignment(_view.view(array, name), name)
-    result = _new_result(plan, device, queue, library) if out is None else _given_result(out, plan, device, queue)
+    if out is None:
+        result = new_result(plan.shape, device, queue, library)
+    else:
+        result = given_result(out, plan.shape, plan.form, device, queue)
     origin = result.origin
     assert origin is not None
 
-    B, K = plan.shape
+    B, K, _ = plan.shape
     words, params = plan.blocks.take()
     matrices = None if transform is None else set_transform(params, transform, plan.form, B, queue)
     if B:
@@ -127,21 +130,28 @@ def decode_posenet(
     return result if keypoints is result.keypoints else on_device(keypoints, scores, origin)
 
 
-def _new_result(plan: Plan, device: int, queue: int, library: str) -> Keypoints:
-    B, K = plan.shape
-    memory, address = _view.empty(3 * B * K, device, queue, library)
-    scores = address + 8 * B * K  # 8 bytes: two float32 for each point
-    origin = Origin(device, library, address, scores, queue, memory, plan.shape)
-    return on_device(memory[: 2 * B * K].reshape(B, K, 2), memory[2 * B * K :].reshape(B, K), origin)
+Shape = tuple[int, int, int]
+"""Of keypoints: rows, keypoints, coordinates."""
 
 
-def _given_result(out: tuple[_view.Array, _view.Array], plan: Plan, device: int, queue: int) -> Keypoints:
+def new_result(shape: Shape, device: int, queue: int, library: str) -> Keypoints:
+    """Keypoints, and their scores behind them in the same memory."""
+    B, K, axes = shape
+    points = B * K * axes
+    memory, address = _view.empty(points + B * K, device, queue, library)
+    origin = Origin(device, library, address, address + 4 * points, queue, memory, shape)
+    return on_device(memory[:points].reshape(shape), memory[points:].reshape(B, K), origin)
+
+
+def given_result(
+    out: tuple[_view.Array, _view.Array], shape: Shape, reference: _view.Form, device: int, queue: int
+) -> Keypoints:
+    """`out` with its addresses, checked where it is no result of such a call."""
     origin = out.origin if isinstance(out, Keypoints) else None
-    if origin is None or origin.device != device or origin.shape != plan.shape or origin.library == "jax":
-        B, K = plan.shape
-        shapes = {"keypoints": ((B, K, 2), "float32"), "scores": ((B, K), "float32")}
-        keypoints, scores = _check.outputs(out, shapes, plan.form, queue)
-        origin = Origin(device, keypoints.library, keypoints.pointer, scores.pointer, queue, None, plan.shape)
+    if origin is None or origin.device != device or origin.shape != shape or origin.library == "jax":
+        shapes = {"keypoints": (shape, "float32"), "scores": (shape[:2], "float32")}
+        keypoints, scores = _check.outputs(out, shapes, reference, queue)
+        origin = Origin(device, keypoints.library, keypoints.pointer, scores.pointer, queue, None, shape)
     elif isinstance(out, Keypoints) and origin.stream == queue:
         return out
     return on_device(*out, origin._replace(stream=queue))
@@ -203,7 +213,7 @@ class Plan(NamedTuple):
     """All of a call that does not change from frame to frame."""
 
     form: _view.Form  # of the heatmaps
-    shape: tuple[int, int]  # B, K
+    shape: Shape
     variant: _kernels.Variant
     grid: _kernels.Size
     block: _kernels.Size
@@ -236,9 +246,15 @@ def choose(maps: _check.Maps, dtype: str) -> Launch:
         vectors = -(-H * W * K // per_vector)
         return Launch("INTERLEAVED", 1, 1, B, _splits(B, vectors, block // K * K), block)
 
-    lanes = min(32, _power_of_two(K)) if stride_k < stride_x else 1
-    tiles = B * -(-K // lanes)
-    return Launch("STRIDED", 1, lanes, tiles, _splits(tiles, H * W, block // lanes), block)
+    scalar = element_by_element(maps)
+    return scalar._replace(splits=_splits(scalar.tiles, H * W, block // scalar.channel_lanes))
+
+
+def element_by_element(maps: _check.Maps) -> Launch:
+    """The kernel for any strides, no two blocks at one tile."""
+    _, stride_k, _, stride_x = maps.heatmap_strides
+    lanes = min(32, _power_of_two(maps.K)) if stride_k < stride_x else 1
+    return Launch("STRIDED", 1, lanes, maps.B * -(-maps.K // lanes), 1, _kernels.THREADS)
 
 
 def _splits(tiles: int, loads: int, threads: int) -> int:
@@ -284,7 +300,7 @@ def _plan(
         params[f"{prefix}_scale"], params[f"{prefix}_zero"] = scale, zero
     return Plan(
         form=heatmaps,
-        shape=(maps.B, maps.K),
+        shape=(maps.B, maps.K, 2),
         variant=_kernels.posenet(_kernels.ELEMENTS[heatmaps.dtype], launch.layout),
         grid=(launch.tiles, launch.splits, 1),
         block=(launch.block, 1, 1),

@@ -203,7 +203,7 @@ def _new_result(plan: Plan, device: int, queue: int, library: str) -> Keypoints:
     N, K = plan.shape
     memory, address = _view.empty((4 if plan.visibility else 3) * N * K, device, queue, library)
     seen = address + 12 * N * K if plan.visibility else 0
-    origin = Origin(device, library, address, address + 8 * N * K, queue, memory, plan.shape, seen)
+    origin = Origin(device, library, address, address + 8 * N * K, queue, memory, (N, K, 2), seen)
     visibility = (memory[3 * N * K :].reshape(N, K),) if plan.visibility else ()
     points, scores = memory[: 2 * N * K], memory[2 * N * K : 3 * N * K]
     return _with_visibility(points.reshape(N, K, 2), scores.reshape(N, K), visibility, origin)
@@ -221,7 +221,7 @@ def _given_result(
         keypoints, scores = _check.outputs(
             out, {"keypoints": ((N, K, 2), "float32"), "scores": ((N, K), "float32")}, reference, queue, "simcc_x"
         )
-        origin = Origin(reference.device, keypoints.library, keypoints.pointer, scores.pointer, queue, None, plan.shape)
+        origin = Origin(reference.device, keypoints.library, keypoints.pointer, scores.pointer, queue, None, (N, K, 2))
         if place is not None:
             (seen,) = _check.outputs((place,), {"visibility": ((N, K), "float32")}, reference, queue, "simcc_x")
             origin = origin._replace(visibility=seen.pointer)

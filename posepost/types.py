@@ -20,7 +20,7 @@ class Origin(NamedTuple):
     scores: int  # address
     stream: int
     memory: _view.Array | None  # the arrays in a row, where one allocation holds them
-    shape: tuple[int, int]  # of scores: N, K
+    shape: tuple[int, int, int]  # of keypoints: rows, keypoints, coordinates
     visibility: int = 0  # address, where it was asked for
 
 
@@ -148,7 +148,7 @@ def pinned(B: int, K: int, *, device: int = 0, visibility: bool = False) -> Keyp
     address = memory.ctypes.data
     memory[:] = 0
     seen = address + 12 * B * K if visibility else 0
-    origin = Origin(device, PINNED, address, address + 8 * B * K, 0, memory, (B, K), seen)
+    origin = Origin(device, PINNED, address, address + 8 * B * K, 0, memory, (B, K, 2), seen)
     result = on_device(memory[: 2 * B * K].reshape(B, K, 2), memory[2 * B * K : 3 * B * K].reshape(B, K), origin)
     result.visibility = memory[3 * B * K :].reshape(B, K) if visibility else None
     return result

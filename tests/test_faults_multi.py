@@ -7,10 +7,6 @@ test_posenet_multi.py and test_peaks.py.
 
 from __future__ import annotations
 
-import faulthandler
-import os
-import signal
-
 import numpy as np
 import pytest
 
@@ -18,10 +14,9 @@ from posepost import _kernels, peaks, posenet_multi
 
 from . import test_peaks, test_posenet_multi
 from .cases import values
-from .cuda_cpu import executor
+from .cuda_cpu.fork import outcome
 from .cuda_cpu.seam import STREAM, ExecutorCuda, host
 
-FOUND = 3  # exit status
 MULTI, PEAKS = "posenet_multi.cu", "peaks.cu"
 
 FAULTS = [
@@ -154,19 +149,6 @@ def test_a_fault_is_found(
     read = _kernels.source
     monkeypatch.setattr(_kernels, "source", lambda name: whole.replace(old, new) if name == source else read(name))
     forget()
-    child = os.fork()  # a fault may well write where it must not: in a process of its own
-    if child == 0:
-        faulthandler.disable()  # a crash is an answer here
-        signal.alarm(60)
-        code = 0
-        try:
-            suite(source, cpu_cuda)
-        except (AssertionError, executor.KernelFault):
-            code = FOUND
-        except BaseException:
-            code = 1
-        os._exit(code)
-    _, status = os.waitpid(child, 0)
+    found = outcome(lambda: suite(source, cpu_cuda))
     forget()
-    crashed = os.WIFSIGNALED(status)
-    assert crashed or os.WEXITSTATUS(status) == FOUND, f"not found: exit status {os.WEXITSTATUS(status)}"
+    assert found == "found"

@@ -7,9 +7,6 @@ test_sanitizers there.
 
 from __future__ import annotations
 
-import faulthandler
-import os
-import signal
 from typing import Any
 
 import numpy as np
@@ -19,10 +16,9 @@ from posepost import _kernels, simcc
 
 from . import test_simcc
 from .cases import dtype_of, values
-from .cuda_cpu import executor
+from .cuda_cpu.fork import outcome
 from .cuda_cpu.seam import ExecutorCuda
 
-FOUND = 3  # exit status
 SOURCE = "simcc.cu"
 
 FAULTS = [
@@ -142,19 +138,6 @@ def test_a_fault_is_found(
     read = _kernels.source
     monkeypatch.setattr(_kernels, "source", lambda name: whole.replace(old, new) if name == SOURCE else read(name))
     _kernels.kernel.cache_clear()
-    child = os.fork()  # a fault may well write where it must not: in a process of its own
-    if child == 0:
-        faulthandler.disable()  # a crash is an answer here
-        signal.alarm(120)
-        code = 0
-        try:
-            suite(cpu_cuda)
-        except (AssertionError, executor.KernelFault):
-            code = FOUND
-        except BaseException:
-            code = 1
-        os._exit(code)
-    _, status = os.waitpid(child, 0)
+    found = outcome(lambda: suite(cpu_cuda), seconds=120)
     _kernels.kernel.cache_clear()
-    crashed = os.WIFSIGNALED(status)
-    assert crashed or os.WEXITSTATUS(status) == FOUND, f"not found: exit status {os.WEXITSTATUS(status)}"
+    assert found == "found"

@@ -13,7 +13,7 @@ from ..types import Keypoints
 from . import refine as _refine
 from .argmax import first_largest, widen
 from .blurred import blurred_peaks
-from .posenet import affine, dequantize
+from .posenet import affine, channels_first, dequantize
 from .refine import CACHED, HALF, Maps, Peaks, Refinement
 
 Array = np.ndarray[Any, Any]
@@ -262,8 +262,7 @@ def prepare(
             "flipped_offsets must be given where flipped and offsets are, got "
             + ("None" if flipped_offsets is None else "it without them")
         )
-    if given.flip_pairs is not None and len(given.flip_pairs) != K:
-        raise ValueError(f"flip_pairs must name the partner of each of {K} keypoints, got {len(given.flip_pairs)}")
+    _check.partners(given.flip_pairs, K)
 
     where: dict[str, tuple[int, ...]] = {"heatmaps": strides}
     for name, form, like in (
@@ -325,8 +324,7 @@ def prepare(
 def volumes(form: _view.Form, name: str, layout: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shape and strides in the order B, K, D, H, W; D is 1 and has stride 0 where maps are flat."""
     _check.tensor(form, name, volumes=layout == "NCDHW")
-    if 0 in form.shape[-3:]:
-        raise ValueError(f"{name} must have at least one channel, row and column, got shape {form.shape}")
+    _check.some_cells(form, name)
     if layout == "NCDHW":
         shape, strides = form.shape, form.strides
         if len(shape) == 4:
@@ -509,9 +507,7 @@ def maps_of(array: Array, layout: str) -> Array:
         array = array if array.ndim == 5 else array[None]
         B, K, D, H, W = array.shape
         return array.reshape(B, K, D * H, W)
-    if array.ndim == 3:
-        array = array[None]
-    return array if layout == "NCHW" else array.transpose(0, 3, 1, 2)
+    return channels_first(array, layout)
 
 
 Fields = tuple[Array, Array] | None

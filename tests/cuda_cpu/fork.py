@@ -9,15 +9,13 @@ from collections.abc import Callable
 
 from .executor import KernelFault
 
-SECONDS = 60
 
-
-def outcome(check: Callable[[], None]) -> str:
+def outcome(check: Callable[[], None], seconds: int = 60) -> str:
     """ "passed", "found" (an assertion, a finding of the executor, a crash, no end), or "error" (anything else)."""
     child = os.fork()
     if child == 0:
         faulthandler.disable()  # a crash is an answer here
-        signal.alarm(SECONDS)
+        signal.alarm(seconds)
         status = 0
         try:
             check()
