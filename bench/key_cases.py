@@ -1,0 +1,291 @@
+"""Key cases of every head: device time beside a plain read of the same bytes, host time of a call, time to keypoints.
+
+`python -m bench.key_cases [-o FILE] [-k TEXT]` on a machine with a GPU prints a row as each is measured, and appends it
+to FILE as a line of JSON. All times are medians in microseconds:
+
+warm, cold   a call on the device, from replays of a CUDA graph over one set of inputs, and over sets past the L2 cache
+read         a plain read of the same bytes, cold
+enqueue      the host's share of a call with `out=`
+blocking     from the call to keypoints in NumPy
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import posepost
+
+from . import timing
+from .measure import _floor_kernel, _floor_params
+
+COLD_BYTES = 256 << 20  # of input sets: several times the L2 cache of today's GPUs
+MOST_SETS = 2048
+SPIN_SECONDS = 0.3  # of work before the first replay counts: clocks rise from idle
+
+
+class KeyCase(NamedTuple):
+    """One call: `arrays(seed)` on the host, `decode(*device_arrays, out=)`."""
+
+    name: str
+    arrays: Callable[[int], list[np.ndarray]]
+    decode: Callable[..., Any]
+    read_bytes: int
+
+
+def _random(shape: tuple[int, ...], dtype: str, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    if dtype == "uint8":
+        return rng.integers(0, 200, shape).astype(np.uint8)
+    return rng.standard_normal(shape, np.float32).astype(dtype)
+
+
+def _peaks(shape: tuple[int, ...], seed: int, peaks: int = 1) -> np.ndarray:
+    """Gaussians of sigma 2 over noise of 0.01."""
+    B, K, H, W = shape
+    rng = np.random.default_rng(seed)
+    maps = rng.standard_normal(shape, np.float32) * np.float32(0.01)
+    for _ in range(peaks):
+        x, y = rng.uniform(4, W - 5, (B, K)), rng.uniform(4, H - 5, (B, K))
+        across = np.exp(-((np.arange(W) - x[..., None]) ** 2) / 8)
+        along = np.exp(-((np.arange(H) - y[..., None]) ** 2) / 8)
+        maps += (along[..., :, None] * across[..., None, :] * rng.uniform(0.5, 1, (B, K, 1, 1))).astype(np.float32)
+    return maps
+
+
+def posenet(B: int, K: int, H: int, W: int, dtype: str = "float32", layout: str = "NCHW") -> KeyCase:
+    def arrays(seed: int) -> list[np.ndarray]:
+        made = [_random((B, channels, H, W), dtype, seed + channels) for channels in (K, 2 * K)]
+        if layout == "NHWC":
+            made = [np.ascontiguousarray(array.transpose(0, 2, 3, 1)) for array in made]
+        if layout == "cropped":  # every second channel of twice as many: nothing to load by 16 bytes
+            made = [np.ascontiguousarray(np.repeat(array, 2, 1).transpose(0, 2, 3, 1)) for array in made]
+        return made
+
+    scales = {"heatmaps": (0.0625, 128), "offsets": (0.25, 128)} if dtype == "uint8" else None
+
+    def decode(heatmaps: Any, offsets: Any, out: Any = None) -> Any:
+        if layout == "cropped":
+            heatmaps, offsets = heatmaps[..., ::2], offsets[..., ::2]
+        return posepost.decode_posenet(
+            heatmaps, offsets, output_stride=8, layout="NCHW" if layout == "NCHW" else "NHWC",
+            quantization=scales, out=out,
+        )  # fmt: skip
+
+    name = f"posenet {layout} {dtype} {B}x{K}x{H}x{W}"
+    return KeyCase(name, arrays, decode, B * K * H * W * np.dtype(dtype).itemsize)
+
+
+def heatmap(B: int, label: str, K: int = 17, H: int = 64, W: int = 48, **options: Any) -> KeyCase:
+    flip = options.pop("flip", False)
+
+    def arrays(seed: int) -> list[np.ndarray]:
+        return [_peaks((B, K, H, W), seed + i) for i in range(1 + flip)]
+
+    def decode(heatmaps: Any, flipped: Any = None, out: Any = None) -> Any:
+        if flipped is None:
+            return posepost.decode_heatmap(heatmaps, **options, out=out)
+        pairs = tuple(range(K))
+        return posepost.decode_heatmap(heatmaps, flipped=flipped, flip_pairs=pairs, flip_shift=True, **options, out=out)
+
+    return KeyCase(f"heatmap {label} {B}x{K}x{H}x{W}", arrays, decode, (1 + flip) * B * K * H * W * 4)
+
+
+def simcc(B: int, label: str, K: int = 133, Wx: int = 576, Wy: int = 768, **options: Any) -> KeyCase:
+    def arrays(seed: int) -> list[np.ndarray]:
+        return [_random((B, K, W), "float32", seed + W) for W in (Wx, Wy)]
+
+    def decode(x: Any, y: Any, out: Any = None) -> Any:
+        return posepost.decode_simcc(x, y, **options, out=out)
+
+    return KeyCase(f"simcc {label} {B}x{K}x({Wx}+{Wy})", arrays, decode, B * K * (Wx + Wy) * 4)
+
+
+def peaks(B: int, K: int, H: int, W: int, **options: Any) -> KeyCase:
+    def arrays(seed: int) -> list[np.ndarray]:
+        return [_peaks((B, K, H, W), seed, 10)]
+
+    def decode(heatmaps: Any, out: Any = None) -> Any:
+        return posepost.find_peaks(heatmaps, threshold=0.1, max_peaks=30, activation=None, layout="NCHW",
+                                   **options, out=out)  # fmt: skip
+
+    label = options.get("refine") or "plain"
+    return KeyCase(f"peaks {label} {B}x{K}x{H}x{W}", arrays, decode, B * K * H * W * 4)
+
+
+def multi(B: int, H: int, W: int) -> KeyCase:
+    from tests.test_posenet_multi import crowd
+
+    def arrays(seed: int) -> list[np.ndarray]:
+        return list(crowd("float32", B, H, W, seed).values())
+
+    def decode(*tensors: Any, out: Any = None) -> Any:
+        return posepost.decode_posenet_multi(*tensors, output_stride=8, layout="NCHW", out=out)
+
+    return KeyCase(f"posenet_multi {B}x17x{H}x{W}", arrays, decode, B * 17 * H * W * 4)
+
+
+def key_cases() -> list[KeyCase]:
+    return [
+        posenet(1, 17, 23, 31),
+        posenet(1, 17, 68, 120),
+        posenet(1, 17, 135, 240),
+        posenet(1, 17, 512, 512),
+        posenet(64, 17, 64, 48),
+        posenet(512, 17, 64, 48),
+        posenet(512, 17, 64, 48, "float16"),
+        posenet(512, 17, 64, 48, "uint8"),
+        posenet(64, 17, 64, 48, layout="NHWC"),
+        posenet(512, 17, 64, 48, layout="NHWC"),
+        posenet(512, 17, 64, 48, "float16", "NHWC"),
+        posenet(512, 17, 64, 48, layout="cropped"),
+        *(
+            heatmap(B, label, **options)
+            for label, options in (
+                ("none", {}),
+                ("quarter", {"preset": "mmpose_msra"}),
+                ("dark", {"preset": "mmpose_dark"}),
+                ("dark_udp", {"preset": "mmpose_udp"}),
+                ("megvii", {"preset": "mmpose_megvii"}),
+                ("soft", {"preset": "mmpose_integral"}),
+                ("flip", {"flip": True}),
+            )
+            for B in (1, 64, 512)
+        ),
+        *(
+            simcc(64, label, **options)
+            for label, options in (("plain", {}), ("visibility", {"visibility": True}), ("dark", {"refine": "dark"}))
+        ),
+        simcc(1, "plain", 17, 384, 512),
+        peaks(1, 17, 256, 256),
+        peaks(8, 17, 128, 128),
+        peaks(1, 17, 64, 64),
+        peaks(8, 17, 128, 128, refine="dark"),
+        multi(1, 33, 33),
+        multi(1, 48, 48),
+        multi(1, 135, 240),
+        multi(8, 48, 48),
+    ]
+
+
+@functools.cache
+def _spin() -> None:
+    """The GPU at work until its clocks are those of work."""
+    import cupy
+
+    busy = cupy.ones((4096, 4096), cupy.float32)
+    until = time.perf_counter() + SPIN_SECONDS
+    while time.perf_counter() < until:
+        busy = busy @ busy * cupy.float32(1e-4)
+        cupy.cuda.get_current_stream().synchronize()
+
+
+def _poisoned(result: Any) -> Any:
+    for array in result:
+        array.fill(np.nan if array.dtype.kind == "f" else -7)
+    return result
+
+
+def measure(case: KeyCase) -> dict[str, Any]:
+    import cupy
+
+    row: dict[str, Any] = {"case": case.name, "bytes": case.read_bytes}
+    host = case.arrays(0)
+    one = [cupy.asarray(array) for array in host]
+    whole = sum(array.nbytes for array in host)
+    count = max(2, min(MOST_SETS, -(-COLD_BYTES // case.read_bytes), (16 << 30) // whole))
+    sets = [one, *([array.copy() for array in one] for _ in range(count - 1))]
+    outs = [case.decode(*arrays) for arrays in sets]
+    expected = [array.copy() for array in outs[0]]
+    _spin()
+
+    def decode(i: int) -> None:
+        case.decode(*sets[i], out=outs[i])
+
+    for out in outs:
+        _poisoned(out)
+    for kind, sets_used in (("warm", 1), ("cold", count)):
+        row[kind] = statistics.median(timing.device_times(decode, sets_used)) * 1e6
+    for out in (outs[0], outs[-1]):
+        for got, wanted in zip(out, expected):
+            cupy.testing.assert_array_equal(got, wanted)
+
+    sms = cupy.cuda.Device().attributes["MultiProcessorCount"]
+    sink = cupy.zeros(1, cupy.uint32)
+    bytes_read = cupy.resize(one[0].reshape(-1).view(cupy.uint8), case.read_bytes)
+    copies = [bytes_read.copy() for _ in range(count)]
+    params = [_floor_params(copy, sink) for copy in copies]
+    blocks = max(1, min(8 * sms, case.read_bytes // 16 // 1024))
+
+    def read(i: int) -> None:
+        _floor_kernel("read")((blocks,), (256,), (params[i],))
+
+    row["read"] = statistics.median(timing.device_times(read, count)) * 1e6
+
+    times, clock = [], time.perf_counter
+    with timing.quiet():
+        for i in range(600):
+            if i % 40 == 0:
+                cupy.cuda.get_current_stream().synchronize()
+            start = clock()
+            decode(0)
+            times.append(clock() - start)
+    row["enqueue"] = statistics.median(times[100:]) * 1e6
+    times = []
+    with timing.quiet():
+        for _ in range(300):
+            start = clock()
+            case.decode(*one, out=outs[0]).numpy()
+            times.append(clock() - start)
+    row["blocking"] = statistics.median(times[50:]) * 1e6
+    return row
+
+
+HEAD = f"{'case':44}{'bytes':>12}{'warm':>9}{'cold':>9}{'read':>9}{'ratio':>7}{'enqueue':>9}{'blocking':>9}"
+
+
+def line(row: dict[str, Any]) -> str:
+    if "error" in row:
+        return f"{row['case']:44}{row['error'][:100]}"
+    return (
+        f"{row['case']:44}{row['bytes']:12,}{row['warm']:9.1f}{row['cold']:9.1f}{row['read']:9.1f}"
+        f"{row['cold'] / row['read']:7.2f}{row['enqueue']:9.1f}{row['blocking']:9.1f}"
+    )
+
+
+def rows(text: str = "") -> Iterator[dict[str, Any]]:
+    for case in key_cases():
+        if text in case.name:
+            try:
+                yield measure(case)
+            except Exception as error:  # a case that fails is a row, and the others go on
+                yield {"case": case.name, "error": f"{type(error).__name__}: {error}"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", dest="output", metavar="FILE", type=Path)
+    parser.add_argument("-k", dest="text", metavar="TEXT", default="")
+    arguments = parser.parse_args()
+    print(HEAD, flush=True)
+    failed = 0
+    for row in rows(arguments.text):
+        print(line(row), flush=True)
+        failed += "error" in row
+        if arguments.output:
+            with arguments.output.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
