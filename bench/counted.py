@@ -38,18 +38,22 @@ VIEW_OF = {"PLANAR": "nchw", "INTERLEAVED": "nhwc", "STRIDED": "nchw_every_other
 
 
 class NullCuda(_kernels.Cuda):
-    """posepost's own launch path on a CuPy that does nothing, so that what remains is posepost's own Python."""
+    """posepost's launch path on a CuPy whose driver does nothing, so that all of a call but the driver remains."""
 
     def __init__(self) -> None:
         stream = SimpleNamespace(ptr=0x5EED)
         runtime = SimpleNamespace(getDevice=lambda: 0)
-        super().__init__(SimpleNamespace(cuda=SimpleNamespace(runtime=runtime, get_current_stream=lambda: stream)))
+        driver = SimpleNamespace(launchKernel=lambda *arguments: None)
+        cuda = SimpleNamespace(runtime=runtime, get_current_stream=lambda: stream, driver=driver)
+        super().__init__(SimpleNamespace(cuda=cuda))
 
     def empty(self, floats: int, device: int, stream: int) -> Any:
         return to_device(np.zeros(floats, np.float32))
 
     def compile(self, variant: _kernels.Variant) -> Any:
-        return lambda grid, block, args, stream: None
+        kernel = _kernels.Kernel(None)
+        kernel.functions[0] = 1
+        return kernel
 
 
 def span_of(array: Any) -> int:
@@ -62,7 +66,7 @@ def counted(variants: list[_kernels.Variant], tensors: list[Any], call: Callable
     cuda = _kernels.cuda = ExecutorCuda()
     _kernels.kernel.cache_clear()
     memory = [to_device(np.zeros(1 << 20, np.uint64)) for _ in range(2)]
-    _kernels._workspaces[0, cuda.stream(0), 0], _kernels._scratch[0, cuda.stream(0), 0] = memory[:1], memory[1:]
+    _kernels._workspaces[0, cuda.stream(0).ptr, 0], _kernels._scratch[0, cuda.stream(0).ptr, 0] = memory
     kernels = [_kernels.kernel(variant) for variant in variants]
     counts = []
     for kernel in kernels:

@@ -16,6 +16,13 @@ from posepost import _kernels
 
 from .peers import Unsupported, absent
 
+
+class Stream(NamedTuple):
+    """A raw stream for CuPy's launcher, which reads the attribute `ptr`."""
+
+    ptr: int
+
+
 RAW_KERNEL = "floor: launch by RawKernel"
 
 
@@ -38,8 +45,8 @@ def recorded(call: Callable[[], Any]) -> Launch:
         def __getattr__(self, name: str) -> Any:
             return getattr(cuda, name)
 
-        def launch(self, kernel: Any, grid: Any, block: Any, params: np.ndarray, device: int, stream: int) -> None:
-            launches.append(Launch(kernel, grid, block, params.copy(), device, stream))
+        def launch(self, kernel: Any, grid: Any, block: Any, params: Any, device: int, stream: int) -> None:
+            launches.append(Launch(kernel.raw, grid, block, params.struct.copy(), device, stream))
             cuda.launch(kernel, grid, block, params, device, stream)
 
     _kernels.cuda = Recorder()
@@ -52,7 +59,7 @@ def recorded(call: Callable[[], Any]) -> Launch:
 
 
 def raw_kernel(launch: Launch) -> Callable[[int], Any]:
-    stream, arguments = _kernels._Pointer(launch.stream), (launch.params,)
+    stream, arguments = Stream(launch.stream), (launch.params,)
     return lambda i: launch.kernel(launch.grid, launch.block, arguments, stream=stream)
 
 
@@ -81,7 +88,7 @@ def graph(launch: Launch) -> Callable[[int], Any]:
         capturing.begin_capture()
         launch.kernel(launch.grid, launch.block, (launch.params,), stream=capturing)
         made = capturing.end_capture()
-    stream = _kernels._Pointer(launch.stream)
+    stream = Stream(launch.stream)
     return lambda i: made.launch(stream)
 
 

@@ -424,11 +424,11 @@ def quantization(value: dict[str, tuple[float, int]] | None, dtypes: dict[str, s
 
 
 def transform(
-    value: Any, reference: Form, rows: int, stream: int | None = None, reference_name: str = "heatmaps"
+    value: Any, reference: Form, rows: int, queue: _view.Queue | None = None, reference_name: str = "heatmaps"
 ) -> np.ndarray[Any, Any] | _view.View:
     """A (2, 3) matrix or (rows, 2, 3) of them: float32 on the host, or the view of them on the reference's device."""
     if not isinstance(value, (list, tuple)):
-        seen = _view.view(value, "transform", stream)
+        seen = _view.view(value, "transform", queue)
         if seen.form.device is not None:
             same_device(reference, seen.form, "transform", reference_name)
             return _device_transform(seen, rows)
@@ -460,7 +460,7 @@ def outputs(
     out: Any,
     results: dict[str, tuple[tuple[int, ...], str]],
     reference: Form,
-    stream: int | None = None,
+    queue: _view.Queue | None = None,
     reference_name: str = "heatmaps",
 ) -> list[_view.View]:
     """The arrays of `out`, one for each of `results` (name -> shape, dtype): C-contiguous, writable, on the input's
@@ -471,7 +471,7 @@ def outputs(
         raise TypeError(f"out must be a result of the same call or a tuple ({names}), got {got}")
     views = []
     for array, (name, (shape, dtype)) in zip(out, results.items()):
-        seen = _view.view(array, f"out.{name}", stream)
+        seen = _view.view(array, f"out.{name}", queue)
         _output(seen.form, f"out.{name}", shape, dtype, reference.device, reference_name)
         if seen.readonly:
             raise ValueError(f"out.{name} must be writable, got a read-only {seen.library} array")
@@ -488,17 +488,3 @@ def _output(form: Form, name: str, shape: tuple[int, ...], dtype: str, device: i
     if not _view.is_contiguous(form):
         raise ValueError(f"{name} must be C-contiguous, got strides {form.strides}")
     same_device(form._replace(device=device), form, name, reference_name)
-
-
-def stream_pointer(stream: Any) -> int:
-    """The raw pointer of an int, a CuPy or PyTorch stream, or anything with `__cuda_stream__`."""
-    if isinstance(stream, int) and not isinstance(stream, bool):
-        return stream
-    if hasattr(stream, "__cuda_stream__"):
-        return int(stream.__cuda_stream__()[1])
-    for attribute in ("ptr", "cuda_stream"):  # CuPy and PyTorch before they had __cuda_stream__
-        if hasattr(stream, attribute):
-            return int(getattr(stream, attribute))
-    raise TypeError(
-        f"stream must be None, a pointer, a CuPy or PyTorch stream or have __cuda_stream__, got {type(stream).__name__}"
-    )

@@ -6,6 +6,7 @@ a CPU executor of the same kernels in its place and run the very Python that lau
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -172,13 +173,62 @@ Size = tuple[int, int, int]
 """Of a grid in blocks or a block in threads: x, y, z."""
 
 
-class _Pointer(NamedTuple):
-    """A raw stream for CuPy's launcher, which reads the attribute `ptr`."""
+class Parameters:
+    """The bytes of one `struct Params` and what a launch needs of them: it copies them, so they can be used again."""
 
-    ptr: int
+    __slots__ = ("address", "pointers", "struct", "words")
+
+    def __init__(self, template: np.ndarray[Any, Any]) -> None:
+        """`template`: a structured array of one element, which is copied."""
+        self.struct = np.frombuffer(bytearray(template.tobytes()), template.dtype)
+        self.words = self.struct.view(np.uint64)
+        self.pointers = np.array([self.struct.ctypes.data], np.uint64)
+        self.address = int(self.pointers.ctypes.data)
+        """Of the array of one pointer that cuLaunchKernel takes."""
 
 
-_pointer = functools.lru_cache(maxsize=256)(_Pointer)
+class Blocks:
+    """Parameter blocks of a plan, one for each call in progress: a thread takes one, fills it in, launches, gives it back.
+
+    List operations are atomic, so this needs no lock.
+    """
+
+    def __init__(self, template: np.ndarray[Any, Any]) -> None:
+        self.template = template.copy()
+        self.free = [Parameters(self.template)]
+
+    def take(self) -> Parameters:
+        try:
+            return self.free.pop()
+        except IndexError:
+            return Parameters(self.template)
+
+    def give_back(self, block: Parameters, changed: bool) -> None:
+        """changed: more than addresses were filled in, which no other call may see."""
+        if changed:
+            block.words[:] = self.template.view(np.uint64)
+        self.free.append(block)
+
+
+class _Raw(NamedTuple):
+    """A stream of which only the pointer is known, as CuPy takes it."""
+
+    pointer: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.pointer
+
+
+class Kernel:
+    """A compiled kernel: its function on each device, loaded when it is first launched there."""
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+        self.functions: dict[int, int] = {}
+
+    def load(self, device: int, cupy: Any) -> int:
+        with cupy.cuda.Device(device):
+            return self.functions.setdefault(device, self.raw.kernel.ptr)
 
 
 class Cuda:
@@ -188,20 +238,20 @@ class Cuda:
         """`cupy`: what stands in the place of CuPy in a test."""
         self.cupy = cupy = cupy or importlib.import_module("cupy")
         self._current_device, self._current_stream = cupy.cuda.runtime.getDevice, cupy.cuda.get_current_stream
+        self._launch = cupy.cuda.driver.launchKernel
+        self._external = functools.lru_cache(maxsize=64)(self._stream_of)
 
-    def stream(self, device: int) -> int:
-        """CuPy's current stream on the device."""
-        pointer: int
+    def stream(self, device: int) -> Any:
+        """CuPy's current stream on the device; whoever holds the object keeps the stream."""
         if self._current_device() == device:
-            pointer = self._current_stream().ptr
-            return pointer
+            return self._current_stream()
         with self.cupy.cuda.Device(device):
-            pointer = self._current_stream().ptr
-            return pointer
+            return self._current_stream()
 
-    def _external(self, device: int, stream: int) -> Any:
-        streams = {0: self.cupy.cuda.Stream.null, 2: self.cupy.cuda.Stream.ptds}
-        return streams.get(stream) or self.cupy.cuda.ExternalStream(stream, device)
+    def _stream_of(self, device: int, stream: int) -> Any:
+        """The CuPy stream of a pointer. `device` must be the current one."""
+        known = {0: self.cupy.cuda.Stream.null, 1: self.cupy.cuda.Stream.null, 2: self.cupy.cuda.Stream.ptds}
+        return known.get(stream) or self.cupy.cuda.Stream.from_external(_Raw(stream))
 
     @contextlib.contextmanager
     def on(self, device: int, stream: int) -> Iterator[None]:
@@ -223,11 +273,26 @@ class Cuda:
         with self.on(device, stream):
             return self.cupy.zeros(words, self.cupy.uint64)
 
-    def pinned(self, floats: int, device: int) -> np.ndarray[Any, Any]:
-        """float32 on the host, page-locked and mapped: a kernel may write to its address."""
+    def is_capturing(self, stream: int) -> bool:
+        """Whether what is put on the stream goes to a graph. The legacy default stream never does, and may not be asked."""
+        return stream > 1 and bool(self.cupy.cuda.runtime.streamIsCapturing(stream))
+
+    def allocate_in_graph(self, nbytes: int, zeroed: int, device: int, stream: int) -> int:
+        """Memory of the graph that the stream captures, the first `zeroed` bytes set to zero in each of its runs."""
         with self.cupy.cuda.Device(device):
-            memory = self.cupy.cuda.alloc_pinned_memory(max(4 * floats, 1))
-        return np.frombuffer(memory, np.float32, floats)
+            address = int(self.cupy.cuda.runtime.mallocAsync(nbytes, stream))
+            if zeroed:
+                self.cupy.cuda.runtime.memsetAsync(address, 0, zeroed, stream)
+        return address
+
+    def free_in_graph(self, address: int, device: int, stream: int) -> None:
+        with self.cupy.cuda.Device(device):
+            self.cupy.cuda.runtime.freeAsync(address, stream)
+
+    def pinned(self, floats: int, device: int) -> Any:
+        """Room for float32 on the host, page-locked and mapped, as a buffer: a kernel may write to its address."""
+        with self.cupy.cuda.Device(device):
+            return self.cupy.cuda.alloc_pinned_memory(max(4 * floats, 1))
 
     def synchronize(self, device: int, stream: int) -> None:
         with self.cupy.cuda.Device(device):
@@ -245,27 +310,34 @@ class Cuda:
     def device_of(self, pointer: int) -> int:
         return int(self.cupy.cuda.runtime.pointerGetAttributes(pointer).device)
 
-    def wait(self, device: int, stream: int, producer: int) -> None:
-        """Let `stream` run after what `producer` has been given so far, without waiting on the host."""
+    def record(self, device: int, stream: int) -> Any:
+        """An event behind what `stream` has been given so far; its `done` tells whether that has run."""
         with self.cupy.cuda.Device(device):
             event = self.cupy.cuda.Event(disable_timing=True)
-            event.record(self._external(device, producer))
+            event.record(self._external(device, stream))
+        return event
+
+    def wait(self, device: int, stream: int, producer: int) -> None:
+        """Let `stream` run after what `producer` has been given so far, without waiting on the host."""
+        event = self.record(device, producer)
+        with self.cupy.cuda.Device(device):
             self._external(device, stream).wait_event(event)
 
-    def compile(self, variant: Variant) -> Any:
-        """A callable kernel(grid, block, (params,), stream=); CuPy builds it for each device and keeps it on disk."""
-        module = self.cupy.RawModule(code=source(variant.source), options=OPTIONS + variant.options)
-        return module.get_function(variant.entry)
+    def compile(self, variant: Variant) -> Kernel:
+        """CuPy builds the kernel for each device and keeps it on disk."""
+        # macros in the text and not in the options: for each new set of options CuPy runs the compiler, cached or not
+        macros = "".join(f"#define {name} {value}\n" for name, value in variant.defines)
+        module = self.cupy.RawModule(code=macros + source(variant.source), options=OPTIONS)
+        return Kernel(module.get_function(variant.entry))
 
-    def launch(
-        self, kernel: Any, grid: Size, block: Size, params: np.ndarray[Any, Any], device: int, stream: int
-    ) -> None:
-        """Enqueue; `params` is a structured array of one element, which CuPy passes by value."""
+    def launch(self, kernel: Kernel, grid: Size, block: Size, params: Parameters, device: int, stream: int) -> None:
+        """Enqueue. The driver copies the parameters."""
+        function = kernel.functions.get(device) or kernel.load(device, self.cupy)
         if self._current_device() == device:
-            kernel(grid, block, (params,), stream=_pointer(stream))
+            self._launch(function, *grid, *block, 0, stream, params.address, 0)
         else:
             with self.cupy.cuda.Device(device):
-                kernel(grid, block, (params,), stream=_pointer(stream))
+                self._launch(function, *grid, *block, 0, stream, params.address, 0)
 
 
 class _Seam:
@@ -286,44 +358,102 @@ def kernel(variant: Variant) -> Any:
     return cuda.compile(variant)
 
 
-_Store = dict[tuple[int, int, int], list[Any]]
+_Store = dict[tuple[int, int, int], Any]
 _workspaces: _Store = {}
 _scratch: _Store = {}
 _workspaces_lock = threading.Lock()
-_PER_THREAD_STREAM = 2  # CUDA's per-thread default stream: the same number is another stream in each thread
+PER_THREAD_STREAM = 2  # CUDA's per-thread default stream: the same number is another stream in each thread
 
 
-def workspace(words: int, device: int, stream: int) -> int:
-    """The address of at least `words` zeroed uint64 on the device, for kernels that leave them zeroed; one a stream.
+class Work(NamedTuple):
+    """Addresses of a call's memory on the device beside its arguments; 0 where it needs none."""
 
-    Launches on one stream follow each other, so they share it; launches on two streams may overlap, so they must not.
+    zeroed: int  # uint64 words that are zero, for kernels that leave them zero
+    scratch: int  # words that hold anything, for kernels that write before they read
+    captured: int = 0  # for `done_with`
+    arrays: tuple[Any, ...] = ()  # keep the memory until the launch, should another thread put larger in its place
+
+
+NO_WORK = Work(0, 0)
+
+
+def work(zeroed: int, scratch: int, device: int, stream: int) -> Work:
+    """At least so many words of both kinds, 8-byte aligned.
+
+    Launches on one stream follow each other, so they share their memory; launches on two streams may overlap, so they do
+    not. Nor does a graph share it, which may be run anywhere: memory of a captured call belongs to its graph.
     """
-    return _grown(_workspaces, words, device, stream)
+    if cuda.is_capturing(stream):
+        start = cuda.allocate_in_graph(8 * (zeroed + scratch), 8 * zeroed, device, stream)
+        return Work(start, start + 8 * zeroed, start)
+    arrays = _grown(_workspaces, zeroed, device, stream), _grown(_scratch, scratch, device, stream)
+    return Work(*(0 if array is None else int(array.data.ptr) for array in arrays), arrays=arrays)
+
+
+def done_with(memory: Work, device: int, stream: int) -> None:
+    """To be called behind the launches that use it."""
+    if memory.captured:
+        cuda.free_in_graph(memory.captured, device, stream)
 
 
 def renew_workspace(device: int, stream: int) -> None:
     """Put a zeroed workspace in the place of one that launches have left otherwise."""
     with _workspaces_lock:
-        grown = _workspaces[_owner(device, stream)]
-        grown.append(cuda.zeros(grown[-1].size, device, stream))
+        old = _workspaces.get(_owner(device, stream))
+        if old is not None:
+            _workspaces[_owner(device, stream)] = cuda.zeros(old.nbytes // 8, device, stream)
 
 
-def scratch(words: int, device: int, stream: int) -> int:
-    """The like of `workspace` for kernels that write before they read: its contents are anything."""
-    return _grown(_scratch, words, device, stream)
+def release_memory() -> None:
+    """Give workspaces and scratch memory back to CuPy's pool; the next calls allocate what they need.
+
+    No work may be running: the memory of a stream may be given to another.
+    """
+    with _workspaces_lock:
+        _workspaces.clear()
+        _scratch.clear()
 
 
-def _grown(store: _Store, words: int, device: int, stream: int) -> int:
+def _grown(store: _Store, words: int, device: int, stream: int) -> Any:
+    if not words:
+        return None
     owner = _owner(device, stream)
     known = store.get(owner)
-    if known and known[-1].size >= words:  # grows at its end alone, so this needs no lock
-        return int(known[-1].data.ptr)
-    with _workspaces_lock:
-        grown = store.setdefault(owner, [])  # smaller ones stay: a captured graph may hold their address
-        if not grown or grown[-1].size < words:
-            grown.append(cuda.zeros(max(4096, 1 << (words - 1).bit_length()), device, stream))
-        return int(grown[-1].data.ptr)
+    if known is None or known.nbytes < 8 * words:
+        with _workspaces_lock:
+            known = store.get(owner)
+            if known is None or known.nbytes < 8 * words:
+                rounded = -(-words // 4096) * 4096
+                # what it replaces was allocated on this stream: CuPy gives it only to work behind ours
+                make = cuda.zeros if store is _workspaces else _empty_words
+                known = store[owner] = make(rounded, device, stream)
+    return known
+
+
+def _empty_words(words: int, device: int, stream: int) -> Any:
+    return cuda.empty(2 * words, device, stream)
 
 
 def _owner(device: int, stream: int) -> tuple[int, int, int]:
-    return device, stream, threading.get_ident() if stream == _PER_THREAD_STREAM else 0
+    return device, stream, threading.get_ident() if stream == PER_THREAD_STREAM else 0
+
+
+_held: dict[tuple[int, int], collections.deque[tuple[Any, Any]]] = {}
+_held_lock = threading.Lock()
+
+
+def hold(device: int, stream: int, objects: Any) -> None:
+    """Keep `objects` until `stream` has done what it has been given so far. Each call lets go of what is done.
+
+    Objects of a call in a graph are the caller's to keep, as the graph may run again.
+    """
+    if cuda.is_capturing(stream):
+        return
+    event = cuda.record(device, stream)
+    with _held_lock:
+        _held.setdefault((device, stream), collections.deque()).append((event, objects))
+        for owner, waiting in list(_held.items()):
+            while waiting and waiting[0][0].done:
+                waiting.popleft()
+            if not waiting:
+                del _held[owner]

@@ -10,7 +10,7 @@ import ctypes
 import functools
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,9 +50,17 @@ class View(NamedTuple):
     readonly: bool = False
 
 
-def view(array: Array, name: str, stream: int | None = None) -> View:
-    """The array as a `View`. `stream`, where given, is the pointer of the stream that will read it: the producer's work
-    is ordered before it on the device. `name` is the argument's name in errors."""
+class Queue(NamedTuple):
+    """The stream of a call."""
+
+    pointer: int
+    holder: Any = None  # the stream's object, whose end would be the stream's; None where only the pointer was given
+    library: str | None = None  # whose current stream it is; None: the caller's choice
+
+
+def view(array: Array, name: str, queue: Queue | None = None) -> View:
+    """The array as a `View`. `queue`, where given, will read it: the producer's work is ordered before it on the device
+    (but for CuPy arrays on a stream of the caller's choice, who sees to that). `name` is the argument's in errors."""
     kind: Any = type(array)
     reader = _reader(kind)
     if reader is None and hasattr(array, "__cuda_array_interface__"):
@@ -62,7 +70,7 @@ def view(array: Array, name: str, stream: int | None = None) -> View:
             f"{name} must be a NumPy, CuPy, PyTorch or JAX array, an onnxruntime.OrtValue, or have __dlpack__ or "
             f"__cuda_array_interface__, got {kind.__name__}"
         )
-    return reader(array, name, stream)
+    return reader(array, name, queue)
 
 
 def device(array: Array, name: str) -> int | None:
@@ -76,6 +84,55 @@ def device(array: Array, name: str) -> int | None:
     if reader is _from_dlpack:
         return _dlpack_device(array, name)
     return view(array, name).form.device
+
+
+def queue(array: Array, ordinal: int, stream: Any) -> Queue:
+    """`stream`, or the current stream of the library that made the array: its work on the array is then ordered before
+    the call's, and its next work after it, without events. CuPy's stands for libraries that have none."""
+    if stream is not None:
+        return Queue(stream_pointer(stream), None if isinstance(stream, int) else stream)
+    kind: Any = type(array)
+    if _reader(kind) is _from_torch:
+        current = sys.modules["torch"].cuda.current_stream(ordinal)
+        return Queue(current.cuda_stream, current, "torch")
+    current = _kernels.cuda.stream(ordinal)
+    return Queue(current.ptr, current, "cupy")
+
+
+def stream_pointer(stream: Any) -> int:
+    """The raw pointer of an int, a CuPy or PyTorch stream, or anything with `__cuda_stream__`."""
+    if isinstance(stream, int) and not isinstance(stream, bool):
+        return stream
+    if hasattr(stream, "__cuda_stream__"):
+        return int(stream.__cuda_stream__()[1])
+    for attribute in ("ptr", "cuda_stream"):  # CuPy and PyTorch before they had __cuda_stream__
+        if hasattr(stream, attribute):
+            return int(getattr(stream, attribute))
+    raise TypeError(
+        f"stream must be None, a pointer, a CuPy or PyTorch stream or have __cuda_stream__, got {type(stream).__name__}"
+    )
+
+
+def hold_inputs(views: Iterable[View | None], ordinal: int, queue: Queue) -> None:
+    """Keep what a launch still reads and its library might give away: everything but PyTorch's tensors, which were told
+    of the stream, and CuPy's arrays on CuPy's current stream, whose pool gives memory to later work alone."""
+    told = ("torch", "cupy") if queue.library == "cupy" else ("torch",)
+    kept = [seen.owner for seen in views if seen is not None and seen.library not in told]
+    if kept:
+        _kernels.hold(ordinal, queue.pointer, kept)
+
+
+def written_by(queue: Queue, ordinal: int) -> Any:
+    """What tells, and keeps, that a stream writes a result: its holder; of the per-thread stream, which is another in
+    the thread that reads, an event."""
+    if queue.pointer == _kernels.PER_THREAD_STREAM:
+        return _kernels.cuda.record(ordinal, queue.pointer)
+    return queue.holder
+
+
+def start_of_section(floats: int, library: str) -> int:
+    """Where the next array of a result may begin in its memory: XLA takes aligned ones alone."""
+    return -(-floats // 64) * 64 if library == "jax" else floats
 
 
 def glance(a: Array, b: Array) -> tuple[int, Facts, int, Facts] | None:
@@ -93,7 +150,7 @@ def glance(a: Array, b: Array) -> tuple[int, Facts, int, Facts] | None:
 
 
 @functools.cache
-def _reader(kind: Any) -> Callable[[Array, str, int | None], View] | None:
+def _reader(kind: Any) -> Callable[[Array, str, Queue | None], View] | None:
     if issubclass(kind, np.ndarray):
         return _from_numpy
     for library, class_name, reader in (
@@ -138,33 +195,46 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
-def _from_numpy(array: Any, name: str, stream: int | None) -> View:
+def _from_numpy(array: Any, name: str, queue: Queue | None) -> View:
     form = form_of(array.shape, array.strides, array.dtype, None, name)
     return View(0, form, "numpy", array, not array.flags.writeable)
 
 
-def _from_cupy(array: Any, name: str, stream: int | None) -> View:
+def _from_cupy(array: Any, name: str, queue: Queue | None) -> View:
     memory = array.data
+    if queue is not None and queue.library not in (None, "cupy"):
+        producer = _kernels.cuda.stream(memory.device_id).ptr
+        if producer != queue.pointer:
+            _kernels.cuda.wait(memory.device_id, queue.pointer, producer)
     return View(memory.ptr, form_of(array.shape, array.strides, array.dtype, memory.device_id, name), "cupy", array)
 
 
-def _from_torch(tensor: Any, name: str, stream: int | None) -> View:
+def _from_torch(tensor: Any, name: str, queue: Queue | None) -> View:
     torch = sys.modules["torch"]
     if tensor.layout is not torch.strided:
         raise TypeError(f"{name} must be a dense (strided) tensor, got layout {tensor.layout}")
+    if tensor.is_neg() or tensor.is_conj():
+        raise TypeError(f"{name} must hold its values, got a lazily negated or conjugated view: call .resolve_neg()")
     kind, dtype = tensor.device.type, str(tensor.dtype).removeprefix("torch.")
     if kind == "cpu":
         ordinal = None
     elif kind == "cuda":
         ordinal = tensor.device.index
-        if stream is not None:
+        if queue is not None and queue.library != "torch":
             producer = torch.cuda.current_stream(ordinal).cuda_stream
-            if producer != stream:
-                _kernels.cuda.wait(ordinal, stream, producer)
-                tensor.record_stream(torch.cuda.ExternalStream(stream, device=ordinal))
+            if producer != queue.pointer:
+                _kernels.cuda.wait(ordinal, queue.pointer, producer)
+                tensor.record_stream(_torch_stream(torch, queue.pointer, ordinal))
     else:
         raise TypeError(f"{name} must be on the CPU or a CUDA device, got {tensor.device}")
     return View(tensor.data_ptr(), Form(tuple(tensor.shape), tensor.stride(), dtype, ordinal), "torch", tensor)
+
+
+def _torch_stream(torch: Any, stream: int, ordinal: int) -> Any:
+    """PyTorch's object of a stream. For the pointer 0 ExternalStream is another stream (pytorch/pytorch#182960)."""
+    if stream in (0, 1):
+        return torch.cuda.default_stream(ordinal)
+    return torch.cuda.ExternalStream(stream, device=ordinal)
 
 
 _ORT_TYPES = {
@@ -176,7 +246,7 @@ _ORT_TYPES = {
 }
 
 
-def _from_ort(value: Any, name: str, stream: int | None) -> View:
+def _from_ort(value: Any, name: str, queue: Queue | None) -> View:
     if not value.is_tensor():
         raise TypeError(f"{name} must be a tensor, got an OrtValue of {value.data_type()}")
     shape = tuple(value.shape())
@@ -229,9 +299,9 @@ def _dlpack_device(array: Array, name: str) -> int | None:
     raise TypeError(f"{name} must be on the CPU or a CUDA device, got DLPack device type {int(kind)}")
 
 
-def _from_dlpack(array: Array, name: str, stream: int | None) -> View:
+def _from_dlpack(array: Array, name: str, queue: Queue | None) -> View:
     ordinal = _dlpack_device(array, name)
-    order = {} if ordinal is None or stream is None else {"stream": stream or 1}  # DLPack calls stream 0 1
+    order = {} if ordinal is None or queue is None else {"stream": queue.pointer or 1}  # DLPack calls stream 0 1
     capsule = array.__dlpack__(**order)
     # Never renamed to "used_dltensor": the capsule stays the owner and frees the tensor when it goes.
     tensor = _DLTensor.from_address(_capsule_pointer(capsule, b"dltensor"))
@@ -248,7 +318,7 @@ def _from_dlpack(array: Array, name: str, stream: int | None) -> View:
     return View(pointer, Form(shape, strides, dtype, ordinal), library, capsule, readonly=True)
 
 
-def _from_cuda_array_interface(array: Array, name: str, stream: int | None) -> View:
+def _from_cuda_array_interface(array: Array, name: str, queue: Queue | None) -> View:
     interface = array.__cuda_array_interface__
     pointer, readonly = interface["data"]
     dtype = np.dtype(interface["typestr"])
@@ -257,8 +327,8 @@ def _from_cuda_array_interface(array: Array, name: str, stream: int | None) -> V
     elements = contiguous_strides(shape) if strides is None else _element_strides(tuple(strides), dtype.itemsize, name)
     ordinal = _kernels.cuda.device_of(pointer) if pointer else 0  # an empty array lies nowhere
     producer = interface.get("stream")
-    if stream is not None and producer is not None and producer != stream:
-        _kernels.cuda.wait(ordinal, stream, 0 if producer == 1 else producer)
+    if queue is not None and producer is not None and producer != queue.pointer:
+        _kernels.cuda.wait(ordinal, queue.pointer, 0 if producer == 1 else producer)
     return View(pointer, Form(shape, elements, dtype.name, ordinal), "cuda_array_interface", array, readonly)
 
 
@@ -321,15 +391,21 @@ def hand_over(arrays: tuple[Array, ...], ordinal: int, stream: int, library: str
 
 
 def download(array: Array, stream: int | None) -> np.ndarray[Any, Any]:
-    """Any array as NumPy; device memory is copied, after `stream` has done its work."""
-    seen = view(array, "array", stream)
-    if seen.form.device is None:
+    """Any array as NumPy; device memory is copied after `stream`, where given, has done its work."""
+    seen = view(array, "array")
+    ordinal = seen.form.device
+    if ordinal is None:
         return as_numpy(seen)
     host: np.ndarray[Any, Any]
     if seen.library == "torch":
+        consumer = sys.modules["torch"].cuda.current_stream(ordinal).cuda_stream
+        if stream is not None and consumer != stream:
+            _kernels.cuda.wait(ordinal, consumer, stream)
         host = array.cpu().numpy()  # synchronizes
     elif seen.library == "jax":
         host = np.asarray(array)  # synchronizes
     else:
-        host = _kernels.cuda.download(array, seen.form.device, stream or 0)  # synchronizes
+        if stream is None:
+            stream = _kernels.cuda.stream(ordinal).ptr
+        host = _kernels.cuda.download(array, ordinal, stream)  # synchronizes
     return host

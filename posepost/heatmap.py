@@ -10,8 +10,6 @@ import numpy as np
 
 from . import _check, _kernels, _view, ref
 from .posenet import (
-    NO_MATRIX,
-    Blocks,
     Launch,
     Shape,
     choose,
@@ -22,7 +20,7 @@ from .posenet import (
 )
 from .ref.heatmap import ARGUMENTS, BLURRED, Options, options, prepare, quantized
 from .ref.refine import BORDERS, GUARDS, KINDS, Refinement
-from .types import Keypoints, on_device
+from .types import Keypoints, launched, on_device
 
 MOST_PAIRS = 512  # Params.flip_pairs
 put_addresses = struct.Struct("9Q").pack_into  # at the head of Params
@@ -224,7 +222,7 @@ def decode_heatmap(
         offset_scale,
         activation,
     )
-    queue = _kernels.cuda.stream(device) if stream is None else _check.stream_pointer(stream)
+    queue = _view.queue(heatmaps, device, stream)
     views = [
         None if array is None else _view.view(array, name, queue)
         for array, name in zip((heatmaps, offsets, flipped, flipped_offsets), ARGUMENTS)
@@ -248,24 +246,29 @@ def decode_heatmap(
     origin = result.origin
     assert origin is not None
 
-    words, params = plan.blocks.take()
-    matrices = None if transform is None else set_transform(params, transform, seen.form, B, queue)
-    if B:
-        best = _kernels.workspace(plan.workspace, device, queue) if plan.workspace else 0
-        rows, tickets = matrices.pointer if matrices else 0, best + 8 * B * K
-        start, fields, mirrored, mirrored_fields = addresses
-        if plan.first_fields is not None:
-            fields = start + plan.first_fields[0]
-            mirrored_fields = mirrored and mirrored + plan.first_fields[1]
-        tensors = start, mirrored, fields, mirrored_fields
-        put_addresses(words, 0, *tensors, rows, origin.keypoints, origin.scores, best, tickets)
-        _kernels.cuda.launch(_kernels.kernel(plan.variant), plan.grid, plan.block, params, device, queue)
-    if transform is not None:
-        params["affine"] = NO_MATRIX
-    plan.blocks.give_back(words, params)
+    block = plan.blocks.take()
+    try:
+        matrices = None if transform is None else set_transform(block.struct, transform, seen.form, B, queue)
+        if B:
+            work = _kernels.work(plan.workspace, 0, device, queue.pointer) if plan.workspace else _kernels.NO_WORK
+            rows, tickets = matrices.pointer if matrices else 0, work.zeroed + 8 * B * K
+            start, fields, mirrored, mirrored_fields = addresses
+            if plan.first_fields is not None:
+                fields = start + plan.first_fields[0]
+                mirrored_fields = mirrored and mirrored + plan.first_fields[1]
+            tensors = start, mirrored, fields, mirrored_fields
+            put_addresses(block.words, 0, *tensors, rows, origin.keypoints, origin.scores, work.zeroed, tickets)
+            kernel = _kernels.kernel(plan.variant)
+            _kernels.cuda.launch(kernel, plan.grid, plan.block, block, device, queue.pointer)
+            if work.captured:
+                _kernels.done_with(work, device, queue.pointer)
+    finally:
+        plan.blocks.give_back(block, transform is not None)
+    _view.hold_inputs((*views, matrices), device, queue)
+    result = launched(result, queue)
     if origin.library not in _view.ORDERED:
         return result
-    keypoints, scores = _view.hand_over(result, device, queue, origin.library)
+    keypoints, scores = _view.hand_over(result, device, queue.pointer, origin.library)
     return result if keypoints is result.keypoints else on_device(keypoints, scores, origin)
 
 
@@ -279,7 +282,7 @@ class Plan(NamedTuple):
     workspace: int  # words of 8 bytes; 0: no two blocks share a tile
     alignment: int  # bytes: the larger element
     first_fields: tuple[int, int] | None  # udp_combined: bytes from a map to its offsets, and in the mirrored ones
-    blocks: Blocks
+    blocks: _kernels.Blocks
 
 
 def set_refinement(params: Any, rule: Refinement) -> None:
@@ -364,5 +367,5 @@ def _plan(
         workspace=0 if launch.splits == 1 else B * K + -(-launch.tiles // 2),
         alignment=max(itemsize, 1 if offsets is None else _view.ITEMSIZE[offsets.dtype]),
         first_fields=(found.offsets[4] * itemsize, found.flipped_offsets[4] * itemsize) if in_maps else None,
-        blocks=Blocks(params),
+        blocks=_kernels.Blocks(params),
     )

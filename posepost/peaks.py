@@ -9,7 +9,6 @@ import numpy as np
 
 from . import _check, _kernels, _view, ref
 from .heatmap import set_refinement
-from .posenet import Blocks
 from .ref.peaks import peak_rule, prepare
 from .ref.refine import Refinement
 from .types import Peaks
@@ -111,7 +110,8 @@ def find_peaks(
             out=out,
             stream=stream,
         )
-    queue = _kernels.cuda.stream(device) if stream is None else _check.stream_pointer(stream)
+    queue = _view.queue(heatmaps, device, stream)
+    at = queue.pointer
     seen = _view.view(heatmaps, "heatmaps", queue)
     quantized = _check.quantization(quantization, {"heatmaps": seen.form.dtype})
     _check.activation(activation)
@@ -137,25 +137,31 @@ def find_peaks(
     if len(given) == 4:
         assert isinstance(out, Peaks)
         arrays.append(out.left_out)
+    library = given[0].library if given else seen.library
     missing = list(shapes.values())[len(given) :]
     if missing:
         sizes = [int(np.prod(shape)) for shape, _ in missing]
-        memory, address = _view.empty(sum(sizes), device, queue, seen.library)
-        start = 0
-        for size, (shape, dtype) in zip(sizes, missing):
+        starts = [0]
+        for size in sizes:
+            starts.append(_view.start_of_section(starts[-1] + size, library))
+        memory, address = _view.empty(starts[-1], device, at, library)
+        for start, size, (shape, dtype) in zip(starts, sizes, missing):
             part = memory[start : start + size].reshape(shape)
-            arrays.append(_view.as_int32(part, seen.library) if dtype == "int32" else part)
+            arrays.append(_view.as_int32(part, library) if dtype == "int32" else part)
             addresses.append(address + 4 * start)
-            start += size
-    words, params = plan.blocks.take()
-    if B:
-        lists = _kernels.scratch(B * K * (plan.cells + M), device, queue)
-        words[:7] = (seen.pointer, *addresses, lists, lists + 8 * B * K * plan.cells)
-        _kernels.cuda.launch(_kernels.kernel(plan.variant), (B * K, 1, 1), _kernels.BLOCK, params, device, queue)
-    plan.blocks.give_back(words, params)
-    points, scores, count, left_out = _view.hand_over(tuple(arrays), device, queue, seen.library)
+    block = plan.blocks.take()
+    try:
+        if B:
+            work = _kernels.work(0, B * K * (plan.cells + M), device, at)
+            block.words[:7] = (seen.pointer, *addresses, work.scratch, work.scratch + 8 * B * K * plan.cells)
+            _kernels.cuda.launch(_kernels.kernel(plan.variant), (B * K, 1, 1), _kernels.BLOCK, block, device, at)
+            _kernels.done_with(work, device, at)
+    finally:
+        plan.blocks.give_back(block, False)
+    _view.hold_inputs((seen,), device, queue)
+    points, scores, count, left_out = _view.hand_over(tuple(arrays), device, at, library)
     result = Peaks(points, scores, count)
-    result.left_out, result.stream = left_out, queue
+    result.left_out, result.stream, result.holder = left_out, at, _view.written_by(queue, device)
     return result
 
 
@@ -166,7 +172,7 @@ class Plan(NamedTuple):
     K: int
     cells: int
     variant: _kernels.Variant
-    blocks: Blocks
+    blocks: _kernels.Blocks
 
 
 @functools.lru_cache(maxsize=256)
@@ -198,4 +204,4 @@ def _plan(
     for _, scale, zero in quantized:
         params["scale"], params["zero"] = scale, zero
     variant = _kernels.peaks(_kernels.ELEMENTS[heatmaps.dtype])
-    return Plan(B, K, H * W, variant, Blocks(params))
+    return Plan(B, K, H * W, variant, _kernels.Blocks(params))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _check, _kernels, _view, ref
-from .types import Keypoints, Origin, on_device
+from .types import Keypoints, Origin, Writer, launched, on_device
 
 
 def decode_posenet(
@@ -50,7 +50,8 @@ def decode_posenet(
         Where to write: float32, C-contiguous, on the device of the input. Then nothing is allocated. Or the result of
         `posepost.pinned`: host memory that the kernel writes itself.
     stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
-        Where the launch goes; None: CuPy's current stream on the input's device. No meaning for host arrays.
+        Where the launch goes; None: the current stream of the library of `heatmaps` on its device (PyTorch's for its
+        tensors, else CuPy's). No meaning for host arrays.
 
     Returns
     -------
@@ -87,13 +88,15 @@ def decode_posenet(
             out=out,
             stream=stream,
         )
-    queue = _kernels.cuda.stream(device) if stream is None else _check.stream_pointer(stream)
+    queue = _view.queue(heatmaps, device, stream)
+    views: tuple[_view.View, ...] = ()
     try:
         if pair is not None:
             start, heatmap_facts, offset_start, offset_facts = pair
             plan, library = _plan(heatmap_facts, offset_facts, output_stride, layout, activation, None), "cupy"
         else:
-            h, o = _view.view(heatmaps, "heatmaps", queue), _view.view(offsets, "offsets", queue)
+            h = _view.view(heatmaps, "heatmaps", queue)
+            views = h, (o := _view.view(offsets, "offsets", queue))
             library, start, offset_start = h.library, h.pointer, o.pointer
             quantized: _check.Quantization | None = None
             if quantization is not None:
@@ -113,20 +116,30 @@ def decode_posenet(
     assert origin is not None
 
     B, K, _ = plan.shape
-    words, params = plan.blocks.take()
-    matrices = None if transform is None else set_transform(params, transform, plan.form, B, queue)
-    if B:
-        best = _kernels.workspace(plan.workspace, device, queue) if plan.workspace else 0
-        rows = matrices.pointer if matrices else 0
-        tickets = best + 8 * B * K
-        put_addresses(words, 0, start, offset_start, rows, origin.keypoints, origin.scores, best, tickets)
-        _kernels.cuda.launch(_kernels.kernel(plan.variant), plan.grid, plan.block, params, device, queue)
-    if transform is not None:
-        params["affine"] = NO_MATRIX
-    plan.blocks.give_back(words, params)
+    block = plan.blocks.take()
+    try:
+        matrices = None if transform is None else set_transform(block.struct, transform, plan.form, B, queue)
+        if B:
+            work = _kernels.work(plan.workspace, 0, device, queue.pointer) if plan.workspace else _kernels.NO_WORK
+            rows = matrices.pointer if matrices else 0
+            tickets = work.zeroed + 8 * B * K
+            put_addresses(
+                block.words, 0, start, offset_start, rows, origin.keypoints, origin.scores, work.zeroed, tickets
+            )
+            kernel = _kernels.kernel(plan.variant)
+            _kernels.cuda.launch(kernel, plan.grid, plan.block, block, device, queue.pointer)
+            if work.captured:
+                _kernels.done_with(work, device, queue.pointer)
+    finally:
+        plan.blocks.give_back(block, transform is not None)
+    if views or matrices:
+        _view.hold_inputs((*views, matrices), device, queue)
+    elif stream is not None:
+        _kernels.hold(device, queue.pointer, (heatmaps, offsets))
+    result = launched(result, queue)
     if origin.library not in _view.ORDERED:
         return result
-    keypoints, scores = _view.hand_over(result, device, queue, origin.library)
+    keypoints, scores = _view.hand_over(result, device, queue.pointer, origin.library)
     return result if keypoints is result.keypoints else on_device(keypoints, scores, origin)
 
 
@@ -134,31 +147,44 @@ Shape = tuple[int, int, int]
 """Of keypoints: rows, keypoints, coordinates."""
 
 
-def new_result(shape: Shape, device: int, queue: int, library: str) -> Keypoints:
+def new_result(shape: Shape, device: int, queue: _view.Queue, library: str) -> Keypoints:
     """Keypoints, and their scores behind them in the same memory."""
     B, K, axes = shape
     points = B * K * axes
-    memory, address = _view.empty(points + B * K, device, queue, library)
-    origin = Origin(device, library, address, address + 4 * points, queue, memory, shape)
-    return on_device(memory[:points].reshape(shape), memory[points:].reshape(B, K), origin)
+    first = _view.start_of_section(points, library)
+    memory, address = _view.empty(first + B * K, device, queue.pointer, library)
+    origin = Origin(device, library, address, address + 4 * first, queue.pointer, memory, shape, holder=queue.holder)
+    return on_device(memory[:points].reshape(shape), memory[first:].reshape(B, K), origin)
 
 
 def given_result(
-    out: tuple[_view.Array, _view.Array], shape: Shape, reference: _view.Form, device: int, queue: int
+    out: tuple[_view.Array, _view.Array], shape: Shape, reference: _view.Form, device: int, queue: _view.Queue
 ) -> Keypoints:
     """`out` with its addresses, checked where it is no result of such a call."""
     origin = out.origin if isinstance(out, Keypoints) else None
     if origin is None or origin.device != device or origin.shape != shape or origin.library == "jax":
         shapes = {"keypoints": (shape, "float32"), "scores": (shape[:2], "float32")}
         keypoints, scores = _check.outputs(out, shapes, reference, queue)
-        origin = Origin(device, keypoints.library, keypoints.pointer, scores.pointer, queue, None, shape)
-    elif isinstance(out, Keypoints) and origin.stream == queue:
+        origin = Origin(
+            device, keypoints.library, keypoints.pointer, scores.pointer, queue.pointer, None, shape, holder=queue.holder
+        )
+    elif isinstance(out, Keypoints) and origin.stream == queue.pointer and (queue.holder is None or origin.holder is not None):
         return out
-    return on_device(*out, origin._replace(stream=queue))
+    return on_device(*out, on_stream(origin, queue))
+
+
+def on_stream(origin: Origin, queue: _view.Queue) -> Origin:
+    holder = origin.holder if isinstance(origin.holder, Writer) else queue.holder
+    return origin._replace(stream=queue.pointer, holder=holder)
 
 
 def set_transform(
-    params: Any, transform: Any, reference: _view.Form, rows: int, queue: int, reference_name: str = "heatmaps"
+    params: Any,
+    transform: Any,
+    reference: _view.Form,
+    rows: int,
+    queue: _view.Queue,
+    reference_name: str = "heatmaps",
 ) -> _view.View | None:
     """Put one host matrix into the parameter block, or return the rows on the device, to be held until the launch."""
     found = _check.transform(transform, reference, rows, queue, reference_name)
@@ -167,7 +193,7 @@ def set_transform(
             params["affine"], params["matrix"] = BY_VALUE, found.ravel()
             return None
         assert reference.device is not None
-        found = _view.view(_kernels.cuda.upload(found, reference.device, queue), "transform")
+        found = _view.view(_kernels.cuda.upload(found, reference.device, queue.pointer), "transform")
     params["affine"] = BY_POINTER
     params["transform_stride"] = found.form.strides[0] if len(found.form.shape) == 3 else 0
     return found
@@ -188,27 +214,6 @@ class Launch(NamedTuple):
     block: int
 
 
-class Blocks:
-    """Parameter blocks of a plan, one for each call in progress: a thread takes one, fills its addresses in, launches.
-
-    The launch copies the block, so it can be given back at once. List operations are atomic, so no lock is needed.
-    """
-
-    def __init__(self, template: np.ndarray[Any, Any]) -> None:
-        self.template, self.free = template, [(template.view(np.uint64), template)]
-
-    def take(self) -> tuple[Any, Any]:
-        """The same memory twice: as uint64 words, addresses first, and as the kernel's struct."""
-        try:
-            return self.free.pop()
-        except IndexError:
-            block = np.frombuffer(bytearray(self.template.tobytes()), self.template.dtype)
-            return block.view(np.uint64), block
-
-    def give_back(self, words: Any, params: Any) -> None:
-        self.free.append((words, params))
-
-
 class Plan(NamedTuple):
     """All of a call that does not change from frame to frame."""
 
@@ -219,7 +224,7 @@ class Plan(NamedTuple):
     block: _kernels.Size
     alignment: int  # bytes: the larger element
     workspace: int  # words of 8 bytes; 0: no two blocks share a tile
-    blocks: Blocks
+    blocks: _kernels.Blocks
 
 
 VECTOR_BYTES = 16
@@ -306,5 +311,5 @@ def _plan(
         block=(launch.block, 1, 1),
         alignment=max(_view.ITEMSIZE[heatmaps.dtype], _view.ITEMSIZE[offsets.dtype]),
         workspace=0 if launch.splits == 1 else maps.B * maps.K + -(-launch.tiles // 2),
-        blocks=Blocks(params),
+        blocks=_kernels.Blocks(params),
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _check, _kernels, _skeleton, _view, ref
-from .posenet import NO_MATRIX, Blocks, set_transform
+from .posenet import NO_MATRIX, set_transform
 from .ref.peaks import least_raw
 from .ref.posenet_multi import LEAST_POSE_SCORE, REFINEMENTS
 from .types import Poses
@@ -155,7 +155,8 @@ def decode_posenet_multi(
             out=out,
             stream=stream,
         )
-    queue = _kernels.cuda.stream(device) if stream is None else _check.stream_pointer(stream)
+    queue = _view.queue(heatmaps, device, stream)
+    at = queue.pointer
     tensors = (heatmaps, offsets, displacement_fwd, displacement_bwd)
     views = [_view.view(array, name, queue) for array, name in zip(tensors, ARGUMENTS)]
     forms = [view.form for view in views]
@@ -176,38 +177,42 @@ def decode_posenet_multi(
         "count": ((B,), "int32"),
     }
     if out is None:
-        sizes = [int(np.prod(shape)) for shape, _ in shapes.values()]
-        memory, address = _view.empty(sum(sizes), device, queue, views[0].library)
-        ends = np.cumsum(sizes).tolist()
-        parts = [memory[end - size : end].reshape(shape) for end, size, (shape, _) in zip(ends, sizes, shapes.values())]
-        arrays = (*parts[:3], _view.as_int32(parts[3], views[0].library))
-        addresses = [address + 4 * (end - size) for end, size in zip(ends, sizes)]
         library = views[0].library
+        sizes, starts = [int(np.prod(shape)) for shape, _ in shapes.values()], [0]
+        for size in sizes:
+            starts.append(_view.start_of_section(starts[-1] + size, library))
+        memory, address = _view.empty(starts[-1], device, at, library)
+        parts = [
+            memory[start : start + size].reshape(shape) for start, size, (shape, _) in zip(starts, sizes, shapes.values())
+        ]
+        arrays = (*parts[:3], _view.as_int32(parts[3], library))
+        addresses = [address + 4 * start for start in starts[:-1]]
     else:
         given = _check.outputs(out, shapes, forms[0], queue)
         arrays, addresses, library = tuple(out), [view.pointer for view in given], given[0].library
 
-    words, params = plan.blocks.take()
-    matrices = None if transform is None else set_transform(params, transform, forms[0], B, queue)
-    if B:
-        sections = np.concatenate([[0], np.cumsum(plan.scratch)]).tolist()
-        start = _kernels.scratch(sections[-1], device, queue)
-        found = _kernels.workspace(-(-B // 2), device, queue)
-        pointers = [view.pointer for view in views] + [matrices.pointer if matrices else 0, *addresses]
-        pointers += [start + 8 * section for section in sections[:-1]] + [found]
-        words[: len(pointers)] = pointers
-        kernels = [_kernels.kernel(_kernels.posenet_multi(plan.element, entry)) for entry, _ in plan.launches]
-        try:
-            for kernel, (_, grid) in zip(kernels, plan.launches):
-                _kernels.cuda.launch(kernel, grid, _kernels.BLOCK, params, device, queue)
-        except BaseException:  # the first without the last, which zeroes what the next call must find zero
-            _kernels.renew_workspace(device, queue)
-            raise
-    if transform is not None:
-        params["affine"] = NO_MATRIX
-    plan.blocks.give_back(words, params)
-    result = Poses(*_view.hand_over(arrays, device, queue, library))
-    result.stream = queue
+    block = plan.blocks.take()
+    try:
+        matrices = None if transform is None else set_transform(block.struct, transform, forms[0], B, queue)
+        if B:
+            sections = np.concatenate([[0], np.cumsum(plan.scratch)]).tolist()
+            work = _kernels.work(-(-B // 2), sections[-1], device, at)
+            pointers = [view.pointer for view in views] + [matrices.pointer if matrices else 0, *addresses]
+            pointers += [work.scratch + 8 * section for section in sections[:-1]] + [work.zeroed]
+            block.words[: len(pointers)] = pointers
+            kernels = [_kernels.kernel(_kernels.posenet_multi(plan.element, entry)) for entry, _ in plan.launches]
+            try:
+                for kernel, (_, grid) in zip(kernels, plan.launches):
+                    _kernels.cuda.launch(kernel, grid, _kernels.BLOCK, block, device, at)
+            except BaseException:  # the first without the last, which zeroes what the next call must find zero
+                _kernels.renew_workspace(device, at)
+                raise
+            _kernels.done_with(work, device, at)
+    finally:
+        plan.blocks.give_back(block, transform is not None)
+    _view.hold_inputs((*views, matrices), device, queue)
+    result = Poses(*_view.hand_over(arrays, device, at, library))
+    result.stream, result.holder = at, _view.written_by(queue, device)
     return result
 
 
@@ -222,7 +227,7 @@ class Plan(NamedTuple):
     element: str
     launches: tuple[tuple[str, _kernels.Size], ...]  # entry, grid
     scratch: tuple[int, ...]  # words of 8 bytes: roots, root_places, walks, accepted, means
-    blocks: Blocks
+    blocks: _kernels.Blocks
 
 
 @functools.lru_cache(maxsize=256)
@@ -302,5 +307,5 @@ def _plan(
             -(-B * max_poses * point // 2),
             -(-B * max_poses // 2),
         ),
-        blocks=Blocks(params),
+        blocks=_kernels.Blocks(params),
     )

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _check, _kernels, _view, ref
-from .posenet import BUSY_BLOCKS, NO_MATRIX, Blocks, set_transform
+from .posenet import BUSY_BLOCKS, on_stream, set_transform
 from .ref.simcc import ARGUMENTS, Options, half_taps, options, prepare
-from .types import Keypoints, Origin, on_device
+from .types import Keypoints, Origin, launched, on_device
 
 
 def decode_simcc(
@@ -152,7 +152,8 @@ def decode_simcc(
         normalize=normalize,
         activation=activation,
     )
-    queue = _kernels.cuda.stream(device) if stream is None else _check.stream_pointer(stream)
+    queue = _view.queue(simcc_x, device, stream)
+    at = queue.pointer
     x, y = _view.view(simcc_x, "simcc_x", queue), _view.view(simcc_y, "simcc_y", queue)
     flip_x = None if flipped_x is None else _view.view(flipped_x, "flipped_x", queue)
     flip_y = None if flipped_y is None else _view.view(flipped_y, "flipped_y", queue)
@@ -174,19 +175,21 @@ def decode_simcc(
     assert origin is not None
 
     N = plan.shape[0]
-    words, params = plan.blocks.take()
-    matrices = None if transform is None else set_transform(params, transform, x.form, N, queue, "simcc_x")
-    if N:
-        rows = matrices.pointer if matrices else 0
-        words[:8] = (*pointers, rows, origin.keypoints, origin.scores, origin.visibility if plan.visibility else 0)
-        _kernels.cuda.launch(_kernels.kernel(plan.variant), plan.grid, plan.block, params, device, queue)
-    if transform is not None:
-        params["affine"] = NO_MATRIX
-    plan.blocks.give_back(words, params)
+    block = plan.blocks.take()
+    try:
+        matrices = None if transform is None else set_transform(block.struct, transform, x.form, N, queue, "simcc_x")
+        if N:
+            rows, seen = matrices.pointer if matrices else 0, origin.visibility if plan.visibility else 0
+            block.words[:8] = (*pointers, rows, origin.keypoints, origin.scores, seen)
+            _kernels.cuda.launch(_kernels.kernel(plan.variant), plan.grid, plan.block, block, device, at)
+    finally:
+        plan.blocks.give_back(block, transform is not None)
+    _view.hold_inputs((x, y, flip_x, flip_y, matrices), device, queue)
+    result = launched(result, queue)
     if origin.library not in _view.ORDERED:
         return result
     arrays = (*result, result.visibility) if plan.visibility else tuple(result)
-    handed = _view.hand_over(arrays, device, queue, origin.library)
+    handed = _view.hand_over(arrays, device, at, origin.library)
     return result if handed is arrays else _with_visibility(handed[0], handed[1], handed[2:], origin)
 
 
@@ -199,20 +202,26 @@ def _with_visibility(
     return result
 
 
-def _new_result(plan: Plan, device: int, queue: int, library: str) -> Keypoints:
+def _new_result(plan: Plan, device: int, queue: _view.Queue, library: str) -> Keypoints:
     N, K = plan.shape
-    memory, address = _view.empty((4 if plan.visibility else 3) * N * K, device, queue, library)
-    seen = address + 12 * N * K if plan.visibility else 0
-    origin = Origin(device, library, address, address + 8 * N * K, queue, memory, (N, K, 2), seen)
-    visibility = (memory[3 * N * K :].reshape(N, K),) if plan.visibility else ()
-    points, scores = memory[: 2 * N * K], memory[2 * N * K : 3 * N * K]
-    return _with_visibility(points.reshape(N, K, 2), scores.reshape(N, K), visibility, origin)
+    points, people = 2 * N * K, N * K
+    first = _view.start_of_section(points, library)
+    third = _view.start_of_section(first + people, library)
+    size = third + people if plan.visibility else first + people
+    memory, address = _view.empty(size, device, queue.pointer, library)
+    seen = address + 4 * third if plan.visibility else 0
+    origin = Origin(
+        device, library, address, address + 4 * first, queue.pointer, memory, (N, K, 2), seen, queue.holder
+    )
+    visibility = (memory[third:].reshape(N, K),) if plan.visibility else ()
+    scores = memory[first : first + people].reshape(N, K)
+    return _with_visibility(memory[:points].reshape(N, K, 2), scores, visibility, origin)
 
 
 def _given_result(
-    out: tuple[_view.Array, _view.Array], plan: Plan, reference: _view.Form, queue: int, library: str
+    out: tuple[_view.Array, _view.Array], plan: Plan, reference: _view.Form, queue: _view.Queue, library: str
 ) -> Keypoints:
-    N, K = plan.shape
+    (N, K), at = plan.shape, queue.pointer
     assert reference.device is not None
     place = out.visibility if isinstance(out, Keypoints) and plan.visibility else None
     origin = out.origin if isinstance(out, Keypoints) else None
@@ -221,17 +230,22 @@ def _given_result(
         keypoints, scores = _check.outputs(
             out, {"keypoints": ((N, K, 2), "float32"), "scores": ((N, K), "float32")}, reference, queue, "simcc_x"
         )
-        origin = Origin(reference.device, keypoints.library, keypoints.pointer, scores.pointer, queue, None, (N, K, 2))
+        origin = Origin(reference.device, keypoints.library, keypoints.pointer, scores.pointer, at, None, (N, K, 2))
         if place is not None:
             (seen,) = _check.outputs((place,), {"visibility": ((N, K), "float32")}, reference, queue, "simcc_x")
             origin = origin._replace(visibility=seen.pointer)
-    elif isinstance(out, Keypoints) and origin.stream == queue and (out.visibility is not None) == plan.visibility:
+    elif (
+        isinstance(out, Keypoints)
+        and origin.stream == at
+        and (queue.holder is None or origin.holder is not None)
+        and (out.visibility is not None) == plan.visibility
+    ):
         return out
     if plan.visibility and place is None:
-        memory, address = _view.empty(N * K, reference.device, queue, library)
+        memory, address = _view.empty(N * K, reference.device, at, library)
         place, origin = memory.reshape(N, K), origin._replace(visibility=address)
     visibility = () if place is None else (place,)
-    return _with_visibility(out[0], out[1], visibility, origin._replace(stream=queue))
+    return _with_visibility(out[0], out[1], visibility, on_stream(origin, queue))
 
 
 class Plan(NamedTuple):
@@ -243,7 +257,7 @@ class Plan(NamedTuple):
     block: _kernels.Size
     alignment: int  # bytes of an element
     visibility: bool
-    blocks: Blocks
+    blocks: _kernels.Blocks
 
 
 MOST_PAIRS = 512  # Params.flip_pairs
@@ -299,5 +313,5 @@ def _plan(
         block=(threads, 1, 1),
         alignment=_view.ITEMSIZE[simcc_x.dtype],
         visibility=given.sharpness is not None,
-        blocks=Blocks(params),
+        blocks=_kernels.Blocks(params),
     )

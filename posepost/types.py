@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
-from typing import NamedTuple
+import weakref
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from . import _kernels, _view
 
@@ -22,6 +26,7 @@ class Origin(NamedTuple):
     memory: _view.Array | None  # the arrays in a row, where one allocation holds them
     shape: tuple[int, int, int]  # of keypoints: rows, keypoints, coordinates
     visibility: int = 0  # address, where it was asked for
+    holder: Any = None  # the stream's object, which must live as long as the stream is used; see `_view.written_by`
 
 
 class _Keypoints(NamedTuple):
@@ -51,6 +56,8 @@ class Keypoints(_Keypoints):
     def numpy(self) -> Keypoints:
         """The same keypoints as NumPy arrays, in one copy where they lie in a row. The one method that waits."""
         stream = self.origin.stream if self.origin else None
+        if self.origin is not None:
+            _wait_for_thread(self.origin.stream, self.origin.holder)
         if self.origin is not None and self.origin.library == PINNED:
             _kernels.cuda.synchronize(self.origin.device, self.origin.stream)  # synchronizes
             result = Keypoints(self.keypoints, self.scores)
@@ -59,10 +66,12 @@ class Keypoints(_Keypoints):
         else:
             flat = _view.download(self.origin.memory, stream)
             points, people = math.prod(self.keypoints.shape), math.prod(self.scores.shape)
-            scores = flat[points : points + people].reshape(self.scores.shape)
+            first = (self.origin.scores - self.origin.keypoints) // 4
+            scores = flat[first : first + people].reshape(self.scores.shape)
             result = Keypoints(flat[:points].reshape(self.keypoints.shape), scores)
-            if self.visibility is not None and flat.size > points + people:
-                result.visibility = flat[points + people :].reshape(self.scores.shape)
+            first = (self.origin.visibility - self.origin.keypoints) // 4
+            if self.visibility is not None and 0 < first < flat.size:
+                result.visibility = flat[first : first + people].reshape(self.scores.shape)
                 return result
         if self.visibility is not None:
             result.visibility = _view.download(self.visibility, stream)
@@ -94,8 +103,12 @@ class Poses(_Poses):
     stream: int | None = None
     """Pointer of the stream that writes the arrays; None on the host."""
 
+    holder: Any = None
+    """The stream's object, which must live as long as the stream is used."""
+
     def numpy(self) -> Poses:
         """The same poses as NumPy arrays. The one method that waits."""
+        _wait_for_thread(self.stream, self.holder)
         return Poses(*(_view.download(array, self.stream) for array in self))
 
 
@@ -124,8 +137,12 @@ class Peaks(_Peaks):
     stream: int | None = None
     """Pointer of the stream that writes the arrays; None on the host."""
 
+    holder: Any = None
+    """The stream's object, which must live as long as the stream is used."""
+
     def numpy(self) -> Peaks:
         """The same peaks as NumPy arrays. The one method that waits."""
+        _wait_for_thread(self.stream, self.holder)
         peaks = Peaks(*(_view.download(array, self.stream) for array in self))
         if self.left_out is not None:
             peaks.left_out = _view.download(self.left_out, self.stream)
@@ -144,14 +161,52 @@ def pinned(B: int, K: int, *, device: int = 0, visibility: bool = False) -> Keyp
     """
     if min(B, K) < 0:
         raise ValueError(f"B and K must not be negative, got {B} and {K}")
-    memory = _kernels.cuda.pinned((4 if visibility else 3) * B * K, device)
-    address = memory.ctypes.data
+    floats = (4 if visibility else 3) * B * K
+    pages = _kernels.cuda.pinned(floats, device)
+    address = np.frombuffer(pages, np.float32, floats).ctypes.data
+    place: Any = (ctypes.c_float * floats).from_address(address)
+    writer = Writer()
+    # CuPy gives pages away again as soon as they are dropped, though a stream may still be writing to them
+    weakref.finalize(place, _let_go, pages, device, writer).atexit = False
+    memory = np.frombuffer(place, np.float32, floats)
     memory[:] = 0
     seen = address + 12 * B * K if visibility else 0
-    origin = Origin(device, PINNED, address, address + 8 * B * K, 0, memory, (B, K, 2), seen)
+    origin = Origin(device, PINNED, address, address + 8 * B * K, 0, memory, (B, K, 2), seen, writer)
     result = on_device(memory[: 2 * B * K].reshape(B, K, 2), memory[2 * B * K : 3 * B * K].reshape(B, K), origin)
     result.visibility = memory[3 * B * K :].reshape(B, K) if visibility else None
     return result
+
+
+class Writer:
+    """Of pinned memory: the stream that was last told to write it."""
+
+    stream: int | None = None
+    holder: Any = None
+
+    def synchronize(self) -> None:
+        if self.holder is not None:
+            self.holder.synchronize()  # synchronizes
+
+
+def _let_go(pages: Any, device: int, writer: Writer) -> None:
+    if writer.stream is not None:
+        _kernels.hold(device, writer.stream, (pages, writer.holder))
+
+
+def launched(result: Keypoints, queue: _view.Queue) -> Keypoints:
+    """The result that `queue` has just been told to write."""
+    origin = result.origin
+    assert origin is not None
+    if isinstance(origin.holder, Writer):
+        origin.holder.stream, origin.holder.holder = queue.pointer, _view.written_by(queue, origin.device)
+    elif queue.pointer == _kernels.PER_THREAD_STREAM:
+        result.origin = origin._replace(holder=_view.written_by(queue, origin.device))
+    return result
+
+
+def _wait_for_thread(stream: int | None, holder: Any) -> None:
+    if stream == _kernels.PER_THREAD_STREAM and holder is not None:
+        holder.synchronize()  # synchronizes
 
 
 def on_device(keypoints: _view.Array, scores: _view.Array, origin: Origin) -> Keypoints:

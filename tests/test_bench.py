@@ -205,7 +205,7 @@ class RawKernel:
     """A kernel of the CPU executor, called as CuPy's RawKernel is."""
 
     def __init__(self, kernel: Any) -> None:
-        self.executor, self.kernel = kernel, SimpleNamespace(ptr=id(self))
+        self.executor, self.kernel, self.raw = kernel, SimpleNamespace(ptr=id(self)), self
         self.streams: list[int] = []
         Driver.functions[self.kernel.ptr] = self
 
@@ -223,7 +223,7 @@ class Cuda(ExecutorCuda):
         return RawKernel(super().compile(variant))
 
     def launch(self, kernel: Any, grid: Any, block: Any, params: Any, device: int, stream: int) -> None:
-        kernel(grid, block, (params,), stream=SimpleNamespace(ptr=stream))
+        kernel(grid, block, (params.struct,), stream=SimpleNamespace(ptr=stream))
 
 
 class Stream:

@@ -123,7 +123,7 @@ def suite(source: str, cuda: ExecutorCuda) -> None:
             test_posenet_multi.check_against_twin(
                 tensors, skeleton=skeleton, mode=mode, score_threshold=0.05, nms_radius=8.0, activation=None
             )
-    assert not host(_kernels._workspaces[0, STREAM, 0][-1]).any()
+    assert not host(_kernels._workspaces[0, STREAM, 0]).any()
 
 
 def forget() -> None:

@@ -37,7 +37,8 @@ def placed(cupy: Any, array: np.ndarray, skip: int = 0) -> Any:
     """On the device, `skip` elements past an aligned start."""
     memory = cupy.cuda.alloc((array.size + skip) * array.itemsize)
     result = cupy.ndarray(array.shape, array.dtype, memory + skip * array.itemsize)
-    result.data.copy_from_host(np.ascontiguousarray(array).ctypes.data, array.nbytes)
+    whole = np.ascontiguousarray(array)
+    result.data.copy_from_host(whole.ctypes.data, whole.nbytes)
     return result
 
 
@@ -233,7 +234,7 @@ def test_out_on_the_gpu_allocates_nothing(gpu: Any) -> None:
 def test_workspace_is_left_zero_on_the_gpu(gpu: Any) -> None:
     h, o = map(gpu.asarray, example((1, 3, 300, 400)))
     posepost.decode_posenet(h, o, output_stride=8).numpy()
-    buffers = [memory for grown in _kernels._workspaces.values() for memory in grown]
+    buffers = list(_kernels._workspaces.values())
     assert buffers
     assert not any(memory.any() for memory in buffers)
 
@@ -453,3 +454,217 @@ def test_simcc_of_torch_on_the_gpu(gpu: Any) -> None:
     got = posepost.decode_simcc(x, y, visibility=True, out=pinned).numpy()
     assert got.keypoints is pinned.keypoints
     assert_same_simcc(got, ref.decode_simcc(*arrays, visibility=True))
+
+
+# ---- streams, threads, graphs, lifetimes
+
+
+def cuda_torch() -> Any:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("this PyTorch has no CUDA")
+    return torch
+
+
+def keep_busy(torch: Any) -> None:
+    """Some milliseconds of work on torch's current stream."""
+    busy = torch.ones(8192, 8192, device="cuda")
+    for _ in range(8):
+        busy = busy @ busy * 1e-4
+
+
+def test_threads_with_and_without_a_transform(gpu: Any) -> None:
+    """A host matrix travels with its own call alone."""
+    h, o = example((1, 17, 33, 33))
+    matrix = np.array([[2, 0, 1000], [0, 2, 1000]], np.float32)
+    heatmaps, offsets = gpu.asarray(h), gpu.asarray(o)
+    gpu.cuda.get_current_stream().synchronize()
+    expected = {moved: ref.decode_posenet(h, o, output_stride=8, transform=m) for moved, m in ((0, None), (1, matrix))}
+    wrong: list[Any] = []
+
+    def work(moved: int) -> None:
+        try:
+            with gpu.cuda.Stream(non_blocking=True):
+                for _ in range(300):
+                    got = posepost.decode_posenet(
+                        heatmaps, offsets, output_stride=8, transform=matrix if moved else None
+                    )
+                    assert_same(got.numpy(), expected[moved])
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(i % 2,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong, wrong[0]
+
+
+def test_numpy_waits_for_torchs_side_stream(gpu: Any) -> None:
+    """Read behind the block, from torch's default stream and from another thread."""
+    torch = cuda_torch()
+    heatmaps, offsets = example()
+    expected = ref.decode_posenet(heatmaps, offsets, output_stride=8)
+    h, o = torch.from_numpy(heatmaps).cuda(), torch.from_numpy(offsets).cuda()
+    posepost.decode_posenet(h, o, output_stride=8)
+    for explicit in (False, True):
+        side = torch.cuda.Stream()
+        torch.cuda.synchronize()
+        with torch.cuda.stream(side):
+            keep_busy(torch)
+            got = posepost.decode_posenet(h, o, output_stride=8, stream=side if explicit else None)
+        assert got.origin is not None
+        assert got.origin.stream == side.cuda_stream
+        assert not side.query(), "the side stream was drained"
+        found: list[Any] = []
+        if explicit:
+            reader = threading.Thread(target=lambda: found.append(got.numpy()))
+            reader.start()
+            reader.join()
+        else:
+            found.append(got.numpy())
+        assert_same(found[0], expected)
+
+
+def test_results_outlive_their_stream(gpu: Any) -> None:
+    heatmaps, offsets = example()
+    expected = ref.decode_posenet(heatmaps, offsets, output_stride=8)
+
+    def decoded() -> posepost.Keypoints:
+        with gpu.cuda.Stream(non_blocking=True):
+            return posepost.decode_posenet(gpu.asarray(heatmaps), gpu.asarray(offsets), output_stride=8)
+
+    for result in [decoded() for _ in range(20)]:
+        assert_same(result.numpy(), expected)
+
+
+def test_pinned_out_of_torch_on_a_side_stream(gpu: Any) -> None:
+    torch = cuda_torch()
+    heatmaps, offsets = example()
+    expected = ref.decode_posenet(heatmaps, offsets, output_stride=8)
+    out, side = posepost.pinned(4, 17), torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        keep_busy(torch)
+        late = torch.from_numpy(heatmaps).cuda(non_blocking=True)
+        got = posepost.decode_posenet(late, torch.from_numpy(offsets).cuda(), output_stride=8, out=out)
+        del late
+        for _ in range(4):  # memory of the input, were it given away too soon
+            torch.full(heatmaps.shape, 7.0, device="cuda")
+    assert_same(got.numpy(), expected)
+    with torch.cuda.stream(side):  # on the null stream, asked for by its pointer
+        late = torch.from_numpy(heatmaps).cuda()
+        got = posepost.decode_posenet(late, torch.from_numpy(offsets).cuda(), output_stride=8, out=out, stream=0)
+        del late
+        torch.full(heatmaps.shape, 7.0, device="cuda")
+    assert_same(got.numpy(), expected)
+
+
+def test_dropped_pinned_memory_is_not_given_away_while_it_is_written(gpu: Any) -> None:
+    heatmaps, offsets = map(gpu.asarray, example())
+    posepost.decode_posenet(heatmaps, offsets, output_stride=8).numpy()
+    stream = gpu.cuda.Stream(non_blocking=True)
+    with stream:
+        busy = gpu.ones((8192, 8192), gpu.float32)
+        for _ in range(10):
+            busy = busy @ busy * gpu.float32(1e-4)
+        out = posepost.pinned(4, 17)
+        address = out.origin.keypoints
+        posepost.decode_posenet(heatmaps, offsets, output_stride=8, out=out)
+        del out
+        assert not stream.done
+        assert posepost.pinned(4, 17).origin.keypoints != address
+        stream.synchronize()
+
+
+@pytest.mark.parametrize("shape", [(4, 17, 64, 48), (1, 3, 300, 400)], ids=["a block a map", "blocks share maps"])
+def test_torchs_graph_on_first_use(gpu: Any, shape: tuple[int, int, int, int]) -> None:
+    """Captured in torch's strictest mode, by a plan and a kernel that capture alone has used; replayed on another
+    stream beside eager calls."""
+    torch = cuda_torch()
+    first, second = example(shape, 1), example(shape, 5)
+    h, o = (torch.from_numpy(array).cuda() for array in first)
+    posepost.posenet._plan.cache_clear()
+    _kernels.release_memory()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = posepost.decode_posenet(h, o, output_stride=8)
+    side = torch.cuda.Stream()
+    for arrays in (first, second, first):
+        h.copy_(torch.from_numpy(arrays[0]))
+        o.copy_(torch.from_numpy(arrays[1]))
+        torch.cuda.synchronize()
+        expected = ref.decode_posenet(*arrays, output_stride=8)
+        with torch.cuda.stream(side):
+            for _ in range(20):
+                graph.replay()
+        for _ in range(20):
+            eager = posepost.decode_posenet(h, o, output_stride=8)
+        torch.cuda.synchronize()
+        assert_same(posepost.Keypoints(out.keypoints, out.scores).numpy(), expected)
+        assert_same(eager.numpy(), expected)
+
+
+def test_cupys_graph_on_first_use_beside_eager_calls(gpu: Any) -> None:
+    """Three decoders in one graph, replayed on another stream than it was captured on."""
+    h, o = example((1, 3, 300, 400))
+    crowded = [gpu.asarray(array) for array in crowd("float32", 1, 33, 33, 1).values()]
+    heatmaps, offsets = gpu.asarray(h), gpu.asarray(o)
+
+    def decode() -> list[Any]:
+        return [
+            posepost.decode_posenet(heatmaps, offsets, output_stride=8),
+            posepost.decode_posenet_multi(*crowded, output_stride=8),
+            posepost.find_peaks(heatmaps, threshold=2.5, max_peaks=20, activation=None, layout="NCHW"),
+        ]
+
+    expected = [result.numpy() for result in decode()]
+    _kernels.release_memory()
+    stream, other = gpu.cuda.Stream(non_blocking=True), gpu.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        captured = decode()
+        graph = stream.end_capture()
+        for _ in range(20):
+            eager = decode()  # before the first replay
+            graph.launch(other)
+        stream.synchronize()
+        other.synchronize()
+        for results in (eager, captured):
+            for got, wanted in zip(results, expected):
+                for ours, theirs in zip(got.numpy(), wanted):
+                    np.testing.assert_array_equal(ours, theirs)
+    assert not any(memory.any() for memory in _kernels._workspaces.values())
+
+
+def test_one_person_of_jax_takes_part_in_arithmetic(gpu: Any) -> None:
+    """Its scores begin where XLA lets an array begin."""
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    if jax.default_backend() != "gpu":
+        pytest.skip("this JAX has no GPU")
+    heatmaps, offsets = example((1, 17, 33, 33))
+    expected = ref.decode_posenet(heatmaps, offsets, output_stride=8)
+    for _ in range(10):  # whose inputs are dropped while the kernel reads them
+        got = posepost.decode_posenet(jax.numpy.asarray(heatmaps), jax.numpy.asarray(offsets), output_stride=8)
+        sums = [jax.jit(lambda array: array + 1)(array) for array in got]
+        np.testing.assert_array_equal(sums[0], expected.keypoints + 1)
+        np.testing.assert_allclose(sums[1], expected.scores + 1, rtol=1e-6)
+    vectors = [test_simcc.peaks((1, 17, W), W) for W in (384, 512)]
+    seen = posepost.decode_simcc(*map(jax.numpy.asarray, vectors), visibility=True)
+    wanted = ref.decode_simcc(*vectors, visibility=True)
+    np.testing.assert_allclose(np.asarray(seen.visibility + 1), wanted.visibility + 1, rtol=1e-5)
+    assert_same_simcc(seen.numpy(), wanted)
+
+
+def test_denormals_on_the_gpu(gpu: Any) -> None:
+    """No comparison and no score flushes them: a map of denormals has its maximum, above a threshold of 0."""
+    for dtype in ("float32", "bfloat16"):
+        maps = values("denormal", dtype, (2, 5, 16, 12), 1)
+        for view_name in ("nchw", "nhwc"):
+            layout, view = VIEWS[view_name]
+            options = {"layout": layout, "threshold": 0.0, "absent": -1}
+            expected = ref.decode_heatmap(view(maps, np.array), **options)
+            got = posepost.decode_heatmap(view(maps, lambda array: placed(gpu, array)), **options).numpy()
+            np.testing.assert_array_equal(got.keypoints, expected.keypoints)
+            np.testing.assert_array_equal(got.scores, expected.scores)

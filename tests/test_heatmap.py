@@ -378,7 +378,7 @@ def test_every_map_element_is_read_once(cpu_cuda: ExecutorCuda) -> None:
                 kernel = cpu_cuda.kernels[cpu_cuda.launches[-1].variant]
                 span = sum((size - 1) * stride for size, stride in zip(maps.shape, maps.strides)) + maps.itemsize
                 counts = kernel.watch(maps.data.ptr, span, count=True)
-                for workspace in (one for grown in _kernels._workspaces.values() for one in grown):
+                for workspace in _kernels._workspaces.values():
                     kernel.watch(workspace.data.ptr, workspace.nbytes)
                 posepost.decode_heatmap(maps, refine=refine, layout=layout, **options)
                 kernel.reset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 from types import SimpleNamespace
 from typing import Any
@@ -100,17 +101,49 @@ def test_what_reaches_cupy() -> None:
     cupy.cuda.Device = Device
     cupy.cuda.runtime = SimpleNamespace(getDevice=lambda: Device.current)
     cupy.cuda.get_current_stream = lambda: SimpleNamespace(ptr=100 + Device.current)
+
+    def launch(function: int, *numbers: int) -> None:
+        *shape, shared, stream, arguments, extra = numbers
+        block = ctypes.string_at(ctypes.c_uint64.from_address(arguments).value, 8)
+        seen.append((function, tuple(shape), shared, stream, block, extra, Device.current))
+
+    cupy.cuda.driver = SimpleNamespace(launchKernel=launch)
     cuda = _kernels.Cuda(cupy)
-    assert [cuda.stream(device) for device in (0, 1)] == [100, 101]
+    assert [cuda.stream(device).ptr for device in (0, 1)] == [100, 101]
 
-    def kernel(grid: Any, block: Any, args: Any, *, stream: Any) -> None:
-        seen.append((grid, block, args, stream.ptr, Device.current))
+    class Raw:
+        loaded = 0
 
-    params = np.zeros(1)
-    for device in (0, 1):
+        @property
+        def kernel(self) -> Any:
+            Raw.loaded += 1
+            return SimpleNamespace(ptr=1000 + Device.current)
+
+    kernel, params = _kernels.Kernel(Raw()), _kernels.Parameters(np.array([0x0807060504030201], np.uint64))
+    for device in (0, 1, 0):
         cuda.launch(kernel, (5, 2, 1), (64, 1, 1), params, device, 7)
-    assert seen == [((5, 2, 1), (64, 1, 1), (params,), 7, device) for device in (0, 1)]
+    sent = bytes(range(1, 9))
+    assert seen == [(1000 + device, (5, 2, 1, 64, 1, 1), 0, 7, sent, 0, device) for device in (0, 1, 0)]
+    assert Raw.loaded == 2
     assert Device.current == 0
+
+
+def test_macros_stand_in_the_source_and_not_in_the_options() -> None:
+    """CuPy runs the compiler for each new set of options of a process, even where its disk cache has the kernel."""
+    asked: list[Any] = []
+
+    def module(**given: Any) -> Any:
+        asked.append(given)
+        return SimpleNamespace(get_function=lambda entry: entry)
+
+    runtime = SimpleNamespace(getDevice=lambda: 0)
+    cuda = SimpleNamespace(runtime=runtime, get_current_stream=None, driver=SimpleNamespace(launchKernel=None))
+    seam = _kernels.Cuda(SimpleNamespace(cuda=cuda, RawModule=module))
+    for variant in _kernels.VARIANTS:
+        assert seam.compile(variant).raw == variant.entry
+    assert {given["options"] for given in asked} == {_kernels.OPTIONS}
+    assert len({given["code"] for given in asked}) == len({(v.source, v.defines) for v in _kernels.VARIANTS})
+    assert asked[0]["code"].startswith("#define ELEMENT f32\n#define LAYOUT PLANAR\n#line 1")
 
 
 def test_element_table_matches_the_header() -> None:

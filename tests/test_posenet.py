@@ -299,7 +299,7 @@ def test_each_element_is_read_once(
     counts = kernel.watch(heatmaps.data.ptr, span, count=True)
     offset_counts = kernel.watch(offsets.data.ptr, offsets.nbytes, count=True)
     workspace = to_device(np.zeros(4096, np.uint64))
-    _kernels._workspaces[0, STREAM, 0] = [workspace]
+    _kernels._workspaces[0, STREAM, 0] = workspace
     kernel.watch(workspace.data.ptr, workspace.nbytes)
 
     posepost.decode_posenet(
@@ -450,11 +450,17 @@ def test_stream_reaches_the_launch(cpu_cuda: ExecutorCuda) -> None:
 
 
 def test_streams_do_not_share_a_workspace(cpu_cuda: ExecutorCuda) -> None:
-    same = _kernels.workspace(8, 0, 55)
-    assert _kernels.workspace(8, 0, 55) == same
-    assert _kernels.workspace(8, 0, 56) != same
-    assert _kernels.workspace(10**5, 0, 55) != same  # outgrown; the old one stays for captured graphs
-    assert len(_kernels._workspaces[0, 55, 0]) == 2
+    same = _kernels.work(8, 3, 0, 55)
+    assert _kernels.work(8, 3, 0, 55)[:2] == same[:2]
+    assert not set(_kernels.work(8, 3, 0, 56)[:2]) & set(same[:2])
+    larger = _kernels.work(10**5, 3, 0, 55)
+    assert larger.zeroed != same.zeroed
+    assert larger.scratch == same.scratch
+    assert same.arrays[0].data.ptr == same.zeroed  # whoever has the smaller one keeps it until the launch
+    assert larger.arrays[0].nbytes < 8 * 1.05 * 10**5
+    posepost._kernels.release_memory()
+    assert not _kernels._workspaces
+    assert not _kernels._scratch
 
 
 def test_a_repeated_call_uses_its_plan(cpu_cuda: ExecutorCuda) -> None:

@@ -96,7 +96,7 @@ def test_kernels_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: s
     assert found > 10
     assert len(cpu_cuda.launches) == 3 * 8
     assert [launched.variant.entry for launched in cpu_cuda.launches[:3]] == list(_kernels.MULTI_ENTRIES)
-    assert not host(_kernels._workspaces[0, STREAM, 0][-1]).any(), "the workspace must be left zero"
+    assert not host(_kernels._workspaces[0, STREAM, 0]).any(), "the workspace must be left zero"
 
 
 @pytest.mark.parametrize("mode", ["tfjs", "pytorch", "coral"])
@@ -172,8 +172,8 @@ def test_thousands_of_roots_whose_poses_are_all_rejected(cpu_cuda: ExecutorCuda,
 
     def launch_and_count(*arguments: Any) -> None:
         launch(*arguments)
-        found = host(_kernels._workspaces[0, STREAM, 0][-1]).view(np.uint32)[0]
-        in_the_list.append(int((host(_kernels._scratch[0, STREAM, 0][-1])[:found] != 0).sum()))
+        found = host(_kernels._workspaces[0, STREAM, 0]).view(np.uint32)[0]
+        in_the_list.append(int((host(_kernels._scratch[0, STREAM, 0]).view(np.uint64)[:found] != 0).sum()))
 
     cpu_cuda.launch = launch_and_count
     assert check_against_twin(tensors, mode=mode, activation=None).count[0] == 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import subprocess
 import sys
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 import posepost
-from posepost import _view, ref
+from posepost import _kernels, _view, ref
 
 from .cases import dtype_of, quantization_for, values
 from .cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
@@ -197,10 +199,11 @@ class PretendedTorch:
     def __init__(self, stream: int) -> None:
         torch = pytest.importorskip("torch", reason="PyTorch is not installed")
         self.real, self.current, self.recorded = torch, stream, []
-        self.strided, self.float32 = torch.strided, torch.float32
+        self.strided, self.float32, self.int32 = torch.strided, torch.float32, torch.int32
         self.cuda = SimpleNamespace(
             current_stream=lambda ordinal: SimpleNamespace(cuda_stream=self.current),
             ExternalStream=lambda pointer, device: pointer,
+            default_stream=lambda ordinal: "default",
         )
         outer = self
 
@@ -209,12 +212,16 @@ class PretendedTorch:
                 self.tensor, self.device = tensor, SimpleNamespace(type="cuda", index=0)
                 self.layout, self.dtype, self.shape = tensor.layout, tensor.dtype, tensor.shape
                 self.stride, self.data_ptr = tensor.stride, tensor.data_ptr
+                self.is_neg, self.is_conj = tensor.is_neg, tensor.is_conj
 
             def __getitem__(self, index: Any) -> Any:
                 return Tensor(self.tensor[index])
 
             def reshape(self, *shape: int) -> Any:
                 return Tensor(self.tensor.reshape(*shape))
+
+            def view(self, dtype: Any) -> Any:
+                return Tensor(self.tensor.view(dtype))
 
             def record_stream(self, stream: int) -> None:
                 outer.recorded.append(stream)
@@ -231,22 +238,174 @@ class PretendedTorch:
 
 
 def test_torch_on_a_device(cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch in, torch out; where torch works on another stream, both directions are ordered on the device."""
+    """Torch in, torch out, on torch's stream; where another is asked for, both directions are ordered on the device."""
     heatmaps, offsets, expected = example("float32")
-    for torch_stream, waits in ((STREAM, []), (0x70, [(STREAM, 0x70)] * 2 + [(0x70, STREAM)])):
-        torch = PretendedTorch(torch_stream)
+    for stream, name in ((None, None), (0x70, None), (STREAM, STREAM), (0, "default")):
+        torch = PretendedTorch(0x70)
         put = [torch.Tensor(torch.real.from_numpy(array)) for array in (heatmaps, offsets)]
         cpu_cuda.waits.clear()
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, "torch", torch)
-            got = posepost.decode_posenet(*put, output_stride=8)
+            got = posepost.decode_posenet(*put, output_stride=8, stream=stream)
             assert isinstance(got.keypoints, torch.Tensor)
-            assert cpu_cuda.waits == waits
-            # the allocator keeps the inputs until posepost's stream has read them
-            assert torch.recorded == [STREAM] * waits.count((STREAM, 0x70))
+            assert cpu_cuda.launches[-1].stream == (0x70 if stream is None else stream)
+            assert cpu_cuda.waits == ([] if name is None else [(stream, 0x70)] * 2 + [(0x70, stream)])
+            # the allocator keeps the inputs until the stream has read them
+            assert torch.recorded == ([] if name is None else [name] * 2)
             result = got.numpy()
         np.testing.assert_array_equal(result.keypoints, expected.keypoints)
         np.testing.assert_array_equal(result.scores, expected.scores)
+
+
+def decoded_by(decoder: str, torch: Any, **options: Any) -> Any:
+    """A call of each decoder on tensors of a pretended torch."""
+    rng = np.random.default_rng(0)
+
+    def maps(*shape: int) -> Any:
+        return torch.Tensor(torch.real.from_numpy(rng.standard_normal(shape).astype(np.float32)))
+
+    if decoder == "posenet":
+        return posepost.decode_posenet(maps(1, 17, 9, 9), maps(1, 34, 9, 9), output_stride=8, **options)
+    if decoder == "heatmap":
+        return posepost.decode_heatmap(maps(1, 17, 9, 9), **options)
+    if decoder == "simcc":
+        return posepost.decode_simcc(maps(1, 17, 40), maps(1, 17, 50), visibility=True, **options)
+    if decoder == "peaks":
+        return posepost.find_peaks(maps(1, 17, 9, 9), threshold=0.1, max_peaks=3, activation=None, layout="NCHW", **options)
+    tensors = [maps(1, channels, 9, 9) for channels in (17, 34, 32, 32)]
+    return posepost.decode_posenet_multi(*tensors, output_stride=8, **options)
+
+
+DECODERS = ("posenet", "heatmap", "simcc", "peaks", "posenet_multi")
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_numpy_waits_for_the_stream_of_the_call(
+    cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch, decoder: str
+) -> None:
+    """torch's stream, which copies, waits for the one that writes, whichever is torch's current one by then."""
+    torch = PretendedTorch(0x70)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    result = decoded_by(decoder, torch)
+    torch.current = 0x71
+    cpu_cuda.waits.clear()
+    result.numpy()
+    assert set(cpu_cuda.waits) == {(0x71, 0x70)}
+
+
+def test_cupy_arrays_beside_torch_tensors_are_ordered(cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On torch's stream what CuPy's current stream makes of a transform, and of out, comes first."""
+    torch = PretendedTorch(0x70)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    matrix = to_device(np.eye(2, 3, dtype=np.float32))
+    decoded_by("heatmap", torch, transform=matrix)
+    assert cpu_cuda.waits == [(0x70, STREAM)]
+    assert [event.stream for event in cpu_cuda.events] == [0x70]  # the matrix is held until torch's stream has read it
+    cpu_cuda.waits.clear()
+    out = to_device(np.zeros((1, 17, 2), np.float32)), to_device(np.zeros((1, 17), np.float32))
+    decoded_by("heatmap", torch, out=out)
+    assert cpu_cuda.waits == [(0x70, STREAM)] * 2
+
+
+def test_lazily_negated_tensors_are_refused(cpu_cuda: ExecutorCuda) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    lazy = torch.complex(torch.zeros(1, 2, 3, 3), torch.ones(1, 2, 3, 3)).conj().imag
+    with pytest.raises(
+        TypeError, match=r"^heatmaps must hold its values, got a lazily negated or conjugated view: call .resolve_neg"
+    ):
+        posepost.decode_heatmap(lazy)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_result_keeps_the_stream_that_writes_it(
+    cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch, decoder: str
+) -> None:
+    class Stream:
+        ptr = 0x91
+
+    stream = Stream()
+    gone = weakref.ref(stream)
+    torch = PretendedTorch(0x70)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    result = decoded_by(decoder, torch, stream=stream)
+    again = decoded_by(decoder, torch, stream=0x91, out=result)
+    del stream
+    gc.collect()
+    assert gone() is not None
+    result.numpy()
+    del result, again
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_results_of_the_per_thread_stream_carry_an_event(
+    cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch, decoder: str
+) -> None:
+    """Another thread's stream of that name is another stream: `.numpy()` waits for the event."""
+    torch = PretendedTorch(0x70)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    result = decoded_by(decoder, torch, stream=2)
+    (event,) = [event for event in cpu_cuda.events if event.stream == 2]
+    result.numpy()
+    assert event.synchronized == 1
+
+
+class Exported:
+    """An array that speaks DLPack alone, as JAX's do: its memory may go when its capsule does."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def __dlpack__(self, stream: int | None = None) -> Any:
+        return self.array.__dlpack__()
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_inputs_are_held_until_the_kernel_has_read_them(cpu_cuda: ExecutorCuda, decoder: str) -> None:
+    """Of libraries that are not told of the stream; and no longer, and not in a graph."""
+
+    class Library:
+        Tensor = staticmethod(lambda tensor: CudaArrayInterface(np.array(tensor), None))
+        real = SimpleNamespace(from_numpy=lambda array: array)
+
+    _kernels._held.clear()
+    for graph in (False, True):
+        cpu_cuda.capturing = {STREAM} if graph else set()
+        decoded_by(decoder, Library)
+        assert bool(_kernels._held) != graph
+        if graph:
+            continue
+        ((_, owners),) = _kernels._held[0, STREAM]
+        assert all(isinstance(owner, CudaArrayInterface) for owner in owners)
+        for event in cpu_cuda.events:
+            event.done = True
+        decoded_by(decoder, Library)
+        assert len(_kernels._held[0, STREAM]) == 1  # that of the last call
+        _kernels._held.clear()
+
+
+def test_pinned_memory_is_held_until_it_is_written(cpu_cuda: ExecutorCuda) -> None:
+    heatmaps, offsets, _ = example("float32")
+    B, K = heatmaps.shape[:2]
+    _kernels._held.clear()
+    out = posepost.pinned(B, K)
+    posepost.decode_posenet(to_device(heatmaps), to_device(offsets), output_stride=8, out=out)
+    scores = out.scores
+    del out
+    assert not _kernels._held
+    del scores
+    gc.collect()
+    ((event, (pages, _)),) = _kernels._held[0, STREAM]
+    assert event.stream == STREAM
+    assert pages.nbytes == 12 * B * K
+    _kernels._held.clear()
+    posepost.pinned(B, K)  # which nothing was told to write
+    gc.collect()
+    assert not _kernels._held
 
 
 def test_keypoints_made_by_hand_have_numpy_too(cpu_cuda: ExecutorCuda) -> None:

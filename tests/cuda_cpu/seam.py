@@ -53,6 +53,20 @@ class Launched(NamedTuple):
     stream: int
 
 
+class Stream(NamedTuple):
+    ptr: int
+
+
+class Event:
+    """Of a stream; `done` is set by the test."""
+
+    def __init__(self, stream: int) -> None:
+        self.stream, self.done, self.synchronized = stream, False, 0
+
+    def synchronize(self) -> None:
+        self.synchronized += 1
+
+
 class ExecutorCuda:
     """`_kernels.Cuda` on the CPU. `launches` and `waits` tell what was asked of it."""
 
@@ -64,9 +78,31 @@ class ExecutorCuda:
         self.schedule: dict[str, Any] = {}
         self.synchronized: list[int] = []
         self.allocations = 0
+        self.capturing: set[int] = set()
+        self.in_graphs: dict[int, Any] = {}
+        self.freed: list[int] = []
+        self.events: list[Event] = []
 
-    def stream(self, device: int) -> int:
-        return STREAM
+    def stream(self, device: int) -> Any:
+        return Stream(STREAM)
+
+    def is_capturing(self, stream: int) -> bool:
+        return stream in self.capturing
+
+    def allocate_in_graph(self, nbytes: int, zeroed: int, device: int, stream: int) -> int:
+        memory = to_device(np.full(nbytes, 0xA5, np.uint8))
+        host(memory)[:zeroed] = 0
+        self.in_graphs[memory.data.ptr] = memory
+        return int(memory.data.ptr)
+
+    def free_in_graph(self, address: int, device: int, stream: int) -> None:
+        self.freed.append(address)
+        del self.in_graphs[address]
+
+    def record(self, device: int, stream: int) -> Any:
+        event = Event(stream)
+        self.events.append(event)
+        return event
 
     def on(self, device: int, stream: int) -> Any:
         return contextlib.nullcontext()
@@ -79,8 +115,8 @@ class ExecutorCuda:
         self.allocations += 1
         return to_device(np.zeros(words, np.uint64))
 
-    def pinned(self, floats: int, device: int) -> np.ndarray:
-        return np.full(floats, np.nan, np.float32)
+    def pinned(self, floats: int, device: int) -> Any:
+        return np.full(max(floats, 1), np.nan, np.float32)
 
     def synchronize(self, device: int, stream: int) -> None:
         self.synchronized.append(stream)
@@ -108,11 +144,11 @@ class ExecutorCuda:
         kernel: executor.Kernel,
         grid: _kernels.Size,
         block: _kernels.Size,
-        params: np.ndarray,
+        params: _kernels.Parameters,
         device: int,
         stream: int,
     ) -> None:
         variant = next(v for v, k in self.kernels.items() if k is kernel)
         self.launches.append(Launched(variant, grid, block, stream))
         kernel.schedule(**self.schedule)
-        kernel.launch(grid, block, params.tobytes())
+        kernel.launch(grid, block, params.struct.tobytes())

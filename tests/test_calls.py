@@ -1,0 +1,121 @@
+"""What holds of every call on a device, whichever decoder: on the CPU executor, with faults injected in its seam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import posepost
+from posepost import _kernels, ref
+
+from .cases import values
+from .cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
+
+MATRIX = np.array([[2, 0, 1000], [0, 2, 1000]], np.float32)
+TRANSFORMED = ("posenet", "heatmap", "simcc", "posenet_multi")
+DECODERS = (*TRANSFORMED, "peaks")
+
+
+def random(*shape: int) -> np.ndarray:
+    return values("random", "float32", shape, sum(shape))
+
+
+def call_of(decoder: str, put: Callable[[np.ndarray], Any], module: Any) -> Callable[..., Any]:
+    """The decoder's call on arrays of its own; maps large enough for several blocks each."""
+    if decoder == "posenet":
+        maps = put(random(1, 3, 100, 120)), put(random(1, 6, 100, 120))
+        return lambda **options: module.decode_posenet(*maps, output_stride=8, **options)
+    if decoder == "heatmap":
+        heatmaps = put(random(1, 3, 100, 120))
+        return lambda **options: module.decode_heatmap(heatmaps, **options)
+    if decoder == "simcc":
+        vectors = put(random(2, 3, 40)), put(random(2, 3, 50))
+        return lambda **options: module.decode_simcc(*vectors, **options)
+    if decoder == "peaks":
+        heatmaps = put(random(1, 3, 20, 30))
+        return lambda **options: module.find_peaks(
+            heatmaps, threshold=0.5, max_peaks=5, activation=None, layout="NCHW", **options
+        )
+    tensors = [put(random(1, channels, 9, 9)) for channels in (17, 34, 32, 32)]
+    return lambda **options: module.decode_posenet_multi(*tensors, output_stride=8, **options)
+
+
+def points_of(result: Any) -> np.ndarray:
+    return np.array(result.numpy()[0])
+
+
+@pytest.mark.parametrize("decoder", TRANSFORMED)
+def test_a_transform_stays_with_its_call(cpu_cuda: ExecutorCuda, decoder: str) -> None:
+    """Whether its launch raises, or another call of the same plan comes while it is under way."""
+    call = call_of(decoder, to_device, posepost)
+    expected, moved = (points_of(call_of(decoder, np.array, ref)(transform=matrix)) for matrix in (None, MATRIX))
+    assert (expected != moved).any()
+    np.testing.assert_allclose(points_of(call()), expected, rtol=1e-6)
+    launch = cpu_cuda.launch
+
+    def failing(*arguments: Any) -> None:
+        raise MemoryError("no room")
+
+    cpu_cuda.launch = failing  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(MemoryError, match="no room"):
+            call(transform=MATRIX)
+    cpu_cuda.launch = launch  # type: ignore[method-assign]
+    np.testing.assert_allclose(points_of(call()), expected, rtol=1e-6)
+
+    inside: list[np.ndarray] = []
+
+    def overlapped(*arguments: Any) -> None:
+        cpu_cuda.launch = launch  # type: ignore[method-assign]
+        inside.append(points_of(call()))
+        inside.append(points_of(call(transform=MATRIX)))
+        launch(*arguments)
+
+    cpu_cuda.launch = overlapped  # type: ignore[method-assign]
+    outer = points_of(call(transform=MATRIX))
+    for got, wanted in zip((*inside, outer), (expected, moved, moved)):
+        np.testing.assert_allclose(got, wanted, rtol=1e-6)
+    for _ in range(3):
+        np.testing.assert_allclose(points_of(call()), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_failed_launch_leaves_the_next_call_right(cpu_cuda: ExecutorCuda, decoder: str) -> None:
+    call, launch = call_of(decoder, to_device, posepost), cpu_cuda.launch
+    expected = points_of(call_of(decoder, np.array, ref)())
+    launches = len(cpu_cuda.launches)
+    call()
+    launches = len(cpu_cuda.launches) - launches
+    for survive in range(launches):
+        left = [survive]
+
+        def failing(*arguments: Any, left: list[int] = left) -> None:
+            if not left[0]:
+                raise RuntimeError("the launch failed")
+            left[0] -= 1
+            launch(*arguments)
+
+        cpu_cuda.launch = failing  # type: ignore[method-assign]
+        with pytest.raises(RuntimeError, match="the launch failed"):
+            call()
+        cpu_cuda.launch = launch  # type: ignore[method-assign]
+        np.testing.assert_allclose(points_of(call()), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_captured_call_has_memory_of_its_own(cpu_cuda: ExecutorCuda, decoder: str) -> None:
+    """From its graph, zeroed there, given back there; the stream's own is not touched."""
+    call = call_of(decoder, to_device, posepost)
+    cpu_cuda.capturing = {STREAM}
+    result = call()
+    assert not _kernels._workspaces
+    assert not _kernels._scratch
+    assert not cpu_cuda.in_graphs
+    assert len(cpu_cuda.freed) == (decoder != "simcc")
+    np.testing.assert_allclose(points_of(result), points_of(call_of(decoder, np.array, ref)()), rtol=1e-6)
+    cpu_cuda.capturing = set()
+    call()
+    assert all(not host(memory).any() for memory in _kernels._workspaces.values())
