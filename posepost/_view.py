@@ -95,8 +95,19 @@ def queue(array: Array, ordinal: int, stream: Any) -> Queue:
     if _reader(kind) is _from_torch:
         current = sys.modules["torch"].cuda.current_stream(ordinal)
         return Queue(current.cuda_stream, current, "torch")
-    current = _kernels.cuda.stream(ordinal)
-    return Queue(current.ptr, current, "cupy")
+    return cupys_queue(ordinal)
+
+
+def cupys_queue(ordinal: int) -> Queue:
+    """CuPy's current stream; the last one is kept, as most calls go where the call before went."""
+    global _last_queue
+    current, last = _kernels.cuda.stream(ordinal), _last_queue
+    if last.holder is not current:
+        last = _last_queue = Queue(current.ptr, current, "cupy")
+    return last
+
+
+_last_queue = Queue(0)
 
 
 def stream_pointer(stream: Any) -> int:
@@ -135,10 +146,12 @@ def start_of_section(floats: int, library: str) -> int:
     return -(-floats // 64) * 64 if library == "jax" else floats
 
 
+_cupys_array: Any = None  # its class, once one was seen
+
+
 def glance(a: Array, b: Array) -> tuple[int, Facts, int, Facts] | None:
     """Pointers and facts of two CuPy arrays; None for those of other libraries, which take a `view` each."""
-    kinds: Any = type(a), type(b)
-    if _reader(kinds[0]) is not _from_cupy or _reader(kinds[1]) is not _from_cupy:
+    if type(a) is not _cupys_array or type(b) is not _cupys_array:
         return None
     of_a, of_b = a.data, b.data
     return (
@@ -160,6 +173,9 @@ def _reader(kind: Any) -> Callable[[Array, str, Queue | None], View] | None:
     ):
         module = sys.modules.get(library)  # asking never imports the library
         if module is not None and issubclass(kind, getattr(module, class_name, ())):
+            if reader is _from_cupy:
+                global _cupys_array
+                _cupys_array = module.ndarray
             return reader
     if hasattr(kind, "__dlpack__"):
         return _from_dlpack

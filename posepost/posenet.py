@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _check, _kernels, _view, ref
-from .types import Keypoints, Origin, Writer, launched, on_device
+from .types import PINNED, Keypoints, Origin, Writer, launched, on_device
 
 
 def decode_posenet(
@@ -88,7 +88,7 @@ def decode_posenet(
             out=out,
             stream=stream,
         )
-    queue = _view.queue(heatmaps, device, stream)
+    queue = _view.cupys_queue(device) if pair is not None and stream is None else _view.queue(heatmaps, device, stream)
     views: tuple[_view.View, ...] = ()
     try:
         if pair is not None:
@@ -136,7 +136,8 @@ def decode_posenet(
         _view.hold_inputs((*views, matrices), device, queue)
     elif stream is not None:
         _kernels.hold(device, queue.pointer, (heatmaps, offsets))
-    result = launched(result, queue)
+    if origin.library == PINNED or queue.pointer == _kernels.PER_THREAD_STREAM:
+        result = launched(result, queue)
     if origin.library not in _view.ORDERED:
         return result
     keypoints, scores = _view.hand_over(result, device, queue.pointer, origin.library)
@@ -166,9 +167,20 @@ def given_result(
         shapes = {"keypoints": (shape, "float32"), "scores": (shape[:2], "float32")}
         keypoints, scores = _check.outputs(out, shapes, reference, queue)
         origin = Origin(
-            device, keypoints.library, keypoints.pointer, scores.pointer, queue.pointer, None, shape, holder=queue.holder
+            device,
+            keypoints.library,
+            keypoints.pointer,
+            scores.pointer,
+            queue.pointer,
+            None,
+            shape,
+            holder=queue.holder,
         )
-    elif isinstance(out, Keypoints) and origin.stream == queue.pointer and (queue.holder is None or origin.holder is not None):
+    elif (
+        isinstance(out, Keypoints)
+        and origin.stream == queue.pointer
+        and (queue.holder is None or origin.holder is not None)
+    ):
         return out
     return on_device(*out, on_stream(origin, queue))
 

@@ -183,7 +183,8 @@ def decode_posenet_multi(
             starts.append(_view.start_of_section(starts[-1] + size, library))
         memory, address = _view.empty(starts[-1], device, at, library)
         parts = [
-            memory[start : start + size].reshape(shape) for start, size, (shape, _) in zip(starts, sizes, shapes.values())
+            memory[start : start + size].reshape(shape)
+            for start, size, (shape, _) in zip(starts, sizes, shapes.values())
         ]
         arrays = (*parts[:3], _view.as_int32(parts[3], library))
         addresses = [address + 4 * start for start in starts[:-1]]

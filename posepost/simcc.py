@@ -179,8 +179,8 @@ def decode_simcc(
     try:
         matrices = None if transform is None else set_transform(block.struct, transform, x.form, N, queue, "simcc_x")
         if N:
-            rows, seen = matrices.pointer if matrices else 0, origin.visibility if plan.visibility else 0
-            block.words[:8] = (*pointers, rows, origin.keypoints, origin.scores, seen)
+            rows, visible = matrices.pointer if matrices else 0, origin.visibility if plan.visibility else 0
+            block.words[:8] = (*pointers, rows, origin.keypoints, origin.scores, visible)
             _kernels.cuda.launch(_kernels.kernel(plan.variant), plan.grid, plan.block, block, device, at)
     finally:
         plan.blocks.give_back(block, transform is not None)
@@ -210,9 +210,7 @@ def _new_result(plan: Plan, device: int, queue: _view.Queue, library: str) -> Ke
     size = third + people if plan.visibility else first + people
     memory, address = _view.empty(size, device, queue.pointer, library)
     seen = address + 4 * third if plan.visibility else 0
-    origin = Origin(
-        device, library, address, address + 4 * first, queue.pointer, memory, (N, K, 2), seen, queue.holder
-    )
+    origin = Origin(device, library, address, address + 4 * first, queue.pointer, memory, (N, K, 2), seen, queue.holder)
     visibility = (memory[third:].reshape(N, K),) if plan.visibility else ()
     scores = memory[first : first + people].reshape(N, K)
     return _with_visibility(memory[:points].reshape(N, K, 2), scores, visibility, origin)

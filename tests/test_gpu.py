@@ -5,6 +5,7 @@ Skipped with a reason where there is none; POSEPOST_REQUIRE_GPU=1 turns that int
 
 from __future__ import annotations
 
+import concurrent.futures
 import threading
 from typing import Any
 
@@ -517,14 +518,11 @@ def test_numpy_waits_for_torchs_side_stream(gpu: Any) -> None:
         assert got.origin is not None
         assert got.origin.stream == side.cuda_stream
         assert not side.query(), "the side stream was drained"
-        found: list[Any] = []
         if explicit:
-            reader = threading.Thread(target=lambda: found.append(got.numpy()))
-            reader.start()
-            reader.join()
+            with concurrent.futures.ThreadPoolExecutor(1) as reader:
+                assert_same(reader.submit(got.numpy).result(), expected)
         else:
-            found.append(got.numpy())
-        assert_same(found[0], expected)
+            assert_same(got.numpy(), expected)
 
 
 def test_results_outlive_their_stream(gpu: Any) -> None:

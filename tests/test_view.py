@@ -271,7 +271,9 @@ def decoded_by(decoder: str, torch: Any, **options: Any) -> Any:
     if decoder == "simcc":
         return posepost.decode_simcc(maps(1, 17, 40), maps(1, 17, 50), visibility=True, **options)
     if decoder == "peaks":
-        return posepost.find_peaks(maps(1, 17, 9, 9), threshold=0.1, max_peaks=3, activation=None, layout="NCHW", **options)
+        return posepost.find_peaks(
+            maps(1, 17, 9, 9), threshold=0.1, max_peaks=3, activation=None, layout="NCHW", **options
+        )
     tensors = [maps(1, channels, 9, 9) for channels in (17, 34, 32, 32)]
     return posepost.decode_posenet_multi(*tensors, output_stride=8, **options)
 
