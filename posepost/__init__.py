@@ -3,6 +3,7 @@
 Only the keypoints, 12 bytes each, cross the bus. The same call on host arrays runs the NumPy twin in `posepost.ref`.
 """
 
+from ._kernels import release_memory
 from .crops import box_to_crop, crop_to_image, letterbox_to_image
 from .heatmap import decode_heatmap
 from .peaks import find_peaks
@@ -26,4 +27,5 @@ __all__ = [
     "find_peaks",
     "letterbox_to_image",
     "pinned",
+    "release_memory",
 ]

@@ -422,9 +422,14 @@ def renew_workspace(device: int, stream: int) -> None:
 
 
 def release_memory() -> None:
-    """Give workspaces and scratch memory back to CuPy's pool; the next calls allocate what they need.
+    """Give the device memory that decoders keep between calls, beside inputs and results, back to CuPy's pool.
 
-    No work may be running: the memory of a stream may be given to another.
+    Takes and returns nothing, raises nothing and waits for nothing: memory goes back in the order of the stream that
+    used it. The next call that needs some allocates it again. `cupy.get_default_memory_pool().free_all_blocks()`
+    returns it from there to the device.
+
+    >>> import posepost
+    >>> posepost.release_memory()
     """
     with _workspaces_lock:
         _workspaces.clear()

@@ -125,7 +125,8 @@ def decode_heatmap(
     out : Keypoints or (keypoints, scores)
         Where to write: float32, C-contiguous, on the device of the input, or the result of `posepost.pinned`.
     stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
-        Where the launch goes; None: CuPy's current stream on the input's device. No meaning for host arrays.
+        Where the launch goes; None: the current stream of the library of `heatmaps`
+        (PyTorch's for its tensors, else CuPy's). No meaning for host arrays.
 
     Returns
     -------

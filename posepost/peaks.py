@@ -66,7 +66,8 @@ def find_peaks(
     out : Peaks or (points, scores, count)
         Where to write: C-contiguous. Then nothing is allocated but, where `out` is no Peaks, `left_out`.
     stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
-        Where the launch goes; None: CuPy's current stream on the input's device. No meaning for host arrays.
+        Where the launch goes; None: the current stream of the library of `heatmaps`
+        (PyTorch's for its tensors, else CuPy's). No meaning for host arrays.
 
     Returns
     -------

@@ -85,7 +85,8 @@ def decode_simcc(
         Where to write: float32, C-contiguous, on the device of the input; then nothing is allocated but, where it has
         no room for it, the visibility. Or the result of `posepost.pinned`.
     stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
-        Where the launch goes; None: CuPy's current stream on the input's device. No meaning for host arrays.
+        Where the launch goes; None: the current stream of the library of `simcc_x`
+        (PyTorch's for its tensors, else CuPy's). No meaning for host arrays.
 
     Returns
     -------
