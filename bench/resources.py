@@ -71,19 +71,24 @@ def _compile(source: str, defines: tuple[str, ...], architecture: int) -> tuple[
     return cubin + b"\0", log.getvalue(), seconds  # CuPy drops the last byte, which the disassembler misses
 
 
-def inner_loop(cubin: bytes) -> str:
-    """SASS of the loop around the first 16-byte load, or why there is none.
-
-    nvdisasm comes with CUDA's toolkit or as the package nvidia-cuda-nvdisasm.
-    """
+def disassembled(cubin: bytes) -> str:
+    """SASS of a kernel file. nvdisasm comes with CUDA's toolkit or as the package nvidia-cuda-nvdisasm."""
     wheels = Path(sysconfig.get_path("purelib")).glob("nvidia/*/bin/nvdisasm")
     tool = shutil.which("nvdisasm") or next(map(str, wheels), None)
     if tool is None:
-        return "nvdisasm is not installed: pip install nvidia-cuda-nvdisasm"
+        raise FileNotFoundError("nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        listing = subprocess.run([tool, "-c", file.name], capture_output=True, text=True, check=True).stdout
+        return subprocess.run([tool, "-c", file.name], capture_output=True, text=True, check=True).stdout
+
+
+def inner_loop(cubin: bytes) -> str:
+    """SASS of the loop around the first 16-byte load, or why there is none."""
+    try:
+        listing = disassembled(cubin)
+    except FileNotFoundError as error:
+        return str(error)
     lines = [re.sub(r"\s*/\*[0-9a-f]+\*/\s*", "    ", line).rstrip() for line in listing.splitlines()]
     load = next((n for n, line in enumerate(lines) if "LDG.E.128" in line), None)
     if load is None:
