@@ -39,6 +39,24 @@ class Launch(NamedTuple):
 
 def recorded(call: Callable[[], Any]) -> Launch:
     """The one launch that `call` makes, which it makes indeed."""
+    (launch,) = all_recorded(call)
+    return launch
+
+
+def repeated(call: Callable[[], Any]) -> Callable[[int], None]:
+    """What puts the launches of `call` on a stream again, in whatever memory they had: without the memory of its own that
+    a call gets in a graph."""
+    launches = [(_kernels.Kernel(one.kernel), one, _kernels.Parameters(one.params)) for one in all_recorded(call)]
+
+    def again(stream: int) -> None:
+        for kernel, one, params in launches:
+            _kernels.cuda.launch(kernel, one.grid, one.block, params, one.device, stream)
+
+    return again
+
+
+def all_recorded(call: Callable[[], Any]) -> list[Launch]:
+    """The launches that `call` makes, which it makes indeed."""
     cuda, launches = _kernels.cuda, []
 
     class Recorder:
@@ -54,8 +72,7 @@ def recorded(call: Callable[[], Any]) -> Launch:
         call()
     finally:
         _kernels.cuda = cuda
-    (launch,) = launches
-    return launch
+    return launches
 
 
 def raw_kernel(launch: Launch) -> Callable[[int], Any]:

@@ -71,10 +71,15 @@ def _compile(source: str, defines: tuple[str, ...], architecture: int) -> tuple[
     return cubin + b"\0", log.getvalue(), seconds  # CuPy drops the last byte, which the disassembler misses
 
 
-def disassembled(cubin: bytes) -> str:
-    """SASS of a kernel file. nvdisasm comes with CUDA's toolkit or as the package nvidia-cuda-nvdisasm."""
+def disassembler() -> str | None:
+    """nvdisasm of CUDA's toolkit, or of the package nvidia-cuda-nvdisasm."""
     wheels = Path(sysconfig.get_path("purelib")).glob("nvidia/*/bin/nvdisasm")
-    tool = shutil.which("nvdisasm") or next(map(str, wheels), None)
+    return shutil.which("nvdisasm") or next(map(str, wheels), None)
+
+
+def disassembled(cubin: bytes) -> str:
+    """SASS of a kernel file."""
+    tool = disassembler()
     if tool is None:
         raise FileNotFoundError("nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:

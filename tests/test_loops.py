@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from bench import loops
+from bench.resources import disassembler
 from posepost import _kernels
 
 LISTING = """
@@ -49,7 +49,7 @@ def test_tables_with_and_without_a_row_before() -> None:
     assert "160 ->" not in beside
 
 
-@pytest.mark.skipif(shutil.which("nvdisasm") is None, reason="nvdisasm is not installed")
+@pytest.mark.skipif(disassembler() is None, reason="nvdisasm is not installed")
 def test_a_kernel_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
