@@ -24,7 +24,8 @@ INLINE u64 pack(u32 key, u32 position) { return (u64)key << 32 | (u32)~position;
 INLINE u32 key_of(u64 packed) { return (u32)(packed >> 32); }
 INLINE u32 position_of(u64 packed) { return ~(u32)packed; }
 
-// ---- element types: Raw (bits in memory), PER_VECTOR (elements of 16 bytes), key, value, and get / exceeds on a vector
+// ---- element types: Raw (bits in memory), PER_VECTOR (elements of 16 bytes), key, value; of a vector get, and top: the key
+// of its largest element
 
 INLINE u32 word(const uint4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 
@@ -54,6 +55,14 @@ INLINE float half_to_float(u32 bits) {
     return sign ? -subnormal : subnormal;
 }
 
+template <class E>
+INLINE u32 largest_key(const uint4& v) {
+    u32 largest = 0;
+#pragma unroll
+    for (int i = 0; i < E::PER_VECTOR; ++i) largest = max(largest, E::key(E::get(v, i)));
+    return largest;
+}
+
 struct f32 {
     typedef u32 Raw;
     static constexpr int PER_VECTOR = 4;
@@ -68,11 +77,11 @@ struct f32 {
     }
     static INLINE float widen(u32 bits) { return __uint_as_float(bits); }
     static INLINE u32 get(const uint4& v, int i) { return word(v, i); }
-    static INLINE bool exceeds(const uint4& v, u32 best) {
+    static INLINE u32 top(const uint4& v) {
 #if HAS_VECTOR_MAX
-        return key(max_f32(max_f32(v.x, v.y), max_f32(v.z, v.w))) > best;
+        return key(max_f32(max_f32(v.x, v.y), max_f32(v.z, v.w)));
 #else
-        return max(max(key(v.x), key(v.y)), max(key(v.z), key(v.w))) > best;
+        return largest_key<f32>(v);
 #endif
     }
 };
@@ -85,15 +94,12 @@ struct f16 {
     static INLINE float value(u32 key) { return key == 0xffff ? quiet_nan() : half_to_float(bits16(key)); }
     static INLINE float widen(u32 bits) { return half_to_float(bits); }
     static INLINE u32 get(const uint4& v, int i) { return word(v, i / 2) >> (i % 2 * 16) & 0xffff; }
-    static INLINE bool exceeds(const uint4& v, u32 best) {
+    static INLINE u32 top(const uint4& v) {
 #if HAS_VECTOR_MAX
-        u32 m = max_f16x2(max_f16x2(v.x, v.y), max_f16x2(v.z, v.w));
-        return max(key(m & 0xffff), key(m >> 16)) > best;
+        const u32 m = max_f16x2(max_f16x2(v.x, v.y), max_f16x2(v.z, v.w));
+        return key(max_f16x2(m, m >> 16 | m << 16) & 0xffff);
 #else
-        bool any = false;
-#pragma unroll
-        for (int i = 0; i < PER_VECTOR; ++i) any |= key(get(v, i)) > best;
-        return any;
+        return largest_key<f16>(v);
 #endif
     }
 };
@@ -106,29 +112,33 @@ struct bf16 {
     static INLINE float value(u32 key) { return key == 0xffff ? quiet_nan() : __uint_as_float(bits16(key) << 16); }
     static INLINE float widen(u32 bits) { return __uint_as_float(bits << 16); }
     static INLINE u32 get(const uint4& v, int i) { return f16::get(v, i); }
-    static INLINE bool exceeds(const uint4& v, u32 best) {
+    static INLINE u32 top(const uint4& v) {
 #if HAS_VECTOR_MAX
-        u32 m = max_bf16x2(max_bf16x2(v.x, v.y), max_bf16x2(v.z, v.w));
-        return max(key(m & 0xffff), key(m >> 16)) > best;
+        const u32 m = max_bf16x2(max_bf16x2(v.x, v.y), max_bf16x2(v.z, v.w));
+        return key(max_bf16x2(m, m >> 16 | m << 16) & 0xffff);
 #else
-        bool any = false;
-#pragma unroll
-        for (int i = 0; i < PER_VECTOR; ++i) any |= key(get(v, i)) > best;
-        return any;
+        return largest_key<bf16>(v);
 #endif
     }
 };
 
-// Bytes: key = unsigned order + 1. Four bytes are compared at once: spread over two words of 16-bit lanes, a byte plus
-// 256 - best carries into bit 8 exactly where its key is above best.
-INLINE bool bytes_exceed(const uint4& v, u32 flip, u32 best) {
-    u32 carry = 0, add = (256 - best) * 0x00010001u;
+// Bytes: key = unsigned order + 1. Two at a time, in words of 16-bit lanes.
+INLINE u32 max_u16x2(u32 a, u32 b) {
+#if defined(__CUDA_ARCH__)
+    return __vmaxu2(a, b);
+#else
+    return max(a >> 16, b >> 16) << 16 | max(a & 0xffff, b & 0xffff);
+#endif
+}
+
+INLINE u32 largest_byte(const uint4& v, u32 flip) {
+    u32 largest = 0;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-        u32 w = word(v, i) ^ flip;
-        carry |= ((w & 0x00ff00ff) + add) | ((w >> 8 & 0x00ff00ff) + add);
+        const u32 w = word(v, i) ^ flip;
+        largest = max_u16x2(largest, max_u16x2(w & 0x00ff00ff, w >> 8 & 0x00ff00ff));
     }
-    return carry & 0x01000100;
+    return max(largest & 0xffff, largest >> 16);
 }
 
 struct u8 {
@@ -139,7 +149,7 @@ struct u8 {
     static INLINE float value(u32 key) { return (float)(key - 1); }
     static INLINE float widen(u32 bits) { return (float)bits; }
     static INLINE u32 get(const uint4& v, int i) { return word(v, i / 4) >> (i % 4 * 8) & 0xff; }
-    static INLINE bool exceeds(const uint4& v, u32 best) { return bytes_exceed(v, 0, best); }
+    static INLINE u32 top(const uint4& v) { return largest_byte(v, 0) + 1; }
 };
 
 struct i8 {
@@ -150,7 +160,7 @@ struct i8 {
     static INLINE float value(u32 key) { return (float)((i32)key - 129); }
     static INLINE float widen(u32 bits) { return (float)((i32)(bits ^ 0x80) - 128); }
     static INLINE u32 get(const uint4& v, int i) { return u8::get(v, i); }
-    static INLINE bool exceeds(const uint4& v, u32 best) { return bytes_exceed(v, 0x80808080u, best); }
+    static INLINE u32 top(const uint4& v) { return largest_byte(v, 0x80808080u) + 1; }
 };
 
 // ---- one thread's running maximum; positions must arrive in ascending order, so that > keeps the first
@@ -164,13 +174,38 @@ struct Best {
         }
     }
     template <class E>
-    INLINE void take_vector(const uint4& v, u32 p) {  // elements p, p + 1, ...: one test for all, rarely more
-        if (E::exceeds(v, key)) {
+    INLINE void take_vector(const uint4& v, u32 p) {  // elements p, p + 1, ...: one test for all
+        if (E::top(v) > key) {
 #pragma unroll
             for (int i = 0; i < E::PER_VECTOR; ++i) take(E::key(E::get(v, i)), p + i);
         }
     }
     INLINE u64 packed() const { return key ? pack(key, position) : 0; }
+};
+
+// The first vector that holds the largest element so far; which element that is, is asked once, at the end. Most turns of a
+// warp's loop see a new maximum in some lane, so that a look at the elements there would be taken nearly always.
+struct BestVector {
+    u32 key = 0, position = 0;  // of its first element
+    uint4 elements = {};
+
+    template <class E>
+    INLINE void take(const uint4& v, u32 p) {
+        const u32 top = E::top(v);
+        if (top > key) {
+            key = top;
+            position = p;
+            elements = v;
+        }
+    }
+    template <class E>
+    INLINE u32 place() const {
+        u32 first = 0;
+#pragma unroll
+        for (int i = E::PER_VECTOR - 1; i >= 0; --i)
+            if (E::key(E::get(elements, i)) == key) first = i;
+        return position + first;
+    }
 };
 
 // ---- reductions
@@ -209,6 +244,7 @@ INLINE void scan_run(const typename E::Raw* run, u32 first, u32 length, u32 rank
     if (rank < tail) tail_bits = __ldg(run + tail_start + rank);
 
     if (rank < head) best.take(E::key(head_bits), first + rank);
+    BestVector of_vectors;
     for (u32 v = rank; v < vectors; v += 4 * team) {  // v + 3 team stays below 2^32: maps have at most 2^32 - 1 cells
         uint4 loaded[4];
 #pragma unroll
@@ -216,8 +252,9 @@ INLINE void scan_run(const typename E::Raw* run, u32 first, u32 length, u32 rank
             if (v + i * team < vectors) loaded[i] = __ldg(vector + v + i * team);
 #pragma unroll
         for (u32 i = 0; i < 4; ++i)
-            if (v + i * team < vectors) best.take_vector<E>(loaded[i], first + head + (v + i * team) * E::PER_VECTOR);
+            if (v + i * team < vectors) of_vectors.take<E>(loaded[i], first + head + (v + i * team) * E::PER_VECTOR);
     }
+    if (of_vectors.key > best.key) best.take(of_vectors.key, of_vectors.place<E>());
     if (rank < tail) best.take(E::key(tail_bits), first + tail_start + rank);
 }
 

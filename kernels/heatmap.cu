@@ -56,7 +56,8 @@ struct Params {
     u32 megvii;         // 1: the score is that of the map, over 255, plus 0.5
     u32 debias;
     u32 has_absent;
-    float beta, threshold, absent, center_shift;
+    u32 threshold_key;  // f32::key of the largest score of what is not refined, and absent; 0: nothing
+    float beta, absent, center_shift;
     float heatmap_scale, heatmap_zero, offset_scale, offset_zero;  // integer tensors: value = (q - zero) * scale
     float cell[3];         // pixels of the input from one cell to the next: x, y, z
     float offset_cells[2]; // what an offset of 1 is in cells: x, y
@@ -84,16 +85,21 @@ struct Map {
     u64 image;  // ranges [0, B)
     u32 k;      // ranges [0, K)
 
+    INLINE const E::Raw* own(u32 y, u32 x) const {
+        const u32 z = p.axes == 3 ? y / p.slice_rows : 0, row = y - z * p.slice_rows;
+        return (const E::Raw*)p.heatmaps + image * p.heatmap_stride_b + k * p.heatmap_stride_k + z * p.heatmap_stride_z +
+               row * p.heatmap_stride_y + x * p.heatmap_stride_x;
+    }
+    INLINE const E::Raw* partner(u32 y, u32 x) const {  // in the map of the mirrored image
+        const u32 z = p.axes == 3 ? y / p.slice_rows : 0, row = y - z * p.slice_rows;
+        return (const E::Raw*)p.flipped + image * p.flipped_stride_b + p.flip_pairs[k] * p.flipped_stride_k +
+               z * p.flipped_stride_z + row * p.flipped_stride_y + mirrored_column(p, x) * p.flipped_stride_x;
+    }
+    static INLINE float mean(u32 a, u32 b) { return (E::widen(a) + E::widen(b)) * 0.5f; }
+
     // As the elements are, as float32: what the argmax compares.
     INLINE float element(u32 y, u32 x) const {
-        const u32 z = p.axes == 3 ? y / p.slice_rows : 0, row = y - z * p.slice_rows;
-        const float own = E::widen(__ldg((const E::Raw*)p.heatmaps + image * p.heatmap_stride_b + k * p.heatmap_stride_k +
-                                         z * p.heatmap_stride_z + row * p.heatmap_stride_y + x * p.heatmap_stride_x));
-        if (!p.flipped) return own;
-        const float other = E::widen(__ldg((const E::Raw*)p.flipped + image * p.flipped_stride_b +
-                                           p.flip_pairs[k] * p.flipped_stride_k + z * p.flipped_stride_z +
-                                           row * p.flipped_stride_y + mirrored_column(p, x) * p.flipped_stride_x));
-        return (own + other) * 0.5f;
+        return p.flipped ? mean(__ldg(own(y, x)), __ldg(partner(y, x))) : E::widen(__ldg(own(y, x)));
     }
     INLINE float raw(u32 y, u32 x) const { return dequantized(p, element(y, x)); }
     INLINE float value(u32 y, u32 x) const { return activated(p, raw(y, x)); }
@@ -115,12 +121,15 @@ INLINE Step offset_of(const Params& p, const Map& map, u32 y, u32 x) {
 
 // ---- from cells to keypoints, by one thread
 
+// On keys: a comparison of floats would take a denormal score for 0.
+INLINE bool is_absent(const Params& p, float value) { return f32::key(__float_as_uint(value)) <= p.threshold_key; }
+
 INLINE void write_keypoint(const Params& p, const Map& map, float x, float y, float z, float value) {
     x = (x + p.center_shift) * p.cell[0];
     y = (y + p.center_shift) * p.cell[1];
     z = (z + p.center_shift) * p.cell[2];
-    float score = value + 0.0f;  // -0 becomes +0
-    if (p.has_absent && value <= p.threshold) {
+    float score = f32::value(f32::key(__float_as_uint(value)));  // -0 becomes +0, NaN the quiet one
+    if (p.has_absent && is_absent(p, value)) {
         x = p.absent * p.cell[0];
         y = p.absent * p.cell[1];
         z = p.absent * p.cell[2];
@@ -160,7 +169,7 @@ INLINE bool finish(const Params& p, const Map& map, u64 winner, Scale scale) {
     const float found = LAYOUT == STRIDED ? f32::value(key_of(winner)) : E::value(key_of(winner));
     const float value = activated(p, dequantized(p, found));
     Step step = {0.0f, 0.0f};
-    if (!(value <= p.threshold)) {
+    if (!is_absent(p, value)) {
         const auto raw = [&](u32 v, u32 u) { return map.raw(v, u); };
         const auto read = [&](u32 v, u32 u) { return map.value(v, u); };
         if (!refined(p, raw, read, y, x, value, scale, step)) return false;
@@ -169,6 +178,26 @@ INLINE bool finish(const Params& p, const Map& map, u64 winner, Scale scale) {
     const u32 z = y / p.slice_rows;
     if (lane_id() == 0) write_keypoint(p, map, (float)x + step.x, (float)(y - z * p.slice_rows) + step.y, (float)z, value);
     return true;
+}
+
+struct Two {
+    const E::Raw *own, *partner;
+};
+struct Bits {
+    u32 own, partner;
+};
+
+INLINE void scan_any(const Params& p, const Tile& tile, Scratch& scratch) {
+    const auto map = [&](u32 c) { return Map{p, tile.image, tile.first_channel + c}; };
+    if (p.flipped)
+        scan_strided(p, tile.channels,
+                     [&](u32 c, u32 y, u32 x) { return Two{map(c).own(y, x), map(c).partner(y, x)}; },
+                     [](const Two& at) { return Bits{__ldg(at.own), __ldg(at.partner)}; },
+                     [](const Bits& bits) { return f32::key(__float_as_uint(Map::mean(bits.own, bits.partner))); }, scratch);
+    else
+        scan_strided(p, tile.channels, [&](u32 c, u32 y, u32 x) { return map(c).own(y, x); },
+                     [](const E::Raw* at) { return __ldg(at); },
+                     [](u32 bits) { return f32::key(__float_as_uint(E::widen(bits))); }, scratch);
 }
 
 // All threads: the largest value of the blurred map, NaN above all.
@@ -196,9 +225,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LAYOUT == INTERLEAVED ? 3 
     if (LAYOUT == PLANAR) scan_planar(p, maps, scratch);
     if (LAYOUT == INTERLEAVED) scan_interleaved(p, maps, scratch);
     if (LAYOUT == STRIDED)
-        scan_strided(p, tile.channels, [&](u32 c, u32 y, u32 x) {
-            return f32::key(__float_as_uint(Map{p, tile.image, tile.first_channel + c}.element(y, x)));
-        }, scratch);
+        scan_any(p, tile, scratch);
     __syncthreads();
     if (gridDim.y > 1) {
         if (!is_last_of_tile(p, tile, scratch)) return;
@@ -401,7 +428,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_heatmap(const __
     const auto read = [&](u32 v, u32 u) { return map.value(v, u); };
     const auto blurred = [&](u32 v, u32 u) { return blurred_at(p, read, v, u); };
     Step step = {0.0f, 0.0f};
-    if (!(value <= p.threshold)) step = p.offsets ? offset_of(p, map, y, x) : quarter(p, blurred, y, x);
+    if (!is_absent(p, value)) step = p.offsets ? offset_of(p, map, y, x) : quarter(p, blurred, y, x);
     if (lane_id() == 0) write_keypoint(p, map, (float)x + step.x, (float)y + step.y, 0.0f, value);
 }
 

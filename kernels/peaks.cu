@@ -104,7 +104,7 @@ INLINE bool write_point(const Params& p, const Map& map, u64 to, u64 packed, Sca
     if (lane_id() == 0) {
         p.points[2 * to] = (float)x + step.x;
         p.points[2 * to + 1] = (float)y + step.y;
-        p.scores[to] = peak + 0.0f;  // -0 becomes +0
+        p.scores[to] = f32::value(f32::key(__float_as_uint(peak)));  // -0 becomes +0
     }
     return true;
 }

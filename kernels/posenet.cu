@@ -74,9 +74,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) decode_posenet(const __gri
     if (LAYOUT == PLANAR) scan_planar(p, maps, scratch);
     if (LAYOUT == INTERLEAVED) scan_interleaved(p, maps, scratch);
     if (LAYOUT == STRIDED)
-        scan_strided(p, tile.channels, [&](u32 c, u32 y, u32 x) {
-            return E::key(__ldg(maps + c * p.heatmap_stride_k + y * p.heatmap_stride_y + x * p.heatmap_stride_x));
-        }, scratch);
+        scan_strided(p, tile.channels,
+                     [&](u32 c, u32 y, u32 x) { return maps + c * p.heatmap_stride_k + y * p.heatmap_stride_y + x * p.heatmap_stride_x; },
+                     [](const E::Raw* at) { return __ldg(at); },
+                     [](u32 bits) { return E::key(bits); }, scratch);
     __syncthreads();
     if (gridDim.y > 1 && !is_last_of_tile(p, tile, scratch)) return;
     for (u32 c = threadIdx.x; c < tile.channels; c += blockDim.x)

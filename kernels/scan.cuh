@@ -101,24 +101,37 @@ INLINE void scan_interleaved(const Params& p, const E::Raw* image, Scratch& scra
     }
 }
 
-// STRIDED: lanes run along the axis of the smaller stride, channels or cells. key_at(c, y, x): the key of a cell of map c.
-template <class KeyAt>
-INLINE void scan_strided(const Params& p, u32 channels, const KeyAt& key_at, Scratch& scratch) {
+// STRIDED: lanes run along the axis of the smaller stride, channels or cells. address(c, y, x) of a cell of map c, load(address)
+// and key(what was loaded) are three steps, so that the loads of four cells are in flight before the first is looked at.
+// From cell to cell y and x are stepped: nothing is divided inside the loop.
+template <class Address, class Load, class Key>
+INLINE void scan_strided(const Params& p, u32 channels, const Address& address, const Load& load, const Key& key, Scratch& scratch) {
     const u32 lanes = p.channel_lanes, t = threadIdx.x, channel = t % lanes, rows = THREADS / lanes;
     const u64 cells = (u64)p.H * p.W, stride = (u64)rows * gridDim.y;
+    const u32 down = (u32)(stride / p.W), right = (u32)(stride - (u64)down * p.W);
     Best best;
     if (channel < channels) {
-        for (u64 i = (u64)blockIdx.y * rows + t / lanes; i < cells; i += 4 * stride) {
-            u32 keys[4];
+        u64 i = (u64)blockIdx.y * rows + t / lanes;
+        u32 y = (u32)i / p.W, x = (u32)i - y * p.W;
+        for (; i < cells; i += 4 * stride) {
+            decltype(address(0u, 0u, 0u)) at[4];
+            decltype(load(at[0])) loaded[4];
 #pragma unroll
             for (int n = 0; n < 4; ++n) {
-                const u64 cell = i + n * stride;
-                const u32 y = (u32)cell / p.W, x = (u32)cell - y * p.W;
-                if (cell < cells) keys[n] = key_at(channel, y, x);
+                at[n] = address(channel, y, x);
+                y += down;
+                x += right;
+                if (x >= p.W) {
+                    x -= p.W;
+                    ++y;
+                }
             }
 #pragma unroll
             for (int n = 0; n < 4; ++n)
-                if (i + n * stride < cells) best.take(keys[n], (u32)(i + n * stride));
+                if (i + n * stride < cells) loaded[n] = load(at[n]);
+#pragma unroll
+            for (int n = 0; n < 4; ++n)
+                if (i + n * stride < cells) best.take(key(loaded[n]), (u32)(i + n * stride));
         }
     }
     scratch.part[t] = best.packed();
@@ -135,9 +148,9 @@ INLINE bool is_last_of_tile(const Params& p, const Tile& tile, Scratch& scratch)
     u64* best = p.best + tile.image * p.K + tile.first_channel;
     for (u32 c = threadIdx.x; c < tile.channels; c += blockDim.x)
         if (scratch.best[c]) atomicMax(best + c, scratch.best[c]);
-    __threadfence();
     __syncthreads();
-    if (threadIdx.x == 0) {
+    if (threadIdx.x == 0) {  // behind the barrier one thread's fences order what all have done
+        __threadfence();
         scratch.last = atomicInc(p.tickets + blockIdx.x, gridDim.y - 1) == gridDim.y - 1;
         __threadfence();
     }

@@ -171,6 +171,12 @@ def least_key(least: float, dtype: str) -> int:
     return sign - (bits & (sign - 1)) if bits & sign else sign + bits
 
 
+def key_of(limit: float) -> int:
+    """The key of a float32 that scores are compared with, 0 for NaN: no score is at most NaN."""
+    value = np.float32(limit)
+    return 0 if np.isnan(value) else least_key(float(value), "float32")
+
+
 Size = tuple[int, int, int]
 """Of a grid in blocks or a block in threads: x, y, z."""
 

@@ -151,8 +151,10 @@ _cupys_array: Any = None  # its class, once one was seen
 
 def glance(a: Array, b: Array) -> tuple[int, Facts, int, Facts] | None:
     """Pointers and facts of two CuPy arrays; None for those of other libraries, which take a `view` each."""
-    if type(a) is not _cupys_array or type(b) is not _cupys_array:
-        return None
+    for array in (a, b):
+        kind: Any = type(array)
+        if kind is not _cupys_array and _reader(kind) is not _from_cupy:
+            return None
     of_a, of_b = a.data, b.data
     return (
         of_a.ptr,

@@ -348,7 +348,7 @@ def _plan(
     set_refinement(params, given.rule)
     params["megvii"], params["debias"] = given.head == "megvii", given.debias
     params["has_absent"], params["absent"] = given.absent is not None, given.absent or 0.0
-    params["threshold"], params["center_shift"] = given.threshold, given.center_shift
+    params["threshold_key"], params["center_shift"] = _kernels.key_of(given.threshold), given.center_shift
     params["cell"], params["offset_cells"] = found.cell, found.offset_cells
     params["heatmap_scale"], params["offset_scale"] = 1, 1
     scales = dict(found.scales)

@@ -241,7 +241,9 @@ class Plan(NamedTuple):
 
 VECTOR_BYTES = 16
 LOADS_IN_FLIGHT = 4  # 16-byte loads that a thread issues before it looks at the first
-BUSY_BLOCKS = 256  # as many blocks as keep a large GPU busy: with fewer tiles, several blocks share one
+BUSY_BLOCKS = 528  # as many blocks as keep a large GPU busy: with fewer tiles, several blocks share one
+MANY_MAPS = 2 * BUSY_BLOCKS  # more than run at once: small blocks, so that maps wait for their last loads side by side
+THREADS_OF_MANY = 64
 
 
 def choose(maps: _check.Maps, dtype: str) -> Launch:
@@ -253,8 +255,9 @@ def choose(maps: _check.Maps, dtype: str) -> Launch:
     if columns_touch and (rows_touch or W >= 2 * per_vector):
         runs = 1 if rows_touch else H
         vectors = -(-H * W // per_vector)
-        block = min(_kernels.THREADS, max(32, _power_of_two(-(-vectors // LOADS_IN_FLIGHT))))
         tiles = B * K
+        most = THREADS_OF_MANY if tiles >= MANY_MAPS else _kernels.THREADS
+        block = min(most, max(32, _power_of_two(-(-vectors // LOADS_IN_FLIGHT))))
         return Launch("PLANAR", runs, 1, tiles, _splits(tiles, vectors, block), block)
 
     block = _kernels.THREADS

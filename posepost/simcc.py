@@ -296,8 +296,7 @@ def _plan(
         params["radius"][0, axis] = size // 2
         params["taps"][0, axis * TAPS : axis * TAPS + len(taps)] = taps
     params["sigmoid"] = given.activation == "sigmoid"
-    limit = np.float32(given.threshold)
-    params["threshold_key"] = 0 if np.isnan(limit) else _kernels.least_key(float(limit), "float32")
+    params["threshold_key"] = _kernels.key_of(given.threshold)
     params["absent"], params["split"] = given.absent, given.split_ratio
     params["scale"] = [1 if scale is None else scale[0] for scale in found.scales]
     params["zero"] = [0 if scale is None else scale[1] for scale in found.scales]

@@ -58,20 +58,24 @@ FAULTS = [
     Fault("half: subnormals lose the sign", P, "f16", "sign ? -subnormal : subnormal", "subnormal", "result"),
     Fault("half: exponent bias", I, "f16", "(exponent + 112)", "(exponent + 113)", "result"),
     # bytes
-    Fault("bytes compared one too high", P, "u8", "(256 - best)", "(255 - best)", "result"),
-    Fault("signed bytes compared as unsigned", P, "i8", "bytes_exceed(v, 0x80808080u, best)", "bytes_exceed(v, 0, best)", "result"),
-    Fault("unsigned bytes compared as signed", P, "u8", "bytes_exceed(v, 0, best)", "bytes_exceed(v, 0x80808080u, best)", "result"),
+    Fault("bytes one too high", P, "u8", "largest_byte(v, 0) + 1", "largest_byte(v, 0) + 2", "result"),
+    Fault("signed bytes compared as unsigned", P, "i8", "largest_byte(v, 0x80808080u)", "largest_byte(v, 0)", "result"),
+    Fault("unsigned bytes compared as signed", P, "u8", "largest_byte(v, 0)", "largest_byte(v, 0x80808080u)", "result"),
     Fault("key of signed bytes without the flip", I, "i8", "(bits ^ 0x80) + 1", "bits + 1", "result"),
-    Fault("odd bytes not compared", P, "u8", " | ((w >> 8 & 0x00ff00ff) + add)", "", "result"),
-    Fault("last word of bytes not compared", P, "i8", "i < 4; ++i) {\n        u32 w", "i < 3; ++i) {\n        u32 w", "result"),
+    Fault("odd bytes not compared", P, "u8", "max_u16x2(w & 0x00ff00ff, w >> 8 & 0x00ff00ff)", "w & 0x00ff00ff", "result"),
+    Fault("last word of bytes not compared", P, "i8", "i < 4; ++i) {\n        const u32 w", "i < 3; ++i) {\n        const u32 w", "result"),
     Fault("int8 offsets read as uint8", I, "u8", "(float)((i32)(bits ^ 0x80) - 128)", "(float)bits", "result"),
     # elements of a vector
     Fault("two words of a vector swapped", P, "f32", "i == 1 ? v.y : i == 2 ? v.z", "i == 1 ? v.z : i == 2 ? v.y", "result"),
     Fault("halves of a word swapped", I, "bf16", ">> (i % 2 * 16)", ">> (16 - i % 2 * 16)", "result"),
     Fault("bytes of a word backwards", I, "u8", ">> (i % 4 * 8)", ">> (24 - i % 4 * 8)", "result"),
-    Fault("last word left out of the quick test", P, "f32", "max(key(v.z), key(v.w))", "key(v.z)", "result"),
-    Fault("quick test keeps the last element alone", P, "f16", "any |= key", "any = key", "result", 2),
-    Fault("elements of a vector at one position", P, "bf16", "take(E::key(E::get(v, i)), p + i)", "take(E::key(E::get(v, i)), p)", "result"),
+    Fault("last element left out of the largest", P, "f32", "i < E::PER_VECTOR; ++i) largest", "i + 1 < E::PER_VECTOR; ++i) largest", "result"),
+    Fault("the last element for the largest", P, "f16", "largest = max(largest, E::key", "largest = max(0u, E::key", "result"),
+    Fault("elements of a vector at one position", P, "bf16", "return position + first;", "return position;", "result"),
+    Fault("the last of equal elements", P, "u8", "i = E::PER_VECTOR - 1; i >= 0; --i)", "i = 0; i < E::PER_VECTOR; ++i)", "result"),
+    Fault("another vector than the largest one's", P, "f32", "            elements = v;\n        }", "        }\n        elements = v;", "result"),
+    Fault("the last of equal vectors", P, "f16", "if (top > key)", "if (top >= key)", "result"),
+    Fault("vectors win over the head", P, "f32", "if (of_vectors.key > best.key) best.take", "best.key = 0; if (of_vectors.key) best.take", "result"),
     # warps
     Fault("half a warp not reduced", P, "f32", "lane = 16; lane", "lane = 8; lane", "result"),
     Fault("shuffle names half the warp", P, "f32", "0xffffffffu, v, lane", "0x0000ffffu, v, lane", "executor"),
@@ -117,12 +121,14 @@ FAULTS = [
     # strided
     Fault("strides of lines and columns swapped", S, "f32", "y * p.heatmap_stride_y + x * p.heatmap_stride_x", "y * p.heatmap_stride_x + x * p.heatmap_stride_y", "result"),
     Fault("channels side by side", S, "u8", "maps + c * p.heatmap_stride_k", "maps + c", "result reads"),
-    Fault("each block reads the whole map", S, "f32", "stride = (u64)rows * gridDim.y", "stride = rows", "reads"),
-    Fault("reads beyond the last cell", S, "f32", "if (cell < cells) keys", "keys", "executor"),
+    Fault("each block reads the whole map", S, "f32", "stride = (u64)rows * gridDim.y;", "stride = rows;", "reads"),
+    Fault("reads beyond the last cell", S, "f32", "if (i + n * stride < cells) loaded", "loaded", "executor"),
     Fault("channels beyond the last", S, "bf16", "if (channel < channels)", "if (channel < lanes)", "executor"),
     Fault("last halving left out", S, "f32", "half >= lanes", "half > lanes", "result"),
     Fault("first halving left out", S, "i8", "half = THREADS / 2", "half = THREADS / 4", "result"),
-    Fault("cell divided by the height", S, "f16", "(u32)cell / p.W", "(u32)cell / p.H", "result"),
+    Fault("cell divided by the height", S, "f16", "(u32)i / p.W", "(u32)i / p.H", "result"),
+    Fault("a step to the next line forgotten", S, "u8", "                    ++y;\n", "", "result"),
+    Fault("columns stepped by the lines' share", S, "f32", "x += right;", "x += down;", "result"),
     # barriers
     Fault("no barrier before the warps' winners", P, "f32", "of_warp;\n" + BARRIER, "of_warp;\n", "result"),
     Fault("no barrier before the warps' winners", P, "f32", "of_warp;\n" + BARRIER, "of_warp;\n", "thread"),
@@ -134,11 +140,11 @@ FAULTS = [
     Fault("no barrier between halvings", S, "f32", "    " + BARRIER + "        if (t < half)", "        if (t < half)", "thread"),
     Fault("no barrier before the tile's winners", I, "f32", BARRIER + "    if (gridDim.y > 1", "    if (gridDim.y > 1", "result"),
     Fault("no barrier before the tile's winners", I, "f32", BARRIER + "    if (gridDim.y > 1", "    if (gridDim.y > 1", "thread"),
-    Fault("no barrier before the ticket", S, "f32", "__threadfence();\n" + BARRIER, "__threadfence();\n", "workspace"),
+    Fault("no barrier before the ticket", S, "f32", BARRIER + "    if (threadIdx.x == 0) {  // behind", "    if (threadIdx.x == 0) {  // behind", "workspace"),
     Fault("no barrier after the ticket", S, "f32", "}\n" + BARRIER + "    if (!scratch.last)", "}\n    if (!scratch.last)", "result"),
     Fault("no barrier after the ticket", P, "f32", "}\n" + BARRIER + "    if (!scratch.last)", "}\n    if (!scratch.last)", "thread"),
     # blocks that share a tile
-    Fault("no fence before the ticket", P, "f32", "    __threadfence();\n" + BARRIER, BARRIER, "executor"),
+    Fault("no fence before the ticket", P, "f32", "        __threadfence();\n        scratch.last", "        scratch.last", "executor"),
     Fault("no fence after the ticket", P, "f32", "        __threadfence();\n    }", "    }", "executor"),
     Fault("ticket before the last", P, "f32", "== gridDim.y - 1;", "== gridDim.y - 2;", "result workspace"),
     Fault("tickets do not wrap", I, "f32", "gridDim.y - 1) ==", "gridDim.y) ==", "workspace"),
@@ -234,4 +240,4 @@ def test_an_edit_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="must stand in the source 1 times, not 0"):
         probe.faulty(source, "no such text", "")
     with pytest.raises(ValueError, match="must stand in the source 1 times, not 2"):
-        probe.faulty(source, "any |= key", "")
+        probe.faulty(source, "elements_before_vectors<E>(", "")

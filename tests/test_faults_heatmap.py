@@ -34,10 +34,10 @@ FAULTS = [
     ("quarter", "left and right swapped", "__shfl_sync(FULL, value, 1) - __shfl_sync(FULL, value, 0)", "__shfl_sync(FULL, value, 0) - __shfl_sync(FULL, value, 1)"),
     # from cells to keypoints
     ("quarter", "shifted after scaling", "x = (x + p.center_shift) * p.cell[0];", "x = x * p.cell[0] + p.center_shift;"),
-    ("quarter", "the threshold itself is above", "value <= p.threshold) {\n        x", "value < p.threshold) {\n        x"),
+    ("quarter", "the threshold itself is above", "<= p.threshold_key", "< p.threshold_key"),
     ("quarter", "absent in pixels", "x = p.absent * p.cell[0];", "x = p.absent;"),
     ("quarter", "what is absent keeps its score", "if (p.absent != p.absent) score = 0.0f;", ""),
-    ("quarter", "what is absent is refined", "if (!(value <= p.threshold)) {\n        const auto raw", "if (true) {\n        const auto raw"),
+    ("quarter", "what is absent is refined", "if (!is_absent(p, value)) {\n        const auto raw", "if (true) {\n        const auto raw"),
     ("quarter", "one matrix for all rows", "p.transforms + map.image * p.transform_stride + i", "p.transforms + i"),
     ("quarter", "refined at the integers", "(value - p.heatmap_zero) * p.heatmap_scale", "value * p.heatmap_scale"),
     # flip test

@@ -157,11 +157,12 @@ class Suite:
         host(array)[...] = content
         return array
 
-    def workspace(self, words: int, device: int, stream: int) -> int:
-        """In the place of `_kernels.workspace`: of exactly the size asked for."""
-        self.words = self.place(np.zeros(words, np.uint64))
+    def work(self, zeroed: int, scratch: int, device: int, stream: int) -> _kernels.Work:
+        """In the place of `_kernels.work`: of exactly the size asked for."""
+        assert not scratch
+        self.words = self.place(np.zeros(zeroed, np.uint64))
         self.watch(self.words)
-        return self.words.data.ptr
+        return _kernels.Work(self.words.data.ptr, 0)
 
     def watch(self, array: Any, count: bool = False) -> np.ndarray | None:
         """Sanitizers see what is not watched, the executor what is."""
@@ -175,8 +176,8 @@ class Suite:
             self.found.setdefault(name, of)
 
     def run(self) -> dict[str, str]:
-        kept = _kernels.cuda, _kernels.workspace
-        _kernels.cuda, _kernels.workspace = self.cuda, self.workspace
+        kept = _kernels.cuda, _kernels.work
+        _kernels.cuda, _kernels.work = self.cuda, self.work
         _kernels.kernel.cache_clear()
         try:
             with warnings.catch_warnings():
@@ -190,7 +191,7 @@ class Suite:
                 self.launch(number, case, kind)
         finally:
             posenet.BUSY_BLOCKS = Case._field_defaults["busy"]
-            _kernels.cuda, _kernels.workspace = kept
+            _kernels.cuda, _kernels.work = kept
             _kernels.kernel.cache_clear()
         ran = {launched.variant.defines for launched in self.cuda.launches}
         assert ran == {(("ELEMENT", self.element), ("LAYOUT", self.layout))}
