@@ -120,7 +120,10 @@ def describe_machine() -> dict[str, Any]:
         info["gpu"] = runtime.getDeviceProperties(0)["name"].decode()
         info["cuda"] = str(runtime.runtimeGetVersion())
         asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
-        info["driver"] = subprocess.run(asked, capture_output=True, text=True).stdout.strip() or None
+        try:
+            info["driver"] = subprocess.run(asked, capture_output=True, text=True).stdout.strip() or None
+        except OSError:  # the driver can be there without its tools
+            info["driver"] = None
     return info
 
 

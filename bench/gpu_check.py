@@ -1,8 +1,17 @@
-"""Everything that only a GPU can tell, in one go: `python -m bench.gpu_check [-o DIR]` on a bare machine with a GPU.
+"""Everything that only a GPU can tell: `python -m bench.gpu_check [-o DIR] [--part a|b] [--seconds N]` on a machine with one.
 
-Runs the tests with POSEPOST_REQUIRE_GPU=1, compute-sanitizer (where it is installed) on a small subset, the time of the
-first call, and the benchmark; prints a short table last and writes gpu_check.json besides the benchmark's own files.
-Exit status 0 only if everything that could run has passed.
+Part a (400 s at most): the first call with an empty and a filled disk cache, the tests on the GPU, device, enqueue and blocking
+times of the key cases of every head. Part b (300 s at most): compute-sanitizer's four tools on a few tests, without CuPy's
+memory pool, and Nsight Compute on six kernels. Steps come in the order of their worth.
+
+Each step is a process group of its own, ended at its limit. Its result is a line of DIR/results.jsonl as soon as it is over, its
+output goes to DIR/log and to the terminal as it comes, and a table stands behind each step: a run may be cut at any time.
+The next run with the same DIR leaves out the steps that have passed. --seconds bounds the whole: a step that no longer fits
+is left out and says so.
+
+--fake runs the same steps on the CPU executor, small, to try this program itself; its times mean nothing.
+
+Exit status 0 if each step has passed, now or before; 1 if one failed, was ended at its limit or did not fit.
 """
 
 from __future__ import annotations
@@ -11,94 +20,206 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
+LEAST_SECONDS = 10  # a step is not begun with less left
+KILLED = 124
+
 SUBSET = (
     "test_sigmoid_transform_and_offsets_of_another_type or test_workspace_is_left_zero or test_out_on_the_gpu or "
-    "test_heatmap_flip_test_and_clips or test_refined_peaks"
+    "test_heatmap_flip_test_and_clips or test_refined_peaks or test_denormals or test_simcc_in_a_graph or "
+    "test_several_people_in_a_graph"
 )
-TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
-
+PROFILED = (
+    "posenet NCHW float32 512",
+    "heatmap dark 512",
+    "heatmap megvii 64",
+    "heatmap soft 512",
+    "simcc plain 64",
+    "peaks plain 8",
+)
+METRICS = (
+    "gpu__time_duration.sum",
+    "dram__throughput.avg.pct_of_peak_sustained_elapsed",
+    "sm__throughput.avg.pct_of_peak_sustained_elapsed",
+    "sm__warps_active.avg.pct_of_peak_sustained_active",
+    "launch__registers_per_thread",
+)
 FIRST_CALL = """
 import time, cupy, posepost
 heatmaps, offsets = cupy.zeros((1, 17, 33, 33), cupy.float32), cupy.zeros((1, 34, 33, 33), cupy.float32)
 start = time.perf_counter()
 posepost.decode_posenet(heatmaps, offsets, output_stride=16).numpy()
-print(time.perf_counter() - start)
+print(f"{time.perf_counter() - start:.3f} s")
 """
 
 
-def step(name: str, command: list[str], timeout: float, **environment: str) -> dict[str, Any]:
-    """Run a command in the checkout; its output goes through, its end is kept."""
-    print(f"\n== {name}: {' '.join(command)}", flush=True)
-    start = time.perf_counter()
-    try:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-        )
-        status, output = done.returncode, done.stdout
-    except subprocess.TimeoutExpired as error:
-        status, output = 124, f"{error.stdout or ''}\nran past {timeout:.0f} s"
-    print(output, flush=True)
-    return {"step": name, "status": status, "seconds": time.perf_counter() - start, "end": output[-2000:]}
+class Step(NamedTuple):
+    name: str
+    command: tuple[str, ...]
+    limit: float  # seconds
+    environment: dict[str, str] = {}  # noqa: RUF012  (never changed)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", dest="output", metavar="DIR", type=Path, default=Path("bench-results"))
-    parser.add_argument("--quick", action="store_true", help="two benchmark cases instead of all")
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-
-    steps = [step("tests on the GPU", [*pytest, "tests/test_gpu.py", "-rs"], 300, POSEPOST_REQUIRE_GPU="1")]
-    sanitizer = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
-    for tool in TOOLS if sanitizer else ():
-        command = [str(sanitizer), f"--tool={tool}", "--error-exitcode=9", *pytest, "tests/test_gpu.py", "-k", SUBSET]
-        steps.append(step(f"compute-sanitizer {tool}", command, 300, POSEPOST_REQUIRE_GPU="1"))
-    with tempfile.TemporaryDirectory() as empty:
-        for name in ("first call, empty disk cache", "first call, filled disk cache"):
-            steps.append(step(name, [sys.executable, "-c", FIRST_CALL], 120, CUPY_CACHE_DIR=empty))
-    quick = {"POSEPOST_BENCH_QUICK": "1"} if arguments.quick else {}
-    bench = [sys.executable, "-m", "bench.run", "-o", str(arguments.output)]
-    steps.append(step("benchmark", bench, 600, **quick))
-    for name in ("heatmap", "simcc", "peaks", "posenet_multi"):
-        command = [
-            *pytest,
-            f"bench/bench_{name}.py",
-            "--benchmark-enable",
-            "--benchmark-quiet",
-            "-o",
-            "addopts=",
-            "-rs",
+def steps(part: str, directory: Path, cache: Path, fake: bool) -> list[Step]:
+    """What a part runs."""
+    python, pytest = sys.executable, (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    on_gpu = {"POSEPOST_REQUIRE_GPU": "1", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    key_cases = (python, "-m", "bench.key_cases", *(("--fake",) if fake else ()))
+    tests = ("tests/test_calls.py",) if fake else ("tests/test_gpu.py", "-rs")
+    if part == "a":
+        first = (python, "-c", "print('left out: a GPU\\'s')" if fake else FIRST_CALL)
+        return [
+            Step("first call, empty disk cache", first, 60, {"CUPY_CACHE_DIR": str(cache)}),
+            Step("first call, filled disk cache", first, 60, {"CUPY_CACHE_DIR": str(cache)}),
+            Step("tests on the GPU", (*pytest, *tests, "-n", "6"), 150, {} if fake else on_gpu),
+            Step("key cases", (*key_cases, "-o", str(directory / "key_cases.jsonl")), 130),
         ]
-        command.append(f"--benchmark-json={arguments.output / name}.json")
-        steps.append(step(f"benchmark of {name}", command, 600, **quick))
+    found: list[Step] = []
+    sanitizer = tool("compute-sanitizer")
+    for name in ("memcheck", "racecheck", "initcheck", "synccheck"):
+        checked = (*pytest, *tests, "-k", "captured" if fake else SUBSET)
+        command = (sanitizer, f"--tool={name}", "--error-exitcode=9", *checked)
+        missing = (python, "-c", "raise SystemExit('compute-sanitizer is not installed')")
+        run = checked if fake else command if sanitizer else missing
+        found.append(Step(f"compute-sanitizer {name}", run, 60, {} if fake else {**on_gpu, "POSEPOST_NO_POOL": "1"}))
+    profiler = tool("ncu")
+    for text in PROFILED:
+        once = (*key_cases, "--once", "-k", text)
+        command = (
+            profiler,
+            "--clock-control",
+            "none",
+            "--csv",
+            "--kernel-name",
+            "regex:decode_|find_peaks",
+            "--launch-count",
+            "1",
+        )
+        command += ("--launch-skip", "2", "--metrics", ",".join(METRICS), *once)
+        missing = (python, "-c", "raise SystemExit('ncu is not installed')")
+        found.append(Step(f"ncu {text}", once if fake else command if profiler else missing, 30))
+    return found
 
-    from .bench_posenet import describe_machine
 
-    (arguments.output / "gpu_check.json").write_text(
-        json.dumps({"machine": describe_machine(), "steps": steps}, indent=1) + "\n", encoding="utf-8"
+def tool(name: str) -> str:
+    return shutil.which(name) or shutil.which(f"/usr/local/cuda/bin/{name}") or ""
+
+
+def run(step: Step, limit: float, log: Path) -> dict[str, Any]:
+    """One step in a process group of its own; its output goes to the log and the terminal as it comes."""
+    start = time.monotonic()
+    with log.open("a+b") as file:
+        file.write(f"\n== {step.name}: {' '.join(step.command)}\n".encode())
+        file.flush()
+        began = file.tell()
+        process = subprocess.Popen(
+            step.command,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **step.environment},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        shown = began
+        while True:
+            over = process.poll() is not None or time.monotonic() - start > limit
+            if over and process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            file.flush()
+            with log.open("rb") as written:
+                written.seek(shown)
+                text = written.read()
+            shown += len(text)
+            sys.stdout.write(text.decode(errors="replace"))
+            sys.stdout.flush()
+            if over:
+                break
+            time.sleep(0.1)
+        ended = time.monotonic() - start > limit and process.returncode == -signal.SIGKILL
+        with log.open("rb") as written:
+            written.seek(began)
+            output = written.read().decode(errors="replace")
+    if ended:
+        output += f"\nended at its limit of {limit:.0f} s\n"
+    status = KILLED if ended else process.returncode
+    return {"step": step.name, "status": status, "seconds": round(time.monotonic() - start, 1), "end": output[-2000:]}
+
+
+def keep(row: dict[str, Any], results: Path) -> None:
+    with results.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def kept(results: Path) -> dict[str, dict[str, Any]]:
+    """The last result of each step; a line that was cut off is none."""
+    rows: dict[str, dict[str, Any]] = {}
+    for line in results.read_text(encoding="utf-8").splitlines() if results.exists() else ():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        rows[row["step"]] = row
+    return rows
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [f"{'step':40}{'status':>8}{'seconds':>9}  last line"]
+    for row in rows:
+        last = next((line for line in reversed(row["end"].splitlines()) if line.strip()), "")
+        lines.append(f"{row['step']:40}{row['status']!s:>8}{row['seconds']:9.1f}  {last.strip()[:90]}")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.gpu_check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    print(f"\n{'step':36}{'status':>8}{'seconds':>9}  last line")
-    for done in steps:
-        last = next((line for line in reversed(done["end"].splitlines()) if line.strip()), "")
-        print(f"{done['step']:36}{done['status']:8}{done['seconds']:9.1f}  {last[:60]}")
-    if not sanitizer:
-        print("compute-sanitizer is not installed: not run")
-    return 0 if all(done["status"] == 0 for done in steps) else 1
+    parser.add_argument("-o", dest="output", metavar="DIR", type=Path, default=Path("bench-results/gpu_check"))
+    parser.add_argument("--part", choices=("a", "b"), help="one of the two; without it both")
+    parser.add_argument("--seconds", type=float, metavar="N", help="for the whole; default 400 for a and 300 for b")
+    parser.add_argument("--fake", action="store_true", help="on the CPU executor, to try this program")
+    arguments = parser.parse_args(argv)
+    if arguments.seconds is not None and not arguments.seconds > 0:
+        parser.error(f"argument --seconds: must be above 0, got {arguments.seconds:g}")
+    parts = (arguments.part,) if arguments.part else ("a", "b")
+    seconds = arguments.seconds or sum({"a": 400, "b": 300}[part] for part in parts)
+    until = time.monotonic() + seconds
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    results, log = arguments.output / "results.jsonl", arguments.output / "log"
+    before, rows = kept(results), []
+    with tempfile.TemporaryDirectory() as cache:
+        for step in [
+            step for part in parts for step in steps(part, arguments.output.resolve(), Path(cache), arguments.fake)
+        ]:
+            left = until - time.monotonic()
+            if before.get(step.name, {}).get("status") == 0:
+                row = before[step.name]
+                print(f"== {step.name}: passed before")
+            elif left < LEAST_SECONDS:
+                row = {
+                    "step": step.name,
+                    "status": "left out",
+                    "seconds": 0.0,
+                    "end": f"{max(left, 0):.0f} s were left",
+                }
+            else:
+                row = run(step, min(step.limit, left), log)
+                keep(row, results)
+            rows.append(row)
+            print(table(rows), flush=True)
+    return 0 if all(row["status"] == 0 for row in rows) else 1
 
 
 if __name__ == "__main__":

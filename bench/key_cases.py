@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import statistics
 import sys
 import time
@@ -30,7 +31,8 @@ from .measure import _floor_kernel, _floor_params
 
 COLD_BYTES = 256 << 20  # of input sets: several times the L2 cache of today's GPUs
 MOST_SETS = 2048
-SPIN_SECONDS = 0.3  # of work before the first replay counts: clocks rise from idle
+FAKE_BYTES = 250_000  # of maps, where the CPU executor takes the place of the GPU
+SPIN_SECONDS = 0.1  # of work before the first replay counts: clocks rise from idle
 
 
 class KeyCase(NamedTuple):
@@ -123,15 +125,18 @@ def peaks(B: int, K: int, H: int, W: int, **options: Any) -> KeyCase:
 
 
 def multi(B: int, H: int, W: int) -> KeyCase:
-    from tests.test_posenet_multi import crowd
+    """Noise, which is the worst case: very many roots, all of them walked."""
+    spread = {17: 2.0, 34: 9.0, 32: 20.0}
 
     def arrays(seed: int) -> list[np.ndarray]:
-        return list(crowd("float32", B, H, W, seed).values())
+        rng = np.random.default_rng(seed)
+        shapes = [(B, channels, H, W) for channels in (17, 34, 32, 32)]
+        return [rng.standard_normal(shape, np.float32) * np.float32(spread[shape[1]]) for shape in shapes]
 
     def decode(*tensors: Any, out: Any = None) -> Any:
         return posepost.decode_posenet_multi(*tensors, output_stride=8, layout="NCHW", out=out)
 
-    return KeyCase(f"posenet_multi {B}x17x{H}x{W}", arrays, decode, B * 17 * H * W * 4)
+    return KeyCase(f"posenet_multi noise {B}x17x{H}x{W}", arrays, decode, B * 17 * H * W * 4)
 
 
 def key_cases() -> list[KeyCase]:
@@ -177,7 +182,6 @@ def key_cases() -> list[KeyCase]:
     ]
 
 
-@functools.cache
 def _spin() -> None:
     """The GPU at work until its clocks are those of work."""
     import cupy
@@ -258,37 +262,82 @@ def measure(case: KeyCase) -> dict[str, Any]:
 HEAD = f"{'case':44}{'bytes':>12}{'warm':>9}{'cold':>9}{'read':>9}{'ratio':>7}{'enqueue':>9}{'blocking':>9}"
 
 
+def machine() -> dict[str, Any]:
+    from .bench_posenet import describe_machine
+
+    return {"machine": describe_machine()}
+
+
+def once(case: KeyCase, put: Callable[[np.ndarray], Any]) -> dict[str, Any]:
+    """A few launches, for a profiler, or to see that they run."""
+    arrays = [put(array) for array in case.arrays(0)]
+    for _ in range(4):
+        result = case.decode(*arrays)
+    result.numpy()
+    return {"case": case.name, "bytes": case.read_bytes}
+
+
+def fake() -> Callable[[np.ndarray], Any]:
+    """The CPU executor in the place of the device; what puts an array there."""
+    from posepost import _kernels
+    from tests.cuda_cpu.seam import ExecutorCuda, to_device
+
+    _kernels.cuda = ExecutorCuda()
+    return to_device
+
+
 def line(row: dict[str, Any]) -> str:
     if "error" in row:
         return f"{row['case']:44}{row['error'][:100]}"
+    if "warm" not in row:
+        return f"{row['case']:44}{row['bytes']:12,}  ran"
     return (
         f"{row['case']:44}{row['bytes']:12,}{row['warm']:9.1f}{row['cold']:9.1f}{row['read']:9.1f}"
         f"{row['cold'] / row['read']:7.2f}{row['enqueue']:9.1f}{row['blocking']:9.1f}"
     )
 
 
-def rows(text: str = "") -> Iterator[dict[str, Any]]:
+def rows(text: str, measured: Callable[[KeyCase], dict[str, Any]], most_bytes: float) -> Iterator[dict[str, Any]]:
     for case in key_cases():
-        if text in case.name:
+        if text in case.name and case.read_bytes <= most_bytes:
             try:
-                yield measure(case)
+                yield measured(case)
             except Exception as error:  # a case that fails is a row, and the others go on
                 yield {"case": case.name, "error": f"{type(error).__name__}: {error}"}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", dest="output", metavar="FILE", type=Path)
-    parser.add_argument("-k", dest="text", metavar="TEXT", default="")
+    parser.add_argument(
+        "-o", dest="output", metavar="FILE", type=Path, help="append the machine and the rows, as JSON lines"
+    )
+    parser.add_argument("-k", dest="text", metavar="TEXT", default="", help="only cases whose name holds TEXT")
+    parser.add_argument("--once", action="store_true", help="a few launches of each, for a profiler: nothing is timed")
+    parser.add_argument("--fake", action="store_true", help="small cases on the CPU executor: nothing is timed")
     arguments = parser.parse_args()
-    print(HEAD, flush=True)
-    failed = 0
-    for row in rows(arguments.text):
-        print(line(row), flush=True)
-        failed += "error" in row
+
+    def keep(row: dict[str, Any]) -> None:
         if arguments.output:
             with arguments.output.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+    measured: Callable[[KeyCase], dict[str, Any]] = measure
+    if arguments.fake:
+        put = fake()
+        measured = lambda case: once(case, put)  # noqa: E731
+    elif arguments.once:
+        import cupy
+
+        measured = lambda case: once(case, cupy.asarray)  # noqa: E731
+    keep(machine())
+    print(HEAD, flush=True)
+    failed = 0
+    for row in rows(arguments.text, measured, FAKE_BYTES if arguments.fake else float("inf")):
+        print(line(row), flush=True)
+        failed += "error" in row
+        keep(row)
     return 1 if failed else 0
 
 

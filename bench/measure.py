@@ -282,7 +282,8 @@ def _device_times(kind: str, case: Case, variants: Variants) -> dict[tuple[str, 
         decode_posenet(*sets[i], **_options(case), out=outs[i])
 
     def read(i: int) -> None:
-        _floor_kernel("read")((8 * sms,), (256,), (params[i],))
+        blocks = max(1, min(8 * sms, case.heatmap_bytes // 16 // 1024))  # four loads a thread, or more
+        _floor_kernel("read")((blocks,), (256,), (params[i],))
 
     def empty(i: int) -> None:
         _floor_kernel("empty")((*grid, 1), (block, 1, 1), (params[i],))

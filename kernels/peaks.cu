@@ -7,14 +7,17 @@
 //
 // heatmaps (B, K, H, W), any strides; points (B, K, M, 2) as (x, y) in cells, scores (B, K, M), counts and left_out (B, K).
 //
-// Parallel plan. A block takes a map. Every thread looks at its cells; the few above the threshold look at their window too, and
-// peaks go to the map's list, which has room for all its cells, in any order. Then, as often as there is room for a peak,
-// the block takes the largest packed value off the list: no sort, and the order of the list does not matter. Then each warp
-// refines the next peak; where a clip of DARK could act, it does so again with the maximum of the blurred map.
+// Parallel plan. A block takes a map. Every thread looks at its cells, four loads in flight; the few above the threshold look at
+// their window too, and peaks go to the map's list in any order: the first LISTED to shared memory, any others to the
+// workspace. Where shared memory holds them all, a thread counts how many are larger than its peak, which is the peak's place:
+// packed values differ, so no two share one. Longer lists give up their largest value as often as there is room for a peak.
+// Then each warp refines the next peak; where a clip of DARK could act, it does so again with the maximum of the blurred map.
 
 #include "argmax.cuh"
 
 #define THREADS 256
+#define MOST_THREADS (2 * THREADS)  // of a block: as many for large maps
+#define LISTED 1024
 
 struct Params {
     const void* heatmaps;
@@ -22,10 +25,11 @@ struct Params {
     float* scores;
     u32* counts;
     u32* left_out;
-    u64* list;   // (B * K, H * W) workspace
+    u64* list;   // (B * K, room) workspace: peaks behind the first LISTED
     u64* taken;  // (B * K, max_peaks) workspace: the best, in order
     i64 stride_b, stride_k, stride_y, stride_x;  // in elements
     u32 K, H, W;
+    u32 room;          // a map has at most LISTED + room peaks
     u32 max_peaks;
     u32 least_key;     // key of the least value of a peak
     u32 radius;
@@ -53,7 +57,8 @@ struct Map {
 };
 
 struct Scratch {
-    u64 best[THREADS / 32];
+    u64 list[LISTED];
+    u64 best[MOST_THREADS / 32];
     u32 found;
     u32 unclear;  // peaks where a clip could act
 };
@@ -75,7 +80,7 @@ INLINE u64 block_max(Scratch& s, u64 mine) {  // all threads call; all get the m
     if (threadIdx.x % 32 == 0) s.best[threadIdx.x / 32] = of_warp;
     __syncthreads();
     u64 best = 0;
-    for (u32 w = 0; w < THREADS / 32; ++w) best = larger(best, s.best[w]);
+    for (u32 w = 0; w < blockDim.x / 32; ++w) best = larger(best, s.best[w]);
     __syncthreads();
     return best;
 }
@@ -84,7 +89,7 @@ INLINE u64 block_max(Scratch& s, u64 mine) {  // all threads call; all get the m
 INLINE float blur_factor(const Params& p, const Map& map, Scratch& s) {
     const auto read = [&](u32 y, u32 x) { return map.value(y, x); };
     u32 largest = 0, blurred = 0;
-    for (u32 cell = threadIdx.x; cell < p.H * p.W; cell += THREADS) {
+    for (u32 cell = threadIdx.x; cell < p.H * p.W; cell += blockDim.x) {
         largest = max(largest, f32::key(__float_as_uint(read(cell / p.W, cell % p.W))));
         blurred = max(blurred, f32::key(__float_as_uint(blurred_at(p, read, cell / p.W, cell % p.W))));
     }
@@ -109,51 +114,92 @@ INLINE bool write_point(const Params& p, const Map& map, u64 to, u64 packed, Sca
     return true;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1) find_peaks(const __grid_constant__ Params p) {
+INLINE void list_peaks(const Params& p, const E::Raw* map, u64* behind, Scratch& s) {
+    const u32 cells = p.H * p.W, down = blockDim.x / p.W, right = blockDim.x - down * p.W;
+    u32 i = threadIdx.x, y = i / p.W, x = i - y * p.W;
+    while (i < cells) {
+        u32 bits[4], ys[4], xs[4];
+#pragma unroll
+        for (u32 n = 0; n < 4; ++n) {
+            ys[n] = y;
+            xs[n] = x;
+            y += down;
+            x += right;
+            if (x >= p.W) {
+                x -= p.W;
+                ++y;
+            }
+        }
+#pragma unroll
+        for (u32 n = 0; n < 4; ++n)
+            if (i + n * blockDim.x < cells) bits[n] = __ldg(map + ys[n] * p.stride_y + xs[n] * p.stride_x);
+#pragma unroll
+        for (u32 n = 0; n < 4; ++n, i += blockDim.x) {
+            if (i >= cells) break;
+            const u32 key = E::key(bits[n]);
+            if (key < p.least_key || !is_peak(p, map, ys[n], xs[n], key)) continue;
+            const u32 at = atomicAdd(&s.found, 1u);
+            (at < LISTED ? s.list[at] : behind[at - LISTED]) = pack(key, i);
+        }
+    }
+}
+
+// The best `count` of `found` peaks, in order, to `taken`. All threads call.
+INLINE void take_best(u32 found, u32 count, u64* behind, u64* taken, Scratch& s) {
+    const u32 t = threadIdx.x, threads = blockDim.x;
+    if (found <= LISTED) {
+        for (u32 i = t; i < found; i += threads) {
+            u32 above = 0;
+            for (u32 j = 0; j < found; ++j) above += s.list[j] > s.list[i];
+            if (above < count) taken[above] = s.list[i];
+        }
+        return;
+    }
+    for (u32 m = 0; m < count; ++m) {
+        u64 mine = 0;  // a thread looks after the entries t, t + threads, ... from beginning to end
+        u64* from = 0;
+        for (u32 i = t; i < found; i += threads) {
+            u64* entry = i < LISTED ? s.list + i : behind + (i - LISTED);
+            if (*entry > mine) {
+                mine = *entry;
+                from = entry;
+            }
+        }
+        const u64 best = block_max(s, mine);
+        if (mine == best) {  // packed values differ: one thread holds it
+            *from = 0;
+            taken[m] = best;
+        }
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(MOST_THREADS, 1) find_peaks(const __grid_constant__ Params p) {
     SHARED(Scratch, s);
     const u64 row = blockIdx.x;  // ranges [0, B * K)
     const u64 image = row / p.K;
-    const u32 k = (u32)(row - image * p.K), cells = p.H * p.W, t = threadIdx.x;
+    const u32 k = (u32)(row - image * p.K), t = threadIdx.x, warps = blockDim.x / 32;
     const E::Raw* map = (const E::Raw*)p.heatmaps + image * p.stride_b + k * p.stride_k;
-    u64* list = p.list + row * cells;
+    u64* behind = p.list + row * p.room;
     u64* taken = p.taken + row * p.max_peaks;
 
     if (t == 0) s.found = s.unclear = 0;
     __syncthreads();
-    for (u32 i = t; i < cells; i += THREADS) {
-        const u32 y = i / p.W, x = i - y * p.W;
-        const u32 key = E::key(__ldg(map + y * p.stride_y + x * p.stride_x));
-        if (key >= p.least_key && is_peak(p, map, y, x, key)) list[atomicAdd(&s.found, 1u)] = pack(key, i);
-    }
+    list_peaks(p, map, behind, s);
     __syncthreads();
     const u32 found = s.found, count = min(found, p.max_peaks);
-
-    for (u32 m = 0; m < count; ++m) {
-        u64 mine = 0;  // a thread looks after the entries t, t + THREADS, ... from beginning to end
-        u32 at = 0;
-        for (u32 i = t; i < found; i += THREADS)
-            if (list[i] > mine) {
-                mine = list[i];
-                at = i;
-            }
-        const u64 best = block_max(s, mine);
-        if (mine == best) {  // packed values differ: one thread holds it
-            list[at] = 0;
-            taken[m] = best;
-        }
-    }
+    take_best(found, count, behind, taken, s);
     __syncthreads();
 
     const Map values = {p, map};
     const u64 first = row * p.max_peaks;
-    for (u32 m = t / 32; m < count; m += THREADS / 32)
+    for (u32 m = t / 32; m < count; m += warps)
         if (!write_point(p, values, first + m, taken[m], {false, 1.0f}) && lane_id() == 0) atomicAdd(&s.unclear, 1u);
-    for (u32 m = count + t; m < p.max_peaks; m += THREADS)
+    for (u32 m = count + t; m < p.max_peaks; m += blockDim.x)
         p.points[2 * (first + m)] = p.points[2 * (first + m) + 1] = p.scores[first + m] = 0.0f;
     __syncthreads();
     if (s.unclear) {
         const Scale scale = {true, blur_factor(p, values, s)};
-        for (u32 m = t / 32; m < count; m += THREADS / 32)
+        for (u32 m = t / 32; m < count; m += warps)
             if (!write_point(p, values, first + m, taken[m], {false, 1.0f})) write_point(p, values, first + m, taken[m], scale);
     }
     if (t == 0) {

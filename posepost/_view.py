@@ -248,6 +248,12 @@ def _from_torch(tensor: Any, name: str, queue: Queue | None) -> View:
     return View(tensor.data_ptr(), Form(tuple(tensor.shape), tensor.stride(), dtype, ordinal), "torch", tensor)
 
 
+def tell_torch(array: Array, stream: int, ordinal: int) -> None:
+    """PyTorch keeps the memory of a tensor of its own until `stream` has done what it has been given so far."""
+    if _reader(type(array)) is _from_torch:
+        array.record_stream(_torch_stream(sys.modules["torch"], stream, ordinal))
+
+
 def _torch_stream(torch: Any, stream: int, ordinal: int) -> Any:
     """PyTorch's object of a stream. For the pointer 0 ExternalStream is another stream (pytorch/pytorch#182960)."""
     if stream in (0, 1):

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import _check, _kernels, _view, ref
 from .posenet import (
+    MANY_MAPS,
     Launch,
     Shape,
     choose,
@@ -304,6 +305,8 @@ def choose_head(given: Options, maps: _check.Maps, dtype: str, flipped: bool, wh
         return "SOFT", launch._replace(splits=1, block=_kernels.THREADS) if planar else scalar
     if flipped or not whole:
         return "ARGMAX", scalar if launch.layout != "STRIDED" else launch
+    if given.rule.kind in ("dark", "dark_udp") and launch.layout == "PLANAR" and launch.tiles >= MANY_MAPS:
+        launch = launch._replace(block=32)  # one warp takes the step: no other waits for it
     return "ARGMAX", launch
 
 

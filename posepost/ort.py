@@ -30,6 +30,7 @@ from posepost import (
     Poses,
     _check,
     _kernels,
+    _view,
     box_to_crop,
     crop_to_image,
     decode_heatmap,
@@ -233,6 +234,7 @@ class _Session:
             return images
         on_host = isinstance(images, np.ndarray) or not hasattr(images, "__dlpack__")
         array = self._cupy.asarray(images) if on_host else self._cupy.from_dlpack(images)
+        _view.tell_torch(images, self.stream.ptr, self._device_id)
         if not array.flags.c_contiguous:
             raise ValueError("images must be C-contiguous on the device; make a contiguous copy")
         return array
@@ -1123,15 +1125,25 @@ def choose_device(requested: Sequence[Any] | None, available: Sequence[str], cup
     return ("cpu", problem) if problem else ("cuda", "onnxruntime and CuPy on one stream")
 
 
+NVIDIA_PROVIDERS: dict[str, dict[str, str]] = {
+    "CUDAExecutionProvider": {"cudnn_conv_algo_search": "HEURISTIC"},
+    "TensorrtExecutionProvider": {},
+    "NvTensorRTRTXExecutionProvider": {},
+}
+"""What takes a device and a stream, and what else we ask of it where the caller does not."""
+
+
 def provider_list(requested: Sequence[Any] | None, device: str, device_id: int, stream: int | None) -> list[Any]:
-    """Providers for InferenceSession; the CUDA one is told our device and stream."""
+    """Providers for InferenceSession; those of NVIDIA are told our device and stream, on which we put the inputs: on a
+    stream of its own TensorRT does not wait for them (microsoft/onnxruntime#32673). cuDNN's algorithms are chosen by its
+    heuristic, where onnxruntime's default tries all of them for each new size of image."""
     if device != "cuda":
         return list(requested) if requested is not None else ["CPUExecutionProvider"]
     ours = {"device_id": str(device_id), "user_compute_stream": str(stream)}
     entries = list(requested) if requested is not None else ["CUDAExecutionProvider", "CPUExecutionProvider"]
     return [
-        ("CUDAExecutionProvider", {**(entry[1] if isinstance(entry, tuple) else {}), **ours})
-        if _provider_name(entry) == "CUDAExecutionProvider"
+        (name, {**NVIDIA_PROVIDERS[name], **(entry[1] if isinstance(entry, tuple) else {}), **ours})
+        if (name := _provider_name(entry)) in NVIDIA_PROVIDERS
         else entry
         for entry in entries
     ]

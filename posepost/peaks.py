@@ -153,9 +153,9 @@ def find_peaks(
     block = plan.blocks.take()
     try:
         if B:
-            work = _kernels.work(0, B * K * (plan.cells + M), device, at)
-            block.words[:7] = (seen.pointer, *addresses, work.scratch, work.scratch + 8 * B * K * plan.cells)
-            _kernels.cuda.launch(_kernels.kernel(plan.variant), (B * K, 1, 1), _kernels.BLOCK, block, device, at)
+            work = _kernels.work(0, B * K * (plan.room + M), device, at)
+            block.words[:7] = (seen.pointer, *addresses, work.scratch, work.scratch + 8 * B * K * plan.room)
+            _kernels.cuda.launch(_kernels.kernel(plan.variant), (B * K, 1, 1), plan.block, block, device, at)
             _kernels.done_with(work, device, at)
     finally:
         plan.blocks.give_back(block, False)
@@ -166,12 +166,17 @@ def find_peaks(
     return result
 
 
+LISTED = 1024  # of the kernel: peaks of a map that need no workspace
+LARGE_MAP = 2048  # cells from which on a block has twice the threads
+
+
 class Plan(NamedTuple):
     """All of a call that does not change from frame to frame."""
 
     B: int
     K: int
-    cells: int
+    room: int  # in the workspace, of one map's list
+    block: _kernels.Size
     variant: _kernels.Variant
     blocks: _kernels.Blocks
 
@@ -199,10 +204,14 @@ def _plan(
     for axis, stride in zip("bkyx", strides):
         params[f"stride_{axis}"] = stride
     params["K"], params["H"], params["W"], params["max_peaks"] = K, H, W, max_peaks
+    side = window // 2 + 1  # strict peaks are more than window // 2 apart along an axis: each block of cells has one
+    most = -(-H // side) * -(-W // side) if plateau == "none" else H * W
+    params["room"] = room = max(0, most - LISTED)
     params["least_key"], params["radius"] = _kernels.least_key(found.least, heatmaps.dtype), window // 2
     params["strict"], params["sigmoid"] = plateau == "none", activation == "sigmoid"
     set_refinement(params, rule)
     for _, scale, zero in quantized:
         params["scale"], params["zero"] = scale, zero
     variant = _kernels.peaks(_kernels.ELEMENTS[heatmaps.dtype])
-    return Plan(B, K, H * W, variant, _kernels.Blocks(params))
+    threads = 2 * _kernels.THREADS if H * W >= LARGE_MAP else _kernels.THREADS
+    return Plan(B, K, room, (threads, 1, 1), variant, _kernels.Blocks(params))

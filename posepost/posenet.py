@@ -242,8 +242,10 @@ class Plan(NamedTuple):
 VECTOR_BYTES = 16
 LOADS_IN_FLIGHT = 4  # 16-byte loads that a thread issues before it looks at the first
 BUSY_BLOCKS = 528  # as many blocks as keep a large GPU busy: with fewer tiles, several blocks share one
-MANY_MAPS = 2 * BUSY_BLOCKS  # more than run at once: small blocks, so that maps wait for their last loads side by side
-THREADS_OF_MANY = 64
+MANY_MAPS = (
+    2 * BUSY_BLOCKS
+)  # from here on a small block a map, so that many maps wait for their last loads side by side
+LOADS_OF_MANY = 12  # 16-byte loads of a thread there
 
 
 def choose(maps: _check.Maps, dtype: str) -> Launch:
@@ -256,8 +258,8 @@ def choose(maps: _check.Maps, dtype: str) -> Launch:
         runs = 1 if rows_touch else H
         vectors = -(-H * W // per_vector)
         tiles = B * K
-        most = THREADS_OF_MANY if tiles >= MANY_MAPS else _kernels.THREADS
-        block = min(most, max(32, _power_of_two(-(-vectors // LOADS_IN_FLIGHT))))
+        loads = LOADS_OF_MANY if tiles >= MANY_MAPS else LOADS_IN_FLIGHT
+        block = min(_kernels.THREADS, max(32, _power_of_two(-(-vectors // loads))))
         return Launch("PLANAR", runs, 1, tiles, _splits(tiles, vectors, block), block)
 
     block = _kernels.THREADS

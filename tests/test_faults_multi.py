@@ -68,7 +68,7 @@ FAULTS = [
     # peaks
     (PEAKS, "peaks are refined at another map's scale", "E::INTEGER ? (value - p.zero) * p.scale : value", "value * 0.5f"),
     (PEAKS, "weak peaks are not looked at again", "if (s.unclear) {", "if (false) {"),
-    (PEAKS, "the factor is that of the last warp", "for (u32 w = 0; w < THREADS / 32; ++w) best = larger(best, s.best[w]);\n    __syncthreads();", "best = s.best[THREADS / 32 - 1];\n    __syncthreads();"),
+    (PEAKS, "the factor is that of the last warp", "for (u32 w = 0; w < blockDim.x / 32; ++w) best = larger(best, s.best[w]);\n    __syncthreads();", "best = s.best[blockDim.x / 32 - 1];\n    __syncthreads();"),
     (PEAKS, "the step is not taken", "(float)y + step.y;", "(float)y;"),
     (PEAKS, "the rest is left as it was", "p.points[2 * (first + m) + 1] = p.scores[first + m] = 0.0f;", "p.scores[first + m] = 0.0f;"),
     (PEAKS, "a plateau has no peak", "p.strict ? other >= key : other > key", "other >= key"),
@@ -76,7 +76,11 @@ FAULTS = [
     (PEAKS, "window one cell short below", "min(p.H - 1, y + p.radius)", "min(p.H - 1, y + p.radius - 1)"),
     (PEAKS, "window one cell short to the left", "u = x - min(x, p.radius)", "u = x - min(x, p.radius - 1)"),
     (PEAKS, "x and y swapped", "p.points[2 * to] = (float)x + step.x", "p.points[2 * to] = (float)y + step.x"),
-    (PEAKS, "found twice", "            list[at] = 0;\n", ""),
+    (PEAKS, "found twice", "            *from = 0;\n", ""),
+    (PEAKS, "the list in shared memory is too short", "#define LISTED 1024", "#define LISTED 4"),
+    (PEAKS, "equal places in the order", "s.list[j] > s.list[i]", "s.list[j] >= s.list[i]"),
+    (PEAKS, "the longer list begins where the shorter one does", "behind + (i - LISTED)", "behind + i"),
+    (PEAKS, "lines are not stepped", "                ++y;\n", ""),
     (PEAKS, "nothing is left out", "p.left_out[row] = found - count", "p.left_out[row] = 0"),
     (PEAKS, "more than there is room for", "min(found, p.max_peaks)", "found"),
 ]  # fmt: skip
@@ -89,6 +93,9 @@ def suite(source: str, cuda: ExecutorCuda) -> None:
             for plateau, window in (("all", 3), ("none", 5)):
                 options = {"plateau": plateau, "window": window, "threshold": -2.0}
                 test_peaks.check_against_twin(values(kind, "float32", (2, 3, 9, 11), case), "nchw", **options)
+        full = np.full((1, 2, 40, 30), 0.5, np.float32)
+        full[0, 1] += np.arange(1200, dtype=np.float32).reshape(40, 30) % 7
+        test_peaks.check_against_twin(full, "nchw", plateau="all", window=3, threshold=-2.0)
         weak = test_peaks.gaussian_peaks((2, 3, 19, 22), "float32", 1) * np.float32(2e-3)
         options = {"threshold": 5e-4, "max_peaks": 12, "window": 5, "refine": "dark_udp", "blur": 5}
         test_peaks.check_against_twin(weak, "nchw", 1e-3, **options)

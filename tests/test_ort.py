@@ -725,10 +725,12 @@ def test_choice_of_device(requested: Any, available: list[str], problem: str | N
 def test_providers() -> None:
     ours = {"device_id": "1", "user_compute_stream": "4096"}
     assert ort.provider_list(None, "cpu", 0, None) == [CPU]
-    assert ort.provider_list(None, "cuda", 1, 4096) == [(CUDA, ours), CPU]
-    asked = ["TensorrtExecutionProvider", (CUDA, {"cudnn_conv_algo_search": "DEFAULT"}), CPU]
-    assert ort.provider_list(asked, "cuda", 1, 4096) == [
-        "TensorrtExecutionProvider",
+    assert ort.provider_list(None, "cuda", 1, 4096) == [(CUDA, {"cudnn_conv_algo_search": "HEURISTIC", **ours}), CPU]
+    rtx = ("NvTensorRTRTXExecutionProvider", {"nv_dump_subgraphs": "0"})
+    asked = ["TensorrtExecutionProvider", rtx, (CUDA, {"cudnn_conv_algo_search": "DEFAULT"}), CPU]
+    assert ort.provider_list(asked, "cuda", 1, 4096) == [  # all that work on the device work on our stream
+        ("TensorrtExecutionProvider", ours),
+        (rtx[0], {**rtx[1], **ours}),
         (CUDA, {"cudnn_conv_algo_search": "DEFAULT", **ours}),
         CPU,
     ]
@@ -838,7 +840,11 @@ def test_on_a_device_everything_goes_to_one_stream_and_nothing_waits(
     session = ort.PoseSession(data, device_id=1)
     assert device.log == [
         "device 1",
-        ("session", [(CUDA, {"device_id": "1", "user_compute_stream": "4096"}), CPU], 0),
+        (
+            "session",
+            [(CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "device_id": "1", "user_compute_stream": "4096"}), CPU],
+            0,
+        ),
     ]
     assert (session.device, session.stream.ptr) == ("cuda", 4096)
     device.log.clear()

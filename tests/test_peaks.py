@@ -216,3 +216,35 @@ def test_sanitizers(kind: str, fault: tuple[str, str] | None) -> None:
     assert ("clean" in done.stdout) == (fault is None), done.stderr[-3000:]
     if fault is not None:
         assert "ERROR: AddressSanitizer" in done.stderr or "WARNING: ThreadSanitizer" in done.stderr
+
+
+@pytest.mark.parametrize("view_name", ["nchw", "nhwc"])
+@pytest.mark.parametrize("max_peaks", [1, 40, 1500])
+def test_more_peaks_than_shared_memory_lists(cpu_cuda: ExecutorCuda, view_name: str, max_peaks: int) -> None:
+    """Levels of 40 x 60 cells are 2400 peaks; of a chequered map every other cell is one, strictly."""
+    level = np.full((1, 2, 40, 60), 0.5, np.float32)
+    level[0, 1] += np.arange(2400, dtype=np.float32).reshape(40, 60) % 7
+    got = check_against_twin(level, view_name, plateau="all", window=3, threshold=0.25, max_peaks=max_peaks)
+    assert got.left_out[0, 0] == 2400 - min(max_peaks, 2400)
+    y, x = np.indices((70, 80))
+    chequered = np.where((x % 2 == 0) & (y % 2 == 0), 1.0, 0.0).astype(np.float32)[None, None]
+    got = check_against_twin(chequered, view_name, plateau="none", window=3, threshold=0.25, max_peaks=max_peaks)
+    assert got.count[0, 0] + got.left_out[0, 0] == 35 * 40
+
+
+def test_the_workspace_holds_what_can_be_a_peak_and_no_more(cpu_cuda: ExecutorCuda) -> None:
+    """Strict peaks are more than half a window apart; the first 1024 need no room."""
+    heatmaps = to_device(np.zeros((2, 3, 256, 256), np.float32))
+    for plateau, window, most in (
+        ("all", 3, 256 * 256),
+        ("none", 3, 128 * 128),
+        ("none", 9, 52 * 52),
+        ("none", 17, 29 * 29),
+    ):
+        _kernels.release_memory()
+        posepost.find_peaks(
+            heatmaps, threshold=0.5, max_peaks=30, window=window, plateau=plateau, activation=None, layout="NCHW"
+        )
+        words = 2 * 3 * (max(0, most - 1024) + 30)
+        (scratch,) = _kernels._scratch.values()
+        assert 8 * words <= scratch.nbytes < 8 * (words + 4096)

@@ -338,8 +338,9 @@ def maps_of(shape: tuple[int, int, int, int], layout: str) -> _check.Maps:
     [
         ((1, 17, 33, 33), "NCHW", "float32", ("PLANAR", 17, 1, 128)),
         ((1, 17, 135, 240), "NCHW", "float32", ("PLANAR", 17, 8, 256)),
-        ((64, 17, 64, 48), "NCHW", "float32", ("PLANAR", 1088, 1, 256)),
-        ((64, 17, 64, 48), "NCHW", "uint8", ("PLANAR", 1088, 1, 64)),
+        ((60, 17, 64, 48), "NCHW", "float32", ("PLANAR", 1020, 1, 256)),
+        ((64, 17, 64, 48), "NCHW", "float32", ("PLANAR", 1088, 1, 64)),
+        ((64, 17, 64, 48), "NCHW", "uint8", ("PLANAR", 1088, 1, 32)),
         ((1, 17, 33, 33), "NHWC", "float32", ("INTERLEAVED", 1, 5, 256)),
         ((512, 17, 64, 48), "NHWC", "float16", ("INTERLEAVED", 512, 1, 256)),
         ((1, 300, 8, 8), "NHWC", "float32", ("STRIDED", 10, 2, 256)),
