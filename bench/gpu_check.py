@@ -1,15 +1,15 @@
-"""Everything that only a GPU can tell: `python -m bench.gpu_check [-o DIR] [--part a|b] [--seconds N]` on a machine with one.
+"""Everything that only a GPU can tell: `python -m bench.gpu_check [-o DIR] [--part a|b] [--seconds N]`.
 
-Part a (400 s at most): the first call with an empty and a filled disk cache, the tests on the GPU, device, enqueue and blocking
-times of the key cases of every head. Part b (300 s at most): compute-sanitizer's four tools on a few tests, without CuPy's
-memory pool, and Nsight Compute on six kernels. Steps come in the order of their worth.
+Part a (400 s at most): the first call with an empty and a filled disk cache, the tests on the GPU, device, enqueue and
+blocking times of the key cases of every head. Part b (300 s at most): compute-sanitizer's four tools on a few tests,
+without CuPy's memory pool, and Nsight Compute on six kernels. Steps come in the order of their worth.
 
-Each step is a process group of its own, ended at its limit. Its result is a line of DIR/results.jsonl as soon as it is over, its
-output goes to DIR/log and to the terminal as it comes, and a table stands behind each step: a run may be cut at any time.
-The next run with the same DIR leaves out the steps that have passed. --seconds bounds the whole: a step that no longer fits
-is left out and says so.
+Each step is a process group of its own, ended at its limit. Its result is a line of DIR/results.jsonl as soon as it is
+over, its output goes to DIR/log and to the terminal as it comes, and a table stands behind each step: a run may be cut
+at any time. The next run with the same DIR leaves out the steps that have passed. --seconds bounds the whole: a step
+that no longer fits is left out and says so.
 
---fake runs the same steps on the CPU executor, small, to try this program itself; its times mean nothing.
+--fake runs the same steps on the CPU executor, small, to try this program itself; nothing is timed.
 
 Exit status 0 if each step has passed, now or before; 1 if one failed, was ended at its limit or did not fit.
 """

@@ -44,8 +44,8 @@ def recorded(call: Callable[[], Any]) -> Launch:
 
 
 def repeated(call: Callable[[], Any]) -> Callable[[int], None]:
-    """What puts the launches of `call` on a stream again, in whatever memory they had: without the memory of its own that
-    a call gets in a graph."""
+    """What puts the launches of `call` on a stream again, in whatever memory they had: without the memory of its own
+    that a call gets in a graph."""
     launches = [(_kernels.Kernel(one.kernel), one, _kernels.Parameters(one.params)) for one in all_recorded(call)]
 
     def again(stream: int) -> None:

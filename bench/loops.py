@@ -1,9 +1,9 @@
 """The loops of each kernel in machine code for sm_90, counted: `python -m bench.loops [-o FILE] [--beside OLD]`.
 
-A kernel's scan is its first innermost loop with loads from device memory. Of it stand here: instructions of one turn, bytes
-that a thread loads in it, instructions per 16 bytes, and loads in flight, which are the loads before the first
+A kernel's scan is its first innermost loop with loads from device memory. Of it stand here: instructions of one turn,
+bytes that a thread loads in it, instructions per 16 bytes, and loads in flight, which are the loads before the first
 instruction that needs one of them. Behind that the kernel's registers and bytes of code. Needs nvdisasm: CUDA's
-toolkit or `pip install nvidia-cuda-nvdisasm`. A loop with branches has fewer instructions in most turns than stand here.
+toolkit or `pip install nvidia-cuda-nvdisasm`. A loop with branches has fewer instructions in most turns.
 """
 
 from __future__ import annotations

@@ -380,50 +380,31 @@ INLINE u64 block_max(u64* parts, u64 mine) {
 
 // 32 columns from x0 on, rows y0 to y1: the blurred cells go to `best`, the cells themselves to `highest`.
 INLINE void blur_band(const Params& p, const Map& map, i32 x0, i32 y0, i32 y1, float* row, float (*ring)[32], u64& best, u32& highest) {
-    constexpr i32 AHEAD = 4, PIECES = (32 + MAX_TAPS - 1 + 31) / 32;  // rows whose loads are in flight; loads of a row by a lane
     const i32 lane = lane_id(), radius = p.blur / 2, x = x0 + lane;
-    i32 columns[PIECES];  // -1: none there
-#pragma unroll
-    for (i32 piece = 0; piece < PIECES; ++piece) {
-        const i32 i = lane + 32 * piece;
-        columns[piece] = i < 32 + 2 * radius ? inside(x0 - radius + i, p.W, p.border) : -1;
-    }
     i32 slot = 0;  // of the ring, where the next row goes
-    for (i32 first = y0 - radius; first < y1 + radius; first += AHEAD) {
-        float ahead[AHEAD][PIECES];
-#pragma unroll
-        for (i32 n = 0; n < AHEAD; ++n) {
-            const i32 source = first + n < y1 + radius ? inside(first + n, p.H, p.border) : -1;
-#pragma unroll
-            for (i32 piece = 0; piece < PIECES; ++piece)
-                if (source >= 0 && columns[piece] >= 0) ahead[n][piece] = map.element(source, columns[piece]);
-        }
-#pragma unroll
-        for (i32 n = 0; n < AHEAD; ++n) {
-            const i32 y = first + n;
-            if (y >= y1 + radius) break;
-            float along_x = 0.0f;
-            if (inside(y, p.H, p.border) >= 0) {  // the same for all lanes
-#pragma unroll
-                for (i32 piece = 0; piece < PIECES; ++piece)
-                    if (lane + 32 * piece < 32 + 2 * radius)
-                        row[lane + 32 * piece] = columns[piece] < 0 ? 0.0f : activated(p, dequantized(p, ahead[n][piece]));
-                __syncwarp();
-                for (i32 i = 0; i < (i32)p.blur; ++i) along_x += p.taps[i] * row[lane + i];
-                if (y >= y0 && y < y1 && x < (i32)p.W) highest = max(highest, f32::key(__float_as_uint(row[lane + radius])));
-                __syncwarp();
+    for (i32 y = y0 - radius; y < y1 + radius; ++y) {
+        const i32 source = inside(y, p.H, p.border);
+        float along_x = 0.0f;
+        if (source >= 0) {  // the same for all lanes
+            for (i32 i = lane; i < 32 + 2 * radius; i += 32) {
+                const i32 column = inside(x0 - radius + i, p.W, p.border);
+                row[i] = column < 0 ? 0.0f : map.value(source, column);
             }
-            ring[slot][lane] = along_x;
-            slot = slot + 1 == (i32)p.blur ? 0 : slot + 1;
-            if (y < y0 + radius || x >= (i32)p.W) continue;
-            float blurred = 0.0f;
-            i32 from = slot;  // the oldest row
-            for (i32 j = 0; j < (i32)p.blur; ++j) {
-                blurred += p.taps[j] * ring[from][lane];
-                from = from + 1 == (i32)p.blur ? 0 : from + 1;
-            }
-            best = larger(best, pack(f32::key(__float_as_uint(blurred)), (u32)(y - radius) * p.W + x));
+            __syncwarp();
+            for (i32 i = 0; i < (i32)p.blur; ++i) along_x += p.taps[i] * row[lane + i];
+            if (y >= y0 && y < y1 && x < (i32)p.W) highest = max(highest, f32::key(__float_as_uint(row[lane + radius])));
+            __syncwarp();
         }
+        ring[slot][lane] = along_x;
+        slot = slot + 1 == (i32)p.blur ? 0 : slot + 1;
+        if (y < y0 + radius || x >= (i32)p.W) continue;
+        float blurred = 0.0f;
+        i32 from = slot;  // the oldest row
+        for (i32 j = 0; j < (i32)p.blur; ++j) {
+            blurred += p.taps[j] * ring[from][lane];
+            from = from + 1 == (i32)p.blur ? 0 : from + 1;
+        }
+        best = larger(best, pack(f32::key(__float_as_uint(blurred)), (u32)(y - radius) * p.W + x));
     }
 }
 

@@ -250,7 +250,8 @@ def _from_torch(tensor: Any, name: str, queue: Queue | None) -> View:
 
 def tell_torch(array: Array, stream: int, ordinal: int) -> None:
     """PyTorch keeps the memory of a tensor of its own until `stream` has done what it has been given so far."""
-    if _reader(type(array)) is _from_torch:
+    kind: Any = type(array)
+    if _reader(kind) is _from_torch:
         array.record_stream(_torch_stream(sys.modules["torch"], stream, ordinal))
 
 

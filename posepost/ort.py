@@ -1135,8 +1135,8 @@ NVIDIA_PROVIDERS: dict[str, dict[str, str]] = {
 
 def provider_list(requested: Sequence[Any] | None, device: str, device_id: int, stream: int | None) -> list[Any]:
     """Providers for InferenceSession; those of NVIDIA are told our device and stream, on which we put the inputs: on a
-    stream of its own TensorRT does not wait for them (microsoft/onnxruntime#32673). cuDNN's algorithms are chosen by its
-    heuristic, where onnxruntime's default tries all of them for each new size of image."""
+    stream of its own TensorRT does not wait for them (microsoft/onnxruntime#32673). cuDNN's algorithms are chosen by
+    its heuristic, where onnxruntime's default tries all of them for each new size of image."""
     if device != "cuda":
         return list(requested) if requested is not None else ["CPUExecutionProvider"]
     ours = {"device_id": str(device_id), "user_compute_stream": str(stream)}
