@@ -3,7 +3,7 @@
 For each instantiation: launches of the call it belongs to; registers and spilled bytes over all architectures (NVRTC);
 and, from running it on the CPU executor on one PoseNet frame or one person of RTMPose, bytes of heatmaps or vectors
 read per byte of them, altogether and by 16-byte loads. Then compile times, and the Python time of one `decode_posenet`
-call up to the launch. Speed on a GPU cannot be counted.
+call with the driver left out. Speed on a GPU cannot be counted.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def simcc(dtype: str, merged: bool) -> tuple[list[_kernels.Variant], list[tuple[
 
 
 def host_time(*, with_out: bool, repeats: int = 20000) -> float:
-    """Median microseconds of one decode_posenet call on CuPy arrays up to the call of CuPy's kernel, clock left out."""
+    """Median microseconds of one decode_posenet call on CuPy arrays, all but the driver; the clock left out."""
     _kernels.cuda = NullCuda()
     _kernels.kernel.cache_clear()
     B, K, H, W = SHAPE
@@ -206,7 +206,7 @@ def table() -> None:
     heatmap._plan.cache_clear()
     medians = ", ".join(f"{name} in {statistics.median(times):.2f} s" for name, times in seconds.items())
     print(f"\nNVRTC compiles {medians} (medians), once: CuPy keeps the result on disk")
-    print(f"Python of one call up to the launch: {host_time(with_out=True):.1f} us (median, with out=, CuPy arrays)")
+    print(f"One call with all but the driver: {host_time(with_out=True):.1f} us (median, with out=, CuPy arrays)")
 
 
 def main() -> None:

@@ -34,9 +34,8 @@ LEAST_SECONDS = 10  # a step is not begun with less left
 KILLED = 124
 
 SUBSET = (
-    "test_sigmoid_transform_and_offsets_of_another_type or test_workspace_is_left_zero or test_out_on_the_gpu or "
-    "test_heatmap_flip_test_and_clips or test_refined_peaks or test_denormals or test_simcc_in_a_graph or "
-    "test_several_people_in_a_graph"
+    "test_workspace_is_left_zero or test_out_on_the_gpu or test_heatmap_flip_test_and_clips or test_refined_peaks or "
+    "test_denormals or test_simcc_in_a_graph or test_several_people_in_a_graph"
 )
 PROFILED = (
     "posenet NCHW float32 512",
@@ -83,31 +82,28 @@ def steps(part: str, directory: Path, cache: Path, fake: bool) -> list[Step]:
             Step("tests on the GPU", (*pytest, *tests, "-n", "6"), 150, {} if fake else on_gpu),
             Step("key cases", (*key_cases, "-o", str(directory / "key_cases.jsonl")), 130),
         ]
-    found: list[Step] = []
-    sanitizer = tool("compute-sanitizer")
-    for name in ("memcheck", "racecheck", "initcheck", "synccheck"):
-        checked = (*pytest, *tests, "-k", "captured" if fake else SUBSET)
-        command = (sanitizer, f"--tool={name}", "--error-exitcode=9", *checked)
+    sanitizer, profiler = tool("compute-sanitizer"), tool("ncu")
+
+    def checked(name: str, limit: float) -> Step:
+        command = (*pytest, *tests, "-k", "captured" if fake else SUBSET)
+        if not fake:
+            command = (sanitizer, f"--tool={name}", "--error-exitcode=9", *command)
         missing = (python, "-c", "raise SystemExit('compute-sanitizer is not installed')")
-        run = checked if fake else command if sanitizer else missing
-        found.append(Step(f"compute-sanitizer {name}", run, 60, {} if fake else {**on_gpu, "POSEPOST_NO_POOL": "1"}))
-    profiler = tool("ncu")
-    for text in PROFILED:
-        once = (*key_cases, "--once", "-k", text)
-        command = (
-            profiler,
-            "--clock-control",
-            "none",
-            "--csv",
-            "--kernel-name",
-            "regex:decode_|find_peaks",
-            "--launch-count",
-            "1",
-        )
-        command += ("--launch-skip", "2", "--metrics", ",".join(METRICS), *once)
+        environment = {} if fake else {**on_gpu, "POSEPOST_NO_POOL": "1"}
+        run = command if fake or sanitizer else missing
+        return Step(f"compute-sanitizer {name}", run, limit, environment)
+
+    def profiled(text: str) -> Step:
+        command = (*key_cases, "--once", "-k", text)
+        if not fake:
+            chosen = ("--kernel-name", "regex:decode_|find_peaks", "--launch-skip", "2", "--launch-count", "1")
+            asked = ("--clock-control", "none", "--csv", *chosen, "--metrics", ",".join(METRICS))
+            command = (profiler, *asked, *command)
         missing = (python, "-c", "raise SystemExit('ncu is not installed')")
-        found.append(Step(f"ncu {text}", once if fake else command if profiler else missing, 30))
-    return found
+        return Step(f"ncu {text}", command if fake or profiler else missing, 25)
+
+    first = [checked("memcheck", 120), checked("racecheck", 120)]
+    return [*first, *map(profiled, PROFILED), checked("initcheck", 60), checked("synccheck", 60)]
 
 
 def tool(name: str) -> str:

@@ -204,6 +204,23 @@ def several_people_table(result: Result) -> str:
     return "\n".join([machine_line(result), "", *lines_])
 
 
+def gpu_table(result: Result) -> str:
+    """Markdown for README from a result file of bench/key_cases.py."""
+    machine = result["machine"]
+    lines_ = [
+        f"{machine['gpu']}, driver {machine['driver']}, CuPy {machine['cupy']}, commit {machine['commit']}, "
+        f"{machine['date'][:10]}: `{result['command']}`",
+        "",
+        "| head, layout, B x maps | on the device | plain read | ratio | enqueue | to NumPy keypoints |",
+        "|:--|--:|--:|--:|--:|--:|",
+    ]
+    for row in result["key_cases"]:
+        cold, read, enqueue, blocking = (duration(row[key] * 1e-6) for key in ("cold", "read", "enqueue", "blocking"))
+        ratio = f"{row['cold'] / row['read']:.2f}"
+        lines_.append(f"| {row['case']} | {cold} | {read} | {ratio} | {enqueue} | {blocking} |")
+    return "\n".join(lines_)
+
+
 def heads_table(heatmaps: Result, simcc: Result, peaks: Result) -> str:
     """Markdown for README from result files of bench_heatmap.py, bench_simcc.py and bench_peaks.py: each head's preset,
     what pins it, its blocking p50 on the smallest call beside its peer's, and the speed-ups over all sizes."""

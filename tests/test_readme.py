@@ -55,6 +55,18 @@ def test_the_performance_table_is_made_from_the_committed_result() -> None:
     assert found[2].strip() == readme_table(result).strip()
 
 
+def test_the_table_of_the_gpu_is_made_from_the_committed_result() -> None:
+    from bench.report import gpu_table
+
+    found = re.search(r"<!-- on a GPU, made from (bench/results/\S+\.json) -->\n(.*?)\n<!-- end -->", README, re.S)
+    assert found, "README has no table of a GPU"
+    result = json.loads((ROOT / found[1]).read_text(encoding="utf-8"))
+    assert found[2].strip() == gpu_table(result).strip()
+    host = result["host_us"]
+    for name in ("blocking", "blocking pinned", "download maps"):
+        assert f"{host[name]:.0f} µs" in README
+
+
 def test_the_table_of_several_people_is_made_from_the_committed_result() -> None:
     from bench.report import several_people_table
 
