@@ -593,7 +593,8 @@ class TopDownSession(_Session):
         points, scores = (array[:N] for array in result)
         if self.device == "cpu":
             return Keypoints(points, scores)
-        origin = Origin(self._device_id, "cupy", points.data.ptr, scores.data.ptr, self.stream.ptr, None, points.shape)
+        places = points.data.ptr, scores.data.ptr
+        origin = Origin(self._device_id, "cupy", *places, self.stream.ptr, None, points.shape, holder=self.stream)
         return on_device(points, scores, origin)
 
     def _decode(self, images: Any, transform: Any, flip: bool, out: Any) -> Keypoints:

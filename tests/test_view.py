@@ -353,17 +353,30 @@ def test_results_of_the_per_thread_stream_carry_an_event(
     assert event.synchronized == 1
 
 
-class Exported:
-    """An array that speaks DLPack alone, as JAX's do: its memory may go when its capsule does."""
+def test_torch_is_told_of_a_session_s_stream(cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which reads an input that torch could otherwise give away; other arrays need no word."""
+    torch = PretendedTorch(0x70)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    _view.tell_torch(torch.Tensor(torch.real.zeros(3)), 0x92, 0)
+    _view.tell_torch(to_device(np.zeros(3, np.float32)), 0x92, 0)
+    assert torch.recorded == [0x92]
 
-    def __init__(self, array: Any) -> None:
-        self.array = array
 
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return 2, 0
-
-    def __dlpack__(self, stream: int | None = None) -> Any:
-        return self.array.__dlpack__()
+@pytest.mark.parametrize("decoder", ["peaks", "posenet_multi"])
+def test_results_in_given_arrays_are_of_their_library(
+    cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch, decoder: str
+) -> None:
+    torch = PretendedTorch(0x70)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    shapes = {
+        "peaks": [((1, 17, 3, 2), "f4"), ((1, 17, 3), "f4"), ((1, 17), "i4")],
+        "posenet_multi": [((1, 20, 17, 2), "f4"), ((1, 20, 17), "f4"), ((1, 20), "f4"), ((1,), "i4")],
+    }[decoder]
+    out = tuple(to_device(np.zeros(shape, dtype)) for shape, dtype in shapes)
+    result = decoded_by(decoder, torch, out=out)
+    assert all(given is got for given, got in zip(out, result))
+    for array in result.numpy():
+        assert type(array) is np.ndarray
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
