@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _check, _kernels, _view, ref
-from .posenet import BUSY_BLOCKS, on_stream, set_transform
+from .posenet import on_stream, set_transform
 from .ref.simcc import ARGUMENTS, Options, half_taps, options, prepare
 from .types import Keypoints, Origin, launched, on_device
 
@@ -262,6 +262,7 @@ class Plan(NamedTuple):
 MOST_PAIRS = 512  # Params.flip_pairs
 TAPS = 64  # MOST_TAPS of the kernel: places for the taps of one axis
 KEYPOINTS_OF_BLOCK = 4
+BUSY_BLOCKS = 256  # of this kernel, on a large GPU
 
 
 def choose(keypoints: int) -> tuple[int, int]:
