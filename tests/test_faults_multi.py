@@ -96,8 +96,9 @@ def suite(source: str, cuda: ExecutorCuda) -> None:
         full = np.full((1, 2, 40, 30), 0.5, np.float32)
         full[0, 1] += np.arange(1200, dtype=np.float32).reshape(40, 30) % 7
         test_peaks.check_against_twin(full, "nchw", plateau="all", window=3, threshold=-2.0)
-        rising = np.zeros((1, 1, 80, 60), np.float32)  # 1200 peaks, the best of them listed last
-        rising[0, 0, ::2, ::2] = np.arange(1, 1201).reshape(40, 30)
+        cells = np.arange(4800, dtype=np.float32).reshape(80, 60)
+        rising = np.zeros((1, 1, 80, 60), np.float32)  # 1200 peaks, the best of them those of the last threads
+        rising[0, 0, ::2, ::2] = (cells % 512 + cells / 5000 + 1)[::2, ::2]
         test_peaks.check_against_twin(rising, "nchw", plateau="all", window=3, threshold=-2.0)
         weak = test_peaks.gaussian_peaks((2, 3, 19, 22), "float32", 1) * np.float32(2e-3)
         options = {"threshold": 5e-4, "max_peaks": 12, "window": 5, "refine": "dark_udp", "blur": 5}
