@@ -16,7 +16,8 @@
 //     ARGMAX   scan.cuh finds the winners, then a warp refines a keypoint. Maps with a mirrored partner are STRIDED.
 //     SOFT     a block a map (PLANAR) or a tile of `channel_lanes` maps (STRIDED): one pass, each thread with its own running
 //              maximum and sums, then a tree. Never split, so that the order of sums is fixed.
-//     BLURRED  a block a map; a warp takes 32 columns of a band of rows, blurs row by row along x, and along y by a ring of rows
+//     BLURRED  a block a map, in shared memory as far as there is room: blurred along x, then along y, each thread taking four
+//              neighbouring cells at a time, which share what they read
 //
 // A clip of DARK that could act needs the maximum of the whole blurred map: the block then computes it, map by map.
 
@@ -25,7 +26,7 @@
 #define ARGMAX 0
 #define SOFT 1
 #define BLURRED 2
-#define MAX_TAPS 35
+#define TILE_FLOATS 8192  // BLURRED: shared memory of a block
 
 struct Params {
     const void* heatmaps;
@@ -53,6 +54,7 @@ struct Params {
     u32 sigmoid;        // 1 where the maps are logits
     u32 affine;         // 0 none, 1 the matrix below for all rows, 2 `transforms`
     u32 refine, guard, border, reach, positive, blur;  // refine.cuh
+    u32 tile_h, tile_w; // BLURRED: rows and columns that a block blurs at a time, multiples of 4
     u32 megvii;         // 1: the score is that of the map, over 255, plus 0.5
     u32 debias;
     u32 has_absent;
@@ -362,11 +364,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_heatmap(const __
 
 #else
 
-struct Bands {
-    float row[THREADS / 32][32 + MAX_TAPS - 1];   // a warp's piece of a row, with what the blur sees on both sides
-    float ring[THREADS / 32][MAX_TAPS][32];       // its last rows, blurred along x; a lane looks at its own column alone
-    u64 best[THREADS / 32];                       // of the blurred map
-    u64 highest[THREADS / 32];                    // of the map
+// A block works on one rectangle of its map after the other: `tile_h` rows of `tile_w` cells, both multiples of 4, which the
+// launch chooses so that both buffers hold them with what the blur sees around. Rows are an odd number of words apart, so that
+// the lanes of a warp, which take neighbouring rows or neighbouring columns, meet different banks.
+struct Tiles {
+    float values[TILE_FLOATS];  // first the cells, tile_w + blur - 1 a row; behind them the same rows blurred along x, tile_w each
+    u64 best[THREADS / 32];     // of the blurred map
+    u64 highest[THREADS / 32];  // of the map
 };
 
 INLINE u64 block_max(u64* parts, u64 mine) {
@@ -378,57 +382,93 @@ INLINE u64 block_max(u64* parts, u64 mine) {
     return m;
 }
 
-// 32 columns from x0 on, rows y0 to y1: the blurred cells go to `best`, the cells themselves to `highest`.
-INLINE void blur_band(const Params& p, const Map& map, i32 x0, i32 y0, i32 y1, float* row, float (*ring)[32], u64& best, u32& highest) {
-    const i32 lane = lane_id(), radius = p.blur / 2, x = x0 + lane;
-    i32 slot = 0;  // of the ring, where the next row goes
-    for (i32 y = y0 - radius; y < y1 + radius; ++y) {
-        const i32 source = inside(y, p.H, p.border);
-        float along_x = 0.0f;
-        if (source >= 0) {  // the same for all lanes
-            for (i32 i = lane; i < 32 + 2 * radius; i += 32) {
-                const i32 column = inside(x0 - radius + i, p.W, p.border);
-                row[i] = column < 0 ? 0.0f : map.value(source, column);
-            }
-            __syncwarp();
-            for (i32 i = 0; i < (i32)p.blur; ++i) along_x += p.taps[i] * row[lane + i];
-            if (y >= y0 && y < y1 && x < (i32)p.W) highest = max(highest, f32::key(__float_as_uint(row[lane + radius])));
-            __syncwarp();
-        }
-        ring[slot][lane] = along_x;
-        slot = slot + 1 == (i32)p.blur ? 0 : slot + 1;
-        if (y < y0 + radius || x >= (i32)p.W) continue;
-        float blurred = 0.0f;
-        i32 from = slot;  // the oldest row
-        for (i32 j = 0; j < (i32)p.blur; ++j) {
-            blurred += p.taps[j] * ring[from][lane];
-            from = from + 1 == (i32)p.blur ? 0 : from + 1;
-        }
-        best = larger(best, pack(f32::key(__float_as_uint(blurred)), (u32)(y - radius) * p.W + x));
+// Four neighbouring sums, of a window that slides: sum[n] = taps[0] value(n) + taps[1] value(n + 1) + ...
+template <class Value>
+INLINE void four_sums(const Params& p, const Value& value, float (&sum)[4]) {
+    float seen[4] = {0.0f, value(0), value(1), value(2)};
+#pragma unroll
+    for (u32 n = 0; n < 4; ++n) sum[n] = 0.0f;
+#pragma unroll 4
+    for (u32 i = 0; i < p.blur; ++i) {
+#pragma unroll
+        for (u32 n = 0; n < 3; ++n) seen[n] = seen[n + 1];
+        seen[3] = value(i + 3);
+#pragma unroll
+        for (u32 n = 0; n < 4; ++n) sum[n] += p.taps[i] * seen[n];
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_heatmap(const __grid_constant__ Params p) {
-    SHARED(Bands, bands);
+// The rectangle from (y0, x0) on: its blurred cells go to `best`, the cells themselves to `highest`.
+INLINE void blur_tile(const Params& p, const Map& map, i32 y0, i32 x0, float* cells, u64& best, u32& highest) {
+    const u32 t = threadIdx.x, radius = p.blur / 2, rows = p.tile_h + 2 * radius, columns = p.tile_w + 2 * radius;
+    const u32 wide = columns | 1, narrow = p.tile_w | 1;
+    float* along_x = cells + rows * wide;
+
+    for (u32 i = t; i < (rows + 3) / 4 * columns; i += THREADS) {  // four rows of a column
+        const u32 group = i / columns, column = i - group * columns;
+        const i32 x = inside(x0 + (i32)(column - radius), p.W, p.border);
+        i32 ys[4];
+#pragma unroll
+        for (u32 n = 0; n < 4; ++n) ys[n] = inside(y0 + (i32)(4 * group + n - radius), p.H, p.border);
+        float values[4];
+        if (p.flipped) {
+#pragma unroll
+            for (u32 n = 0; n < 4; ++n) values[n] = ys[n] < 0 || x < 0 ? 0.0f : map.value(ys[n], x);
+        } else {
+            u32 bits[4];
+#pragma unroll
+            for (u32 n = 0; n < 4; ++n) bits[n] = __ldg(map.own(max(ys[n], 0), max(x, 0)));
+#pragma unroll
+            for (u32 n = 0; n < 4; ++n)
+                values[n] = ys[n] < 0 || x < 0 ? 0.0f : activated(p, dequantized(p, E::widen(bits[n])));
+        }
+#pragma unroll
+        for (u32 n = 0; n < 4; ++n) {
+            const u32 row = 4 * group + n;
+            if (row < rows) cells[row * wide + column] = values[n];
+            const i32 y = y0 + (i32)(row - radius);
+            if (x >= 0 && x == x0 + (i32)(column - radius) && y >= 0 && y < (i32)p.H)  // a cell of the map, no mirrored one
+                highest = max(highest, f32::key(__float_as_uint(values[n])));
+        }
+    }
+    __syncthreads();
+    for (u32 i = t; i < rows * (p.tile_w / 4); i += THREADS) {  // four columns of a row
+        const u32 group = i / rows, row = i - group * rows;
+        float sum[4];
+        four_sums(p, [&](u32 at) { return cells[row * wide + 4 * group + at]; }, sum);
+#pragma unroll
+        for (u32 n = 0; n < 4; ++n) along_x[row * narrow + 4 * group + n] = sum[n];
+    }
+    __syncthreads();
+    for (u32 i = t; i < p.tile_h / 4 * p.tile_w; i += THREADS) {  // four rows of a column
+        const u32 group = i / p.tile_w, column = i - group * p.tile_w, x = x0 + column;
+        float sum[4];
+        four_sums(p, [&](u32 at) { return along_x[(4 * group + at) * narrow + column]; }, sum);
+#pragma unroll
+        for (u32 n = 0; n < 4; ++n) {
+            const u32 y = y0 + 4 * group + n;
+            if (x < p.W && y < p.H) best = larger(best, pack(f32::key(__float_as_uint(sum[n])), y * p.W + x));
+        }
+    }
+    __syncthreads();
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 4) decode_heatmap(const __grid_constant__ Params p) {
+    SHARED(Tiles, tiles);
     const u64 image = blockIdx.x / p.K;  // blockIdx.x ranges [0, B * K)
     const Map map = {p, image, (u32)(blockIdx.x - image * p.K)};
-    const u32 warp = threadIdx.x / 32, warps = blockDim.x / 32, strips = (p.W + 31) / 32;
-    const u32 segments = min((warps + strips - 1) / strips, p.H), rows = (p.H + segments - 1) / segments;
     u64 best = 0;
     u32 highest = 0;
-    for (u32 band = warp; band < strips * segments; band += warps) {
-        const u32 segment = band / strips, y0 = segment * rows, y1 = min(y0 + rows, p.H);
-        if (y0 < y1) blur_band(p, map, (band - segment * strips) * 32, y0, y1, bands.row[warp], bands.ring[warp], best, highest);
-    }
-    best = block_max(bands.best, best);
-    highest = key_of(block_max(bands.highest, (u64)highest << 32));
-    if (warp) return;
+    for (u32 y = 0; y < p.H; y += p.tile_h)
+        for (u32 x = 0; x < p.W; x += p.tile_w) blur_tile(p, map, y, x, tiles.values, best, highest);
+    best = block_max(tiles.best, best);
+    highest = key_of(block_max(tiles.highest, (u64)highest << 32));
+    if (threadIdx.x >= 32) return;
     const u32 cell = position_of(best), y = cell / p.W, x = cell - y * p.W;
     const float value = f32::value(p.megvii ? highest : key_of(best));
     const auto read = [&](u32 v, u32 u) { return map.value(v, u); };
-    const auto blurred = [&](u32 v, u32 u) { return blurred_at(p, read, v, u); };
     Step step = {0.0f, 0.0f};
-    if (!is_absent(p, value)) step = p.offsets ? offset_of(p, map, y, x) : quarter(p, blurred, y, x);
+    if (!is_absent(p, value)) step = p.offsets ? offset_of(p, map, y, x) : quarter_of_blurred(p, read, y, x);
     if (lane_id() == 0) write_keypoint(p, map, (float)x + step.x, (float)y + step.y, 0.0f, value);
 }
 

@@ -42,12 +42,17 @@ INLINE float around(const Params& p, const Read& read, i32 y, i32 x) {
 
 // ---- a quarter of a cell towards the larger neighbour; lanes 0 to 3 read left, right, above, below
 
-template <class Read>
-INLINE Step quarter(const Params& p, const Read& read, u32 y, u32 x) {
-    const u32 lane = lane_id();
-    const u32 column = lane == 0 ? x - (x > 0) : lane == 1 ? min(x + 1, p.W - 1) : x;
-    const u32 row = lane == 2 ? y - (y > 0) : lane == 3 ? min(y + 1, p.H - 1) : y;
-    const float value = lane < 4 ? read(row, column) : 0.0f;
+// The cell that the lane looks at.
+INLINE void neighbour(const Params& p, u32 lane, u32& y, u32& x) {
+    const u32 column = x, row = y;
+    if (lane == 0) x = column - (column > 0);
+    if (lane == 1) x = min(column + 1, p.W - 1);
+    if (lane == 2) y = row - (row > 0);
+    if (lane == 3) y = min(row + 1, p.H - 1);
+}
+
+// `value`: of the lane's neighbour.
+INLINE Step quarter_step(const Params& p, float value, u32 y, u32 x) {
     const float dx = __shfl_sync(FULL, value, 1) - __shfl_sync(FULL, value, 0);
     const float dy = __shfl_sync(FULL, value, 3) - __shfl_sync(FULL, value, 2);
     if (p.guard == HIGHERHRNET) return {dx > 0.0f ? 0.25f : -0.25f, dy > 0.0f ? 0.25f : -0.25f};
@@ -56,6 +61,13 @@ INLINE Step quarter(const Params& p, const Read& read, u32 y, u32 x) {
     const bool move_y = p.guard == MMPOSE ? along && x > 0 : across && along;
     const float more = p.guard == MEGVII ? 0.5f : 0.0f;
     return {move_x ? 0.25f * sign(dx) + more : 0.0f, move_y ? 0.25f * sign(dy) + more : 0.0f};
+}
+
+template <class Read>
+INLINE Step quarter(const Params& p, const Read& read, u32 y, u32 x) {
+    u32 row = y, column = x;
+    neighbour(p, lane_id(), row, column);
+    return quarter_step(p, lane_id() < 4 ? read(row, column) : 0.0f, y, x);
 }
 
 // ---- the blurred map
@@ -73,6 +85,33 @@ INLINE float blurred_at(const Params& p, const Read& read, i32 y, i32 x) {
         sum += p.taps[j] * along_x;
     }
     return sum;
+}
+
+// In one cell, by all lanes: each blurs a row along x, and all add the rows up.
+template <class Read>
+INLINE float blurred_by_warp(const Params& p, const Read& read, i32 y, i32 x) {
+    const i32 radius = p.blur / 2, lane = lane_id();
+    float sum = 0.0f;
+    for (i32 base = 0; base < (i32)p.blur; base += 32) {
+        const i32 j = base + lane, row = j < (i32)p.blur ? inside(y - radius + j, p.H, p.border) : -1;
+        float along_x = 0.0f;
+        if (row >= 0)
+            for (i32 i = 0; i < (i32)p.blur; ++i) along_x += p.taps[i] * around(p, read, row, x - radius + i);
+        for (i32 i = 0; i < min(32, (i32)p.blur - base); ++i) sum += p.taps[base + i] * __shfl_sync(FULL, along_x, i);
+    }
+    return sum;
+}
+
+template <class Read>
+INLINE Step quarter_of_blurred(const Params& p, const Read& read, u32 y, u32 x) {
+    float mine = 0.0f;
+    for (u32 lane = 0; lane < 4; ++lane) {
+        u32 row = y, column = x;
+        neighbour(p, lane, row, column);
+        const float blurred = blurred_by_warp(p, read, row, column);
+        if (lane_id() == lane) mine = blurred;
+    }
+    return quarter_step(p, mine, y, x);
 }
 
 // Around (y, x): lane i gets row y - REACH + i, columns x - REACH to x + REACH; lanes from 2 REACH + 1 on nothing of meaning.

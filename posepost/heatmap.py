@@ -310,6 +310,24 @@ def choose_head(given: Options, maps: _check.Maps, dtype: str, flipped: bool, wh
     return "ARGMAX", launch
 
 
+TILE_FLOATS = 8192  # of the kernel: shared memory for a rectangle of a map and the same blurred along x
+WIDEST_TILE = 64
+
+
+def blur_tile(H: int, W: int, blur: int) -> tuple[int, int]:
+    """Rows and columns, multiples of 4, of the equal rectangles in which a map is blurred."""
+    wide = _share(W, WIDEST_TILE)
+    around = blur - 1
+    most = TILE_FLOATS // ((wide + around | 1) + (wide | 1)) - around
+    return _share(H, most // 4 * 4), wide
+
+
+def _share(length: int, most: int) -> int:
+    """The smallest multiple of 4 with which as few parts as possible cover `length`."""
+    parts = -(-length // most)
+    return -(-length // (4 * parts)) * 4
+
+
 @functools.lru_cache(maxsize=256)
 def _plan(
     heatmaps: _view.Form,
@@ -349,6 +367,7 @@ def _plan(
         params["offset_element"] = list(_kernels.ELEMENTS).index(fields.dtype)
     params["sigmoid"] = given.activation == "sigmoid"
     set_refinement(params, given.rule)
+    params["tile_h"], params["tile_w"] = blur_tile(D * H, W, len(given.rule.taps))
     params["megvii"], params["debias"] = given.head == "megvii", given.debias
     params["has_absent"], params["absent"] = given.absent is not None, given.absent or 0.0
     params["threshold_key"], params["center_shift"] = _kernels.key_of(given.threshold), given.center_shift

@@ -86,12 +86,17 @@ FAULTS = [
     ("soft", "mass at the maximum's scale", "soft.mass * expf(soft.maximum)", "soft.mass"),
     ("soft", "the score of the first cell", "best.take(E::key(bits[n]), first + n);", "if (first + n == 0) best.take(E::key(bits[n]), 0);"),
     # the blurred map
-    ("blurred", "cells in the rows of their blur", "(u32)(y - radius) * p.W + x)", "(u32)y * p.W + x)"),
-    ("blurred", "the newest row first", "i32 from = slot;  // the oldest row", "i32 from = 0;"),
-    ("blurred", "bands without a border", "y = y0 - radius; y < y1 + radius", "y = y0; y < y1 + radius"),
-    ("blurred", "the blur of one column less", "for (i32 i = 0; i < (i32)p.blur; ++i) along_x += p.taps[i] * row[lane + i];", "for (i32 i = 1; i < (i32)p.blur; ++i) along_x += p.taps[i] * row[lane + i];"),
-    ("blurred", "the highest beside the cell", "row[lane + radius])));", "row[lane])));"),
-    ("blurred", "columns beyond the map", "if (y < y0 + radius || x >= (i32)p.W) continue;", "if (y < y0 + radius) continue;"),
+    ("blurred", "cells in the rows of their blur", "y * p.W + x));\n        }\n    }\n    __syncthreads();\n}", "(y + p.blur / 2) * p.W + x));\n        }\n    }\n    __syncthreads();\n}"),
+    ("blurred", "three of four rows", "(rows + 3) / 4 * columns", "rows / 4 * columns"),
+    ("blurred", "tiles without what lies around", "inside(y0 + (i32)(4 * group + n - radius)", "inside(y0 + (i32)(4 * group + n)"),
+    ("blurred", "the window does not slide", "seen[n] = seen[n + 1];", "seen[n] = seen[n];"),
+    ("blurred", "the blur of one column less", "for (u32 i = 0; i < p.blur; ++i) {", "for (u32 i = 0; i + 1 < p.blur; ++i) {"),
+    ("blurred", "the highest of mirrored cells and none", "if (x >= 0 && x == x0 + (i32)(column - radius) && y >= 0 && y < (i32)p.H)", "if (true)"),
+    ("blurred", "columns beyond the map", "if (x < p.W && y < p.H) best", "if (y < p.H) best"),
+    ("blurred", "rows beyond the map", "if (x < p.W && y < p.H) best", "if (x < p.W) best"),
+    ("blurred", "rows of another pitch", "along_x = cells + rows * wide", "along_x = cells + (rows - 1) * wide"),
+    ("blurred", "neighbours of the map itself", "quarter_of_blurred(p, read, y, x)", "quarter(p, read, y, x)"),
+    ("blurred", "lanes of the second half summed twice", "sum += p.taps[base + i] * __shfl_sync(FULL, along_x, i);", "sum += p.taps[i] * __shfl_sync(FULL, along_x, i);"),
     ("blurred", "megvii of another scale", "score / 255.0f + 0.5f", "score / 256.0f + 0.5f"),
     ("blurred", "megvii without its half cell", "p.guard == MEGVII ? 0.5f : 0.0f", "0.0f"),
     ("blurred", "offsets of the class map's stride", "map.k * p.offset_stride_k + y", "map.k + y"),
@@ -192,6 +197,8 @@ def blurred() -> None:
     for maps in (peaks((1, 6, 20, 70), "float32", 1), peaks((2, 6, 9, 8), "float32", 2)):
         for preset in ("mmpose_megvii", "mmpose_udp_combined"):
             check({"heatmaps": maps}, preset=preset, blur=5)
+        check({"heatmaps": -maps}, preset="mmpose_megvii", blur=35)
+        check({"heatmaps": maps}, preset="mmpose_megvii", blur=33, border="reflect")
 
 
 def volume() -> None:
@@ -251,7 +258,7 @@ RACES = {
     "flip": ("address", "p.scores[row] = score;", "p.scores[row + 4096] = score;"),
     "dark": ("thread", "if (lane_id() == 0) after.unclear[c] = !done;\n    }", "if (lane_id() == 0) after.unclear[c] = !done;\n    }\n#define __syncthreads() 0"),
     "soft": ("thread", "hold the same map\n        __syncthreads();", "hold the same map"),
-    "blurred": ("thread", "            __syncwarp();\n            for (i32 i = 0", "            for (i32 i = 0"),
+    "blurred": ("thread", "    __syncthreads();\n    for (u32 i = t; i < rows * (p.tile_w / 4)", "    for (u32 i = t; i < rows * (p.tile_w / 4)"),
 }  # fmt: skip
 
 
