@@ -247,7 +247,7 @@ def _grid(case: Case) -> tuple[tuple[int, int], int]:
     strides = (K * H * W, H * W, W, 1) if case.layout == "NCHW" else (H * W * K, 1, W * K, K)
     from posepost._check import Maps
 
-    launch = posenet.choose(Maps(case.layout, B, K, H, W, strides, strides), case.dtype)
+    launch = posenet.choose(Maps(case.layout, B, K, H, W, strides, strides), case.dtype, posenet.busy_blocks(0))
     return (launch.tiles, launch.splits), launch.block
 
 

@@ -157,6 +157,7 @@ INLINE void write_keypoint(const Params& p, const Map& map, float x, float y, fl
 
 struct Finish {
     u32 unclear[LAYOUT == PLANAR ? 1 : LAYOUT == INTERLEAVED ? THREADS : 32];  // 1 where a clip could act
+    float scale[LAYOUT == PLANAR ? 1 : LAYOUT == INTERLEAVED ? THREADS : 32];  // of those, once it is known
     u64 largest[THREADS / 32];
 };
 
@@ -165,11 +166,15 @@ struct Shared {
     Finish finish;
 };
 
+INLINE float value_of(const Params& p, u64 winner) {
+    const float found = LAYOUT == STRIDED ? f32::value(key_of(winner)) : E::value(key_of(winner));
+    return activated(p, dequantized(p, found));
+}
+
 // A warp refines one keypoint. False where refine.cuh needs the scale and it is not known.
 INLINE bool finish(const Params& p, const Map& map, u64 winner, Scale scale) {
     const u32 cell = position_of(winner), y = cell / p.W, x = cell - y * p.W;
-    const float found = LAYOUT == STRIDED ? f32::value(key_of(winner)) : E::value(key_of(winner));
-    const float value = activated(p, dequantized(p, found));
+    const float value = value_of(p, winner);
     Step step = {0.0f, 0.0f};
     if (!is_absent(p, value)) {
         const auto raw = [&](u32 v, u32 u) { return map.raw(v, u); };
@@ -218,7 +223,8 @@ INLINE float blurred_maximum(const Params& p, const Map& map, Finish& scratch) {
 }
 
 // As many blocks an SM as registers allow without a spill: the maps of one block wait while those of another are refined.
-extern "C" __global__ void __launch_bounds__(THREADS, LAYOUT == INTERLEAVED ? 3 : 4) decode_heatmap(const __grid_constant__ Params p) {
+#define BLOCKS_OF_MULTIPROCESSOR (LAYOUT == INTERLEAVED || (LAYOUT == PLANAR && E::INTEGER) ? 3 : 4)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_OF_MULTIPROCESSOR) decode_heatmap(const __grid_constant__ Params p) {
     SHARED(Shared, shared);
     Scratch& scratch = shared.scan;
     Finish& after = shared.finish;
@@ -234,18 +240,22 @@ extern "C" __global__ void __launch_bounds__(THREADS, LAYOUT == INTERLEAVED ? 3 
         __syncthreads();
     }
     const u32 warp = threadIdx.x / 32, warps = blockDim.x / 32;
-    for (u32 c = warp; c < tile.channels; c += warps) {
-        const bool done = finish(p, {p, tile.image, tile.first_channel + c}, scratch.best[c], {false, 1.0f});
-        if (lane_id() == 0) after.unclear[c] = !done;
-    }
-    if (p.border != ZERO || (p.refine != DARK && p.refine != DARK_UDP)) return;
-    __syncthreads();
-    for (u32 c = 0; c < tile.channels; ++c) {
-        if (!after.unclear[c]) continue;
-        const Map map = {p, tile.image, tile.first_channel + c};
-        const float largest = blurred_maximum(p, map, after);
-        const float found = LAYOUT == STRIDED ? f32::value(key_of(scratch.best[c])) : E::value(key_of(scratch.best[c]));
-        if (warp == 0) finish(p, map, scratch.best[c], {true, activated(p, dequantized(p, found)) / largest});
+#pragma unroll 1
+    for (u32 known = 0;; ++known) {  // once more with the scale, for what needs it: the code stands once
+        for (u32 c = warp; c < tile.channels; c += warps) {
+            if (known && !after.unclear[c]) continue;
+            const Scale scale = {known > 0, after.scale[c]};
+            const bool done = finish(p, {p, tile.image, tile.first_channel + c}, scratch.best[c], scale);
+            if (!known && lane_id() == 0) after.unclear[c] = !done;
+        }
+        if (known || p.border != ZERO || (p.refine != DARK && p.refine != DARK_UDP)) return;
+        __syncthreads();
+        for (u32 c = 0; c < tile.channels; ++c) {
+            if (!after.unclear[c]) continue;
+            const float largest = blurred_maximum(p, {p, tile.image, tile.first_channel + c}, after);
+            if (threadIdx.x == 0) after.scale[c] = value_of(p, scratch.best[c]) / largest;
+        }
+        __syncthreads();
     }
 }
 
@@ -274,6 +284,36 @@ struct Soft {
         y += weight * dy;
         if (p.debias) mass += nothing ? 0.0f : expf(value - maximum);
     }
+    // N elements of which the first is cell (y, x): their largest is known before any exponential is taken.
+    INLINE void add_vector(const Params& p, const uint4& v, u32 y, u32 x, float middle_y, float middle_x) {
+        constexpr u32 N = E::PER_VECTOR;
+        const float largest = dequantized(p, E::value(E::top(v)));
+        if (!(largest <= maximum)) scale_to(p, largest);
+        if (maximum == minus_infinity()) return;  // as all elements are
+        float weights = 0.0f, behind_first = 0.0f, masses = 0.0f;
+        if (x + N <= p.W) {
+#pragma unroll
+            for (u32 n = 0; n < N; ++n) {
+                const float below = dequantized(p, E::widen(E::get(v, n))) - maximum, weight = expf(below * p.beta);
+                weights += weight;
+                behind_first += weight * (float)n;
+                if (p.debias) masses += expf(below);
+            }
+            sum += weights;
+            this->x += weights * ((float)x - middle_x) + behind_first;
+            this->y += weights * ((float)y - middle_y);
+            mass += masses;
+            return;
+        }
+#pragma unroll 1
+        for (u32 n = 0; n < N; ++n) {
+            add(p, dequantized(p, E::widen(E::get(v, n))), (float)x - middle_x, (float)y - middle_y);
+            if (++x == p.W) {
+                x = 0;
+                ++y;
+            }
+        }
+    }
     INLINE void merge(const Params& p, Soft other) {
         const float m = fmaxf(maximum, other.maximum);
         scale_to(p, m);
@@ -290,34 +330,43 @@ struct Threads {
     Soft soft[THREADS];
 };
 
+INLINE uint4 vector_at(const E::Raw* at, bool aligned) {
+    if (aligned) return __ldg((const uint4*)at);
+    constexpr u32 PER_WORD = E::PER_VECTOR / 4, BITS = 32 / PER_WORD;
+    u32 words[4] = {};
+#pragma unroll
+    for (u32 n = 0; n < E::PER_VECTOR; ++n) words[n / PER_WORD] |= (u32)__ldg(at + n) << n % PER_WORD * BITS;
+    return {words[0], words[1], words[2], words[3]};
+}
+
 INLINE Soft soft_planar(const Params& p, const E::Raw* map) {
-    constexpr u32 N = E::PER_VECTOR;
+    constexpr u32 N = E::PER_VECTOR, TEAM = THREADS * N;
     const u32 cells = p.H * p.W;
     const float middle_x = (float)(p.W - 1) * 0.5f, middle_y = (float)(p.H - 1) * 0.5f;
     const bool aligned = (u64)map % 16 == 0;  // an element's thread and turn do not depend on it: neither does the sum
     Soft soft = {minus_infinity(), 0.0f, 0.0f, 0.0f, 0.0f, 0};
+    BestVector of_vectors;
+    u32 first = threadIdx.x * N;
+    while (first + N <= cells) {
+        uint4 loaded[2];
+#pragma unroll
+        for (u32 i = 0; i < 2; ++i)
+            if (first + i * TEAM + N <= cells) loaded[i] = vector_at(map + first + i * TEAM, aligned);
+#pragma unroll
+        for (u32 i = 0; i < 2; ++i) {
+            if (first + N > cells) break;
+            const u32 y = first / p.W, x = first - y * p.W;
+            soft.add_vector(p, loaded[i], y, x, middle_y, middle_x);
+            of_vectors.take<E>(loaded[i], first);
+            first += TEAM;
+        }
+    }
     Best best;
-    for (u32 first = threadIdx.x * N; first < cells; first += THREADS * N) {
-        u32 bits[N];
-        if (aligned && first + N <= cells) {
-            const uint4 loaded = __ldg((const uint4*)(map + first));
-#pragma unroll
-            for (u32 n = 0; n < N; ++n) bits[n] = E::get(loaded, n);
-        } else {
-#pragma unroll
-            for (u32 n = 0; n < N; ++n) bits[n] = first + n < cells ? __ldg(map + first + n) : 0;
-        }
-        u32 y = first / p.W, x = first - y * p.W;
-#pragma unroll
-        for (u32 n = 0; n < N; ++n) {
-            if (first + n >= cells) break;
-            soft.add(p, dequantized(p, E::widen(bits[n])), (float)x - middle_x, (float)y - middle_y);
-            best.take(E::key(bits[n]), first + n);
-            if (++x == p.W) {
-                x = 0;
-                ++y;
-            }
-        }
+    if (of_vectors.key) best.take(of_vectors.key, of_vectors.place<E>());
+    for (u32 cell = first; cell < cells; ++cell) {  // fewer than a vector: of one thread
+        const u32 bits = __ldg(map + cell), y = cell / p.W, x = cell - y * p.W;
+        soft.add(p, dequantized(p, E::widen(bits)), (float)x - middle_x, (float)y - middle_y);
+        best.take(E::key(bits), cell);
     }
     soft.best = best.packed();
     return soft;
@@ -368,7 +417,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_heatmap(const __
 // launch chooses so that both buffers hold them with what the blur sees around. Rows are an odd number of words apart, so that
 // the lanes of a warp, which take neighbouring rows or neighbouring columns, meet different banks.
 struct Tiles {
-    float values[TILE_FLOATS];  // first the cells, tile_w + blur - 1 a row; behind them the same rows blurred along x, tile_w each
+    float values[TILE_FLOATS];  // the cells, tile_w + blur - 1 a row; behind them the same rows blurred along x, tile_w each
     u64 best[THREADS / 32];     // of the blurred map
     u64 highest[THREADS / 32];  // of the map
 };

@@ -7,11 +7,13 @@
 //
 // heatmaps (B, K, H, W), any strides; points (B, K, M, 2) as (x, y) in cells, scores (B, K, M), counts and left_out (B, K).
 //
-// Parallel plan. A block takes a map. Every thread looks at its cells, four loads in flight; the few above the threshold look at
-// their window too, and peaks go to the map's list in any order: the first LISTED to shared memory, any others to the
-// workspace. Where shared memory holds them all, a thread counts how many are larger than its peak, which is the peak's place:
-// packed values differ, so no two share one. Longer lists give up their largest value as often as there is room for a peak.
-// Then each warp refines the next peak; where a clip of DARK could act, it does so again with the maximum of the blurred map.
+// Parallel plan. A block takes a map; of few large maps several blocks take one, and the last to draw a ticket goes on. Every
+// thread looks at its cells, four loads in flight; the few above the threshold look at their window too, and peaks go to the
+// map's list in any order: the first LISTED to shared memory, any others to the workspace, and all of them where several
+// blocks share the list. Where shared memory holds them all, a thread counts how many are larger than its peak, which is the
+// peak's place: packed values differ, so no two share one. Longer lists give up their largest value as often as there is room
+// for a peak. Then each warp refines the next peak; where a clip of DARK could act, it does so again with the maximum of the
+// blurred map.
 
 #include "argmax.cuh"
 
@@ -25,11 +27,13 @@ struct Params {
     float* scores;
     u32* counts;
     u32* left_out;
-    u64* list;   // (B * K, room) workspace: peaks behind the first LISTED
+    u64* list;   // (B * K, room) workspace: peaks behind the first LISTED; all, where several blocks share a map
     u64* taken;  // (B * K, max_peaks) workspace: the best, in order
+    u32* found;  // (B * K) workspace, zero before and after: length of the list that several blocks share
+    u32* tickets;  // (B * K) as `found`
     i64 stride_b, stride_k, stride_y, stride_x;  // in elements
     u32 K, H, W;
-    u32 room;          // a map has at most LISTED + room peaks
+    u32 room;          // of a map's list in the workspace
     u32 max_peaks;
     u32 least_key;     // key of the least value of a peak
     u32 radius;
@@ -61,6 +65,7 @@ struct Scratch {
     u64 best[MOST_THREADS / 32];
     u32 found;
     u32 unclear;  // peaks where a clip could act
+    u32 last;     // 1 in the last block of a map
 };
 
 INLINE bool is_peak(const Params& p, const E::Raw* map, u32 y, u32 x, u32 key) {
@@ -115,8 +120,8 @@ INLINE bool write_point(const Params& p, const Map& map, u64 to, u64 packed, Sca
 }
 
 INLINE void list_peaks(const Params& p, const E::Raw* map, u64* behind, Scratch& s) {
-    const u32 cells = p.H * p.W, down = blockDim.x / p.W, right = blockDim.x - down * p.W;
-    u32 i = threadIdx.x, y = i / p.W, x = i - y * p.W;
+    const u32 cells = p.H * p.W, team = gridDim.y * blockDim.x, down = team / p.W, right = team - down * p.W;
+    u32 i = blockIdx.y * blockDim.x + threadIdx.x, y = i / p.W, x = i - y * p.W;
     while (i < cells) {
         u32 bits[4], ys[4], xs[4];
 #pragma unroll
@@ -132,16 +137,37 @@ INLINE void list_peaks(const Params& p, const E::Raw* map, u64* behind, Scratch&
         }
 #pragma unroll
         for (u32 n = 0; n < 4; ++n)
-            if (i + n * blockDim.x < cells) bits[n] = __ldg(map + ys[n] * p.stride_y + xs[n] * p.stride_x);
+            if (i + n * team < cells) bits[n] = __ldg(map + ys[n] * p.stride_y + xs[n] * p.stride_x);
 #pragma unroll
-        for (u32 n = 0; n < 4; ++n, i += blockDim.x) {
+        for (u32 n = 0; n < 4; ++n, i += team) {
             if (i >= cells) break;
             const u32 key = E::key(bits[n]);
             if (key < p.least_key || !is_peak(p, map, ys[n], xs[n], key)) continue;
-            const u32 at = atomicAdd(&s.found, 1u);
-            (at < LISTED ? s.list[at] : behind[at - LISTED]) = pack(key, i);
+            const u64 peak = pack(key, i);
+            if (gridDim.y > 1) {
+                behind[atomicAdd(p.found + blockIdx.x, 1u)] = peak;
+            } else {
+                const u32 at = atomicAdd(&s.found, 1u);
+                (at < LISTED ? s.list[at] : behind[at - LISTED]) = peak;
+            }
         }
     }
+}
+
+// Where several blocks share a map: true in the last of them, which then has the list as a block of its own would have it.
+INLINE bool is_last_of_map(const Params& p, u64*& behind, Scratch& s) {
+    __syncthreads();
+    if (threadIdx.x == 0) {  // behind the barrier one thread's fences order what all have done
+        __threadfence();
+        s.last = atomicInc(p.tickets + blockIdx.x, gridDim.y - 1) == gridDim.y - 1;
+        __threadfence();
+        if (s.last) s.found = atomicExch(p.found + blockIdx.x, 0u);
+    }
+    __syncthreads();
+    if (!s.last) return false;
+    for (u32 i = threadIdx.x; i < min(s.found, LISTED); i += blockDim.x) s.list[i] = behind[i];
+    behind += LISTED;
+    return true;
 }
 
 // The best `count` of `found` peaks, in order, to `taken`. All threads call.
@@ -185,6 +211,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, 1) find_peaks(const _
     if (t == 0) s.found = s.unclear = 0;
     __syncthreads();
     list_peaks(p, map, behind, s);
+    if (gridDim.y > 1 && !is_last_of_map(p, behind, s)) return;
     __syncthreads();
     const u32 found = s.found, count = min(found, p.max_peaks);
     take_best(found, count, behind, taken, s);
@@ -192,16 +219,22 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, 1) find_peaks(const _
 
     const Map values = {p, map};
     const u64 first = row * p.max_peaks;
-    for (u32 m = t / 32; m < count; m += warps)
-        if (!write_point(p, values, first + m, taken[m], {false, 1.0f}) && lane_id() == 0) atomicAdd(&s.unclear, 1u);
+    float factor = 1.0f;
+#pragma unroll 1
+    for (bool again = false;; again = true) {
+        for (u32 m = t / 32; m < count; m += warps) {
+            bool done = false;
+#pragma unroll 1
+            for (u32 known = 0; known <= (u32)again && !done; ++known)
+                done = write_point(p, values, first + m, taken[m], {known == 1, factor});
+            if (!done && lane_id() == 0) atomicAdd(&s.unclear, 1u);
+        }
+        __syncthreads();
+        if (again || !s.unclear) break;
+        factor = blur_factor(p, values, s);
+    }
     for (u32 m = count + t; m < p.max_peaks; m += blockDim.x)
         p.points[2 * (first + m)] = p.points[2 * (first + m) + 1] = p.scores[first + m] = 0.0f;
-    __syncthreads();
-    if (s.unclear) {
-        const Scale scale = {true, blur_factor(p, values, s)};
-        for (u32 m = t / 32; m < count; m += warps)
-            if (!write_point(p, values, first + m, taken[m], {false, 1.0f})) write_point(p, values, first + m, taken[m], scale);
-    }
     if (t == 0) {
         p.counts[row] = count;
         p.left_out[row] = found - count;

@@ -15,7 +15,8 @@
 //     walk_roots    a warp follows a root to all other keypoints, one lane a keypoint, one level of the tree at a time, and
 //                   strikes it out where its mean score can never reach that of a pose
 //     accept_poses  a block an image: take the best root that is left, accept its pose, strike out the roots near it. The
-//                   loop runs over accepted poses, not over roots, and needs no sorted list
+//                   loop runs over accepted poses, not over roots, and needs no sorted list. Roots and accepted poses lie in
+//                   shared memory where they fit
 // An image's list has room for every cell of it, so no root is ever left out. Walks are kept for the first `walked` roots
 // of a list; accept_poses walks the others again when their turn comes.
 //
@@ -276,8 +277,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) walk_roots(const __grid
     }
 }
 
+#define LISTED 1024  // roots that shared memory holds
+#define KEPT 4096    // floats of accepted poses there
+
 struct Scratch {
+    u64 roots[LISTED];  // what is left of the list after walk_roots
+    Point places[LISTED];
+    u32 slots[LISTED];  // their places in the list
+    float accepted[KEPT];
     u64 best[THREADS / 32];
+    u32 left;
     u32 slot;
     Pose pose;
     u32 taken[MOST_KEYPOINTS];  // 1 where the pose's keypoint is near the same one of an accepted pose
@@ -333,11 +342,27 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) accept_poses(const __gr
     SHARED(Scratch, s);
     const u64 image = blockIdx.x;  // ranges [0, B)
     const u32 t = threadIdx.x, warp = t / 32, lane = t % 32;
-    const u32 found = p.found[image];
-    u64* roots = p.roots + image * p.room;
-    const float* places = p.root_places + 2 * image * p.room;
-    float* accepted = p.accepted + image * p.max_poses * p.K * 3;
+    const u32 listed = p.found[image];
+    u64* list = p.roots + image * p.room;
+    const Point* list_places = (const Point*)p.root_places + image * p.room;
     float* means = p.means + image * p.max_poses;
+    float* accepted = p.max_poses * p.K * 3 <= KEPT ? s.accepted : p.accepted + image * p.max_poses * p.K * 3;
+
+    if (t == 0) s.left = 0;
+    __syncthreads();
+    for (u32 i = t; i < listed; i += THREADS) {
+        const u64 root = list[i];
+        const u32 at = root ? atomicAdd(&s.left, 1u) : LISTED;
+        if (at >= LISTED) continue;
+        s.roots[at] = root;
+        s.places[at] = list_places[i];
+        s.slots[at] = i;
+    }
+    __syncthreads();
+    const bool fits = s.left <= LISTED;
+    const u32 found = fits ? s.left : listed;
+    u64* roots = fits ? s.roots : list;
+    const Point* places = fits ? s.places : list_places;
 
     u32 count = 0;
     while (count < p.max_poses) {
@@ -355,7 +380,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) accept_poses(const __gr
         for (u32 w = 0; w < THREADS / 32; ++w) best = larger(best, s.best[w]);
         if (!best) break;
         if (mine == best) {
-            s.slot = slot;
+            s.slot = fits ? s.slots[slot] : slot;
             roots[slot] = 0;
         }
         __syncthreads();
@@ -394,7 +419,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) accept_poses(const __gr
             }
             for (u32 i = t; i < found; i += THREADS) {
                 const u32 k = position_of(roots[i]) % p.K;
-                if (roots[i] && near(p, s.pose.y[k], s.pose.x[k], places[2 * i], places[2 * i + 1])) roots[i] = 0;
+                if (roots[i] && near(p, s.pose.y[k], s.pose.x[k], places[i].y, places[i].x)) roots[i] = 0;
             }
             ++count;
         }

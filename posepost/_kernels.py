@@ -333,6 +333,10 @@ class Cuda:
     def device_of(self, pointer: int) -> int:
         return int(self.cupy.cuda.runtime.pointerGetAttributes(pointer).device)
 
+    def multiprocessors(self, device: int) -> int:
+        count = self.cupy.cuda.runtime.cudaDevAttrMultiProcessorCount
+        return int(self.cupy.cuda.runtime.deviceGetAttribute(count, device))
+
     def record(self, device: int, stream: int) -> Any:
         """An event behind what `stream` has been given so far; its `done` tells whether that has run."""
         with self.cupy.cuda.Device(device):

@@ -10,9 +10,10 @@ import numpy as np
 
 from . import _check, _kernels, _view, ref
 from .posenet import (
-    MANY_MAPS,
+    MANY,
     Launch,
     Shape,
+    busy_blocks,
     choose,
     element_by_element,
     given_result,
@@ -295,9 +296,11 @@ def set_refinement(params: Any, rule: Refinement) -> None:
     params["taps"][0, : len(rule.taps)] = rule.taps
 
 
-def choose_head(given: Options, maps: _check.Maps, dtype: str, flipped: bool, whole: bool) -> tuple[str, Launch]:
+def choose_head(
+    given: Options, maps: _check.Maps, dtype: str, flipped: bool, whole: bool, busy: int
+) -> tuple[str, Launch]:
     """Head and grid. whole: the slices of volumes follow each other like rows."""
-    launch, scalar = choose(maps, dtype), element_by_element(maps)
+    launch, scalar = choose(maps, dtype, busy), element_by_element(maps)
     if given.head in BLURRED:
         return "BLURRED", scalar._replace(channel_lanes=1, tiles=maps.B * maps.K)
     if given.head == "soft_argmax" and not given.rule.window:
@@ -305,7 +308,7 @@ def choose_head(given: Options, maps: _check.Maps, dtype: str, flipped: bool, wh
         return "SOFT", launch._replace(splits=1, block=_kernels.THREADS) if planar else scalar
     if flipped or not whole:
         return "ARGMAX", scalar if launch.layout != "STRIDED" else launch
-    if given.rule.kind in ("dark", "dark_udp") and launch.layout == "PLANAR" and launch.tiles >= MANY_MAPS:
+    if given.rule.kind in ("dark", "dark_udp") and launch.layout == "PLANAR" and launch.tiles >= MANY * busy:
         launch = launch._replace(block=32)  # one warp takes the step: no other waits for it
     return "ARGMAX", launch
 
@@ -344,7 +347,8 @@ def _plan(
     b, k, z, y, x = found.heatmaps
     whole = D == 1 or z == H * y
     maps = _check.Maps(given.layout, B, K, D * H, W, (b, k, y, x), (0, 0, 0, 0))
-    head, launch = choose_head(given, maps, heatmaps.dtype, flipped is not None, whole)
+    busy = busy_blocks(heatmaps.device)
+    head, launch = choose_head(given, maps, heatmaps.dtype, flipped is not None, whole, busy)
     if launch.tiles >= 2**31:
         raise ValueError(f"heatmaps must have fewer than 2**31 maps, got {B} x {K}")
     if given.flip_pairs is not None and K > MOST_PAIRS:

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import _check, _kernels, _view, ref
 from .heatmap import set_refinement
+from .posenet import busy_blocks
 from .ref.peaks import peak_rule, prepare
 from .ref.refine import Refinement
 from .types import Peaks
@@ -153,9 +154,10 @@ def find_peaks(
     block = plan.blocks.take()
     try:
         if B:
-            work = _kernels.work(0, B * K * (plan.room + M), device, at)
-            block.words[:7] = (seen.pointer, *addresses, work.scratch, work.scratch + 8 * B * K * plan.room)
-            _kernels.cuda.launch(_kernels.kernel(plan.variant), (B * K, 1, 1), plan.block, block, device, at)
+            work = _kernels.work(B * K if plan.splits > 1 else 0, B * K * (plan.room + M), device, at)
+            taken, tickets = work.scratch + 8 * B * K * plan.room, work.zeroed + 4 * B * K
+            block.words[:9] = (seen.pointer, *addresses, work.scratch, taken, work.zeroed, tickets)
+            _kernels.cuda.launch(_kernels.kernel(plan.variant), (B * K, plan.splits, 1), plan.block, block, device, at)
             _kernels.done_with(work, device, at)
     finally:
         plan.blocks.give_back(block, False)
@@ -168,6 +170,8 @@ def find_peaks(
 
 LISTED = 1024  # of the kernel: peaks of a map that need no workspace
 LARGE_MAP = 2048  # cells from which on a block has twice the threads
+CELLS_IN_FLIGHT = 4  # that a thread loads before it looks at the first
+FEWEST_BLOCKS = 4  # worth their tickets: with less to share, one block takes the map
 
 
 class Plan(NamedTuple):
@@ -176,6 +180,7 @@ class Plan(NamedTuple):
     B: int
     K: int
     room: int  # in the workspace, of one map's list
+    splits: int  # blocks that share a map
     block: _kernels.Size
     variant: _kernels.Variant
     blocks: _kernels.Blocks
@@ -206,12 +211,14 @@ def _plan(
     params["K"], params["H"], params["W"], params["max_peaks"] = K, H, W, max_peaks
     side = window // 2 + 1  # strict peaks are more than window // 2 apart along an axis: each block of cells has one
     most = -(-H // side) * -(-W // side) if plateau == "none" else H * W
-    params["room"] = room = max(0, most - LISTED)
+    threads = 2 * _kernels.THREADS if H * W >= LARGE_MAP else _kernels.THREADS
+    splits = min(-(-H * W // (threads * CELLS_IN_FLIGHT)), busy_blocks(heatmaps.device) // max(B * K, 1))
+    splits = splits if splits >= FEWEST_BLOCKS else 1
+    params["room"] = room = most if splits > 1 else max(0, most - LISTED)
     params["least_key"], params["radius"] = _kernels.least_key(found.least, heatmaps.dtype), window // 2
     params["strict"], params["sigmoid"] = plateau == "none", activation == "sigmoid"
     set_refinement(params, rule)
     for _, scale, zero in quantized:
         params["scale"], params["zero"] = scale, zero
     variant = _kernels.peaks(_kernels.ELEMENTS[heatmaps.dtype])
-    threads = 2 * _kernels.THREADS if H * W >= LARGE_MAP else _kernels.THREADS
-    return Plan(B, K, room, (threads, 1, 1), variant, _kernels.Blocks(params))
+    return Plan(B, K, room, splits, (threads, 1, 1), variant, _kernels.Blocks(params))

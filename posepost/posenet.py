@@ -241,15 +241,18 @@ class Plan(NamedTuple):
 
 VECTOR_BYTES = 16
 LOADS_IN_FLIGHT = 4  # 16-byte loads that a thread issues before it looks at the first
-BUSY_BLOCKS = 528  # as many blocks as keep a large GPU busy: with fewer tiles, several blocks share one
-MANY_MAPS = (
-    2 * BUSY_BLOCKS
-)  # from here on a small block a map, so that many maps wait for their last loads side by side
+BLOCKS_OF_MULTIPROCESSOR = 4  # keep it busy: with fewer tiles than that on a GPU, several blocks share one
+MANY = 2  # times as many maps: a small block each, so that many maps wait for their last loads side by side
 LOADS_OF_MANY = 12  # 16-byte loads of a thread there
 
 
-def choose(maps: _check.Maps, dtype: str) -> Launch:
-    """The kernel and grid for heatmaps of these strides."""
+def busy_blocks(device: int | None) -> int:
+    """As many blocks as keep the device busy."""
+    return int(BLOCKS_OF_MULTIPROCESSOR * _kernels.cuda.multiprocessors(device))
+
+
+def choose(maps: _check.Maps, dtype: str, busy: int) -> Launch:
+    """The kernel and grid for heatmaps of these strides, on a GPU that `busy` blocks keep busy."""
     B, K, H, W = maps.B, maps.K, maps.H, maps.W
     _, stride_k, stride_y, stride_x = maps.heatmap_strides
     per_vector = VECTOR_BYTES // _view.ITEMSIZE[dtype]
@@ -258,18 +261,18 @@ def choose(maps: _check.Maps, dtype: str) -> Launch:
         runs = 1 if rows_touch else H
         vectors = -(-H * W // per_vector)
         tiles = B * K
-        loads = LOADS_OF_MANY if tiles >= MANY_MAPS else LOADS_IN_FLIGHT
+        loads = LOADS_OF_MANY if tiles >= MANY * busy else LOADS_IN_FLIGHT
         block = min(_kernels.THREADS, max(32, _power_of_two(-(-vectors // loads))))
-        return Launch("PLANAR", runs, 1, tiles, _splits(tiles, vectors, block), block)
+        return Launch("PLANAR", runs, 1, tiles, _splits(tiles, vectors, block, busy), block)
 
     block = _kernels.THREADS
     dense = (K == 1 or stride_k == 1) and (W == 1 or stride_x == K) and (H == 1 or stride_y == W * K)
     if dense and K <= block and H * W * K < 2**32:
         vectors = -(-H * W * K // per_vector)
-        return Launch("INTERLEAVED", 1, 1, B, _splits(B, vectors, block // K * K), block)
+        return Launch("INTERLEAVED", 1, 1, B, _splits(B, vectors, block // K * K, busy), block)
 
     scalar = element_by_element(maps)
-    return scalar._replace(splits=_splits(scalar.tiles, H * W, block // scalar.channel_lanes))
+    return scalar._replace(splits=_splits(scalar.tiles, H * W, block // scalar.channel_lanes, busy))
 
 
 def element_by_element(maps: _check.Maps) -> Launch:
@@ -279,10 +282,10 @@ def element_by_element(maps: _check.Maps) -> Launch:
     return Launch("STRIDED", 1, lanes, maps.B * -(-maps.K // lanes), 1, _kernels.THREADS)
 
 
-def _splits(tiles: int, loads: int, threads: int) -> int:
+def _splits(tiles: int, loads: int, threads: int, busy: int) -> int:
     """Blocks that share a tile: more than one only while the GPU has room and each thread still fills its loads."""
     wanted = -(-loads // (threads * LOADS_IN_FLIGHT))
-    return max(1, min(wanted, BUSY_BLOCKS // tiles if tiles else 1, 65535))
+    return max(1, min(wanted, busy // tiles if tiles else 1, 65535))
 
 
 def _power_of_two(n: int) -> int:
@@ -305,7 +308,7 @@ def _plan(
     _check.activation(activation)
     if quantized is None:
         quantized = _check.quantization(None, {"heatmaps": heatmaps.dtype, "offsets": offsets.dtype})
-    launch = choose(maps, heatmaps.dtype)
+    launch = choose(maps, heatmaps.dtype, busy_blocks(heatmaps.device))
     if launch.tiles >= 2**31:
         raise ValueError(f"heatmaps must have fewer than 2**31 maps, got {maps.B} x {maps.K}")
 

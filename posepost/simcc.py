@@ -262,12 +262,12 @@ class Plan(NamedTuple):
 MOST_PAIRS = 512  # Params.flip_pairs
 TAPS = 64  # MOST_TAPS of the kernel: places for the taps of one axis
 KEYPOINTS_OF_BLOCK = 4
-BUSY_BLOCKS = 256  # of this kernel, on a large GPU
+BLOCKS_OF_MULTIPROCESSOR = 2  # keep it busy with this kernel
 
 
-def choose(keypoints: int) -> tuple[int, int]:
+def choose(keypoints: int, busy: int) -> tuple[int, int]:
     """(blocks, threads of a block): two warps a keypoint; one keypoint a block while that gives the GPU more blocks."""
-    of_block = KEYPOINTS_OF_BLOCK if keypoints >= KEYPOINTS_OF_BLOCK * BUSY_BLOCKS else 1
+    of_block = KEYPOINTS_OF_BLOCK if keypoints >= KEYPOINTS_OF_BLOCK * busy else 1
     return -(-keypoints // of_block), 64 * of_block
 
 
@@ -304,7 +304,8 @@ def _plan(
     params["sharpness"], params["normalizer"] = given.sharpness or 0, given.normalizer or 0
     if given.flip_pairs is not None:
         params["flip_pairs"][0, : vectors.K] = given.flip_pairs
-    blocks, threads = choose(vectors.N * vectors.K)
+    busy = BLOCKS_OF_MULTIPROCESSOR * _kernels.cuda.multiprocessors(simcc_x.device)
+    blocks, threads = choose(vectors.N * vectors.K, busy)
     return Plan(
         shape=(vectors.N, vectors.K),
         variant=_kernels.simcc(_kernels.ELEMENTS[simcc_x.dtype], flipped_x is not None),

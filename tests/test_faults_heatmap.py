@@ -29,7 +29,7 @@ FAULTS = [
     ("quarter", "guard one cell wider", "across = x > 1 && x + 1 < p.W", "across = x > 0 && x + 1 < p.W"),
     ("quarter", "guard one cell narrower", "along = y > 1 && y + 1 < p.H", "along = y > 1 && y + 2 < p.H"),
     ("quarter", "a tie goes forward", "dx > 0.0f ? 0.25f", "dx >= 0.0f ? 0.25f"),
-    ("quarter", "neighbour outside the map", "x - (x > 0)", "x - 1"),
+    ("quarter", "neighbour outside the map", "x = column - (column > 0);", "x = column - 1;"),
     ("quarter", "a NaN difference is no step", "v < 0.0f ? -1.0f : v; }", "v < 0.0f ? -1.0f : 0.0f; }"),
     ("quarter", "left and right swapped", "__shfl_sync(FULL, value, 1) - __shfl_sync(FULL, value, 0)", "__shfl_sync(FULL, value, 0) - __shfl_sync(FULL, value, 1)"),
     # from cells to keypoints
@@ -60,7 +60,7 @@ FAULTS = [
     ("dark", "values above 50 are clear", "bool clear = !(peak > highest);", "bool clear = true;"),
     ("dark", "maps are not scaled", "if (p.border == ZERO && scale.known) v *= scale.c;", ""),
     ("dark", "clipped from above only", "v = v < lowest ? lowest : v > highest", "v = v > highest"),
-    ("dark", "no second look", "if (p.border != ZERO || (p.refine != DARK", "if (true || (p.refine != DARK"),
+    ("dark", "no second look", "if (known || p.border != ZERO || (p.refine != DARK", "if (true || (p.refine != DARK"),
     ("dark", "guard one cell narrower", "x + 2 < p.W && y > 1", "x + 3 < p.W && y > 1"),
     ("dark", "mixed derivative of another sign", "L[3][3] - L[1][3] - L[3][1] + L[1][1]", "L[3][3] - L[1][3] + L[3][1] - L[1][1]"),
     ("dark", "a singular Hessian is solved", "if (dxx * dyy - dxy * dxy != 0.0f) step", "step"),
@@ -84,7 +84,10 @@ FAULTS = [
     ("soft", "half of the threads", "half >= lanes; half /= 2) {  // t and t + half hold the same map", "half > lanes; half /= 2) {  // t and t + half hold the same map"),
     ("soft", "x from the left", "x = soft.x / soft.sum + (float)(p.W - 1) * 0.5f", "x = soft.x / soft.sum + (float)p.W * 0.5f"),
     ("soft", "mass at the maximum's scale", "soft.mass * expf(soft.maximum)", "soft.mass"),
-    ("soft", "the score of the first cell", "best.take(E::key(bits[n]), first + n);", "if (first + n == 0) best.take(E::key(bits[n]), 0);"),
+    ("soft", "the score of the first cell", "of_vectors.take<E>(loaded[i], first);", "if (first == 0) of_vectors.take<E>(loaded[i], 0);"),
+    ("soft", "a vector in the place of its first element", "behind_first += weight * (float)n;", ""),
+    ("soft", "vectors do not end with their row", "if (x + N <= p.W) {", "if (true) {"),
+    ("soft", "the cells behind the last vector left out", "for (u32 cell = first; cell < cells; ++cell) {  // fewer", "for (u32 cell = cells; cell < cells; ++cell) {  // fewer"),
     # the blurred map
     ("blurred", "cells in the rows of their blur", "y * p.W + x));\n        }\n    }\n    __syncthreads();\n}", "(y + p.blur / 2) * p.W + x));\n        }\n    }\n    __syncthreads();\n}"),
     ("blurred", "three of four rows", "(rows + 3) / 4 * columns", "rows / 4 * columns"),
@@ -94,9 +97,9 @@ FAULTS = [
     ("blurred", "the highest of mirrored cells and none", "if (x >= 0 && x == x0 + (i32)(column - radius) && y >= 0 && y < (i32)p.H)", "if (true)"),
     ("blurred", "columns beyond the map", "if (x < p.W && y < p.H) best", "if (y < p.H) best"),
     ("blurred", "rows beyond the map", "if (x < p.W && y < p.H) best", "if (x < p.W) best"),
-    ("blurred", "rows of another pitch", "along_x = cells + rows * wide", "along_x = cells + (rows - 1) * wide"),
+    ("blurred", "rows of another pitch", "along_x = cells + rows * wide", "along_x = cells + (rows - 4) * wide"),
     ("blurred", "neighbours of the map itself", "quarter_of_blurred(p, read, y, x)", "quarter(p, read, y, x)"),
-    ("blurred", "lanes of the second half summed twice", "sum += p.taps[base + i] * __shfl_sync(FULL, along_x, i);", "sum += p.taps[i] * __shfl_sync(FULL, along_x, i);"),
+    ("blurred", "the first rows of a wide blur twice", "const i32 j = base + lane, row", "const i32 j = lane, row"),
     ("blurred", "megvii of another scale", "score / 255.0f + 0.5f", "score / 256.0f + 0.5f"),
     ("blurred", "megvii without its half cell", "p.guard == MEGVII ? 0.5f : 0.0f", "0.0f"),
     ("blurred", "offsets of the class map's stride", "map.k * p.offset_stride_k + y", "map.k + y"),
@@ -197,8 +200,15 @@ def blurred() -> None:
     for maps in (peaks((1, 6, 20, 70), "float32", 1), peaks((2, 6, 9, 8), "float32", 2)):
         for preset in ("mmpose_megvii", "mmpose_udp_combined"):
             check({"heatmaps": maps}, preset=preset, blur=5)
-        check({"heatmaps": -maps}, preset="mmpose_megvii", blur=35)
-        check({"heatmaps": maps}, preset="mmpose_megvii", blur=33, border="reflect")
+        check({"heatmaps": maps - 2}, preset="mmpose_megvii", blur=35, threshold=-np.inf)
+        check({"heatmaps": maps}, preset="mmpose_megvii", blur=7, border="reflect")
+    tall = np.random.default_rng(8).random((1, 24, 44, 12), np.float32)
+    check({"heatmaps": tall}, preset="mmpose_megvii", blur=35, blur_sigma=60)
+    band = (
+        np.random.default_rng(8).random((1, 2, 200, 60), np.float32) / 64
+    )  # the largest cells at the end of a rectangle
+    band[:, :, 48:55] += 1
+    check({"heatmaps": band}, preset="mmpose_megvii", blur=7, blur_sigma=60)
 
 
 def volume() -> None:
@@ -256,7 +266,7 @@ print("clean")
 RACES = {
     "quarter": ("address", "p.scores[row] = score;", "p.scores[row + 4096] = score;"),
     "flip": ("address", "p.scores[row] = score;", "p.scores[row + 4096] = score;"),
-    "dark": ("thread", "if (lane_id() == 0) after.unclear[c] = !done;\n    }", "if (lane_id() == 0) after.unclear[c] = !done;\n    }\n#define __syncthreads() 0"),
+    "dark": ("thread", "#pragma unroll 1\n    for (u32 known", "#define __syncthreads() 0\n    for (u32 known"),
     "soft": ("thread", "hold the same map\n        __syncthreads();", "hold the same map"),
     "blurred": ("thread", "    __syncthreads();\n    for (u32 i = t; i < rows * (p.tile_w / 4)", "    for (u32 i = t; i < rows * (p.tile_w / 4)"),
 }  # fmt: skip

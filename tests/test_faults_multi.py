@@ -55,6 +55,8 @@ FAULTS = [
     (MULTI, "coral: results in cells", "        y *= p.output_stride;\n", ""),
     (MULTI, "rows behind the last are left", "p.scores[first + i] = 0.0f", "p.scores[first + i] += 0.0f"),
     (MULTI, "the list is not emptied", "        p.found[image] = 0;\n", ""),
+    (MULTI, "the slot of a root in shared memory", "s.slot = fits ? s.slots[slot] : slot;", "s.slot = slot;"),
+    (MULTI, "more roots than shared memory holds are forgotten", "const u32 found = fits ? s.left : listed;", "const u32 found = min(s.left, LISTED);"),
     # a skeleton of one's own
     (MULTI, "x of an offset behind 17 of y", "value_at(p, OFFSETS, image, p.K + keypoint, y, x)", "value_at(p, OFFSETS, image, 17 + keypoint, y, x)"),
     (MULTI, "x of a displacement behind 16 of y", "image, p.K - 1 + edge, y, x)", "image, 16 + edge, y, x)"),
@@ -67,7 +69,7 @@ FAULTS = [
     (MULTI, "roots of K keypoints told apart by 17", "position_of(packed), at = position / p.K;", "position_of(packed), at = position / 17;"),
     # peaks
     (PEAKS, "peaks are refined at another map's scale", "E::INTEGER ? (value - p.zero) * p.scale : value", "value * 0.5f"),
-    (PEAKS, "weak peaks are not looked at again", "if (s.unclear) {", "if (false) {"),
+    (PEAKS, "weak peaks are not looked at again", "if (again || !s.unclear) break;", "break;"),
     (PEAKS, "the factor is that of the last warp", "for (u32 w = 0; w < blockDim.x / 32; ++w) best = larger(best, s.best[w]);\n    __syncthreads();", "best = s.best[blockDim.x / 32 - 1];\n    __syncthreads();"),
     (PEAKS, "the step is not taken", "(float)y + step.y;", "(float)y;"),
     (PEAKS, "the rest is left as it was", "p.points[2 * (first + m) + 1] = p.scores[first + m] = 0.0f;", "p.scores[first + m] = 0.0f;"),
@@ -81,6 +83,10 @@ FAULTS = [
     (PEAKS, "equal places in the order", "s.list[j] > s.list[i]", "s.list[j] >= s.list[i]"),
     (PEAKS, "the longer list begins where the shorter one does", "behind + (i - LISTED)", "behind + i"),
     (PEAKS, "lines are not stepped", "                ++y;\n", ""),
+    (PEAKS, "blocks of a map look at the same cells", "blockIdx.y * blockDim.x + threadIdx.x, y", "threadIdx.x, y"),
+    (PEAKS, "the first block goes on", "atomicInc(p.tickets + blockIdx.x, gridDim.y - 1) == gridDim.y - 1", "atomicInc(p.tickets + blockIdx.x, gridDim.y - 1) == 0"),
+    (PEAKS, "the shared list is not emptied", "atomicExch(p.found + blockIdx.x, 0u)", "p.found[blockIdx.x]"),
+    (PEAKS, "what lies behind the shared list is taken from its head", "    behind += LISTED;\n", ""),
     (PEAKS, "nothing is left out", "p.left_out[row] = found - count", "p.left_out[row] = 0"),
     (PEAKS, "more than there is room for", "min(found, p.max_peaks)", "found"),
 ]  # fmt: skip
@@ -100,6 +106,13 @@ def suite(source: str, cuda: ExecutorCuda) -> None:
         rising = np.zeros((1, 1, 80, 60), np.float32)  # 1200 peaks, the best of them those of the last threads
         rising[0, 0, ::2, ::2] = (cells % 512 + cells / 5000 + 1)[::2, ::2]
         test_peaks.check_against_twin(rising, "nchw", plateau="all", window=3, threshold=-2.0)
+        few_large = np.zeros(
+            (1, 2, 97, 90), np.float32
+        )  # several blocks a map; one list fits shared memory, one does not
+        few_large[0, :, ::2, ::2] = np.random.default_rng(5).permutation(49 * 45).reshape(49, 45) + 1
+        few_large[0, 1, :, 40:] = 0
+        for _ in range(2):
+            test_peaks.check_against_twin(few_large, "nchw", plateau="all", window=3, threshold=0.5)
         weak = test_peaks.gaussian_peaks((2, 3, 19, 22), "float32", 1) * np.float32(2e-3)
         options = {"threshold": 5e-4, "max_peaks": 12, "window": 5, "refine": "dark_udp", "blur": 5}
         test_peaks.check_against_twin(weak, "nchw", 1e-3, **options)
@@ -107,6 +120,10 @@ def suite(source: str, cuda: ExecutorCuda) -> None:
     tie = test_posenet_multi.crowd("float32", 1, 6, 8, 9)
     tie["heatmaps"] = np.round(tie["heatmaps"])
     level = {**tie, "heatmaps": np.full_like(tie["heatmaps"], 0.5)}  # the threshold itself, everywhere
+    many = test_posenet_multi.crowd("float32", 1, 9, 8, 9)  # 1224 roots, the last of them the largest
+    many["heatmaps"] = np.broadcast_to(
+        0.5 + np.arange(17, dtype=np.float32).reshape(1, 17, 1, 1) / 64, (1, 17, 9, 8)
+    ).copy()
     spoilt = test_posenet_multi.crowd("float32", 1, 6, 8, 8)
     spoilt["heatmaps"][:, :, 2:4, 3] = np.nan
     halves = {name: np.round(array * 2) / 2 for name, array in test_posenet_multi.crowd("float32", 1, 8, 8, 7).items()}
@@ -127,6 +144,8 @@ def suite(source: str, cuda: ExecutorCuda) -> None:
                         max_poses=12,
                         activation=None,
                     )
+    options = {"mode": "tfjs", "score_threshold": 0.05, "nms_radius": 1e-3, "max_poses": 300, "activation": None}
+    test_posenet_multi.check_against_twin(many, **options)
     for K, seed in ((1, 0), (5, 1), (32, 0), (32, 1)):
         for mode in ("tfjs", "pytorch", "coral"):
             tensors = test_posenet_multi.crowd("float32", 1, 6, 7, seed, K)

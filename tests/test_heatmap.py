@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
 from typing import Any
 
@@ -405,7 +406,7 @@ def test_the_choice_of_kernel() -> None:
         asked = ({"refine": refine, **more}.get(name) for name in ref.heatmap.GIVEN)
         given = ref.heatmap.options(None, None, "NCHW", False, None, *asked)
         maps = _check.Maps("NCHW", *shape, strides, (0, 0, 0, 0))
-        head, launch = heatmap.choose_head(given, maps, "float32", False, True)
+        head, launch = heatmap.choose_head(given, maps, "float32", False, True, 528)
         return head, launch.layout, launch.tiles, launch.splits
 
     nchw, nhwc = (52224, 3072, 48, 1), (52224, 1, 816, 17)
@@ -481,3 +482,20 @@ def test_bad_input(cpu_cuda: ExecutorCuda, options: dict, error: type, message: 
             posepost.decode_heatmap(**{"heatmaps": place(H), **given})
         assert str(caught.value) == message
     assert not cpu_cuda.launches
+
+
+def test_a_map_is_blurred_in_as_few_equal_rectangles_as_shared_memory_allows() -> None:
+    define = re.search(r"#define TILE_FLOATS (\d+)", _kernels.source("heatmap.cu"))
+    assert define is not None
+    assert int(define[1]) == heatmap.TILE_FLOATS
+    for blur in (1, 11, 35):
+        for H, W in ((1, 1), (64, 48), (96, 72), (135, 240), (5, 4000), (4000, 5)):
+            high, wide = heatmap.blur_tile(H, W, blur)
+            rows = high + blur - 1
+            assert high % 4 == wide % 4 == 0 < high * wide
+            assert rows * ((wide + blur - 1 | 1) + (wide | 1)) <= heatmap.TILE_FLOATS
+            for length, part in ((H, high), (W, wide)):
+                parts = -(-length // part)
+                assert parts * part < length + 4 * parts
+    assert heatmap.blur_tile(64, 48, 11) == (64, 48)
+    assert heatmap.blur_tile(96, 72, 17) == (48, 36)

@@ -496,12 +496,12 @@ def test_transform(cpu_cuda: ExecutorCuda, transform: Any) -> None:
         equal(got.keypoints[0, 0], [1.5 * -0.5 - 0.25 * -0.5 + 7, 0.125 * -0.5 + 2 * -0.5 - 3])
 
 
-def test_same_bits_whatever_the_batch_and_the_blocks(cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_same_bits_whatever_the_batch_and_the_blocks(cpu_cuda: ExecutorCuda) -> None:
     """One row, the same row in a batch, one or four keypoints a block, any schedule."""
     x, y = peaks((4, 5, 90), 1), peaks((4, 5, 70), 2)
     whole = ref.decode_simcc(x, y, refine="dark")
-    for busy in (1, 256):
-        monkeypatch.setattr(simcc, "BUSY_BLOCKS", busy)
+    for processors in (0, 128):  # of 0 any number is many
+        cpu_cuda.processors = processors
         for seed in range(3):
             simcc._plan.cache_clear()
             cpu_cuda.schedule = {"order": "random", "seed": seed, "resident": 1 + 2 * seed, "chaos": 2}
@@ -516,7 +516,7 @@ def test_same_bits_whatever_the_batch_and_the_blocks(cpu_cuda: ExecutorCuda, mon
     [(1, 17, 17, 64), (1, 133, 133, 64), (7, 133, 931, 64), (64, 17, 272, 256), (64, 133, 2128, 256), (1, 1, 1, 64)],
 )
 def test_choice_of_the_grid(N: int, K: int, blocks: int, threads: int) -> None:
-    assert simcc.choose(N * K) == (blocks, threads)
+    assert simcc.choose(N * K, 256) == (blocks, threads)
 
 
 # ---- how the kernels read
@@ -905,7 +905,7 @@ def sanitized_suite(cuda: ExecutorCuda, dtype: str) -> None:
     """Few bins and many, starts off the grid, blocks of one and of four keypoints, with DARK in every way."""
     scales = quantization_for(dtype)
     for case, (N, K, Wx, Wy) in enumerate(((2, 3, 96, 40), (1, 5, 7, 1), (2, 2, 37, 150))):
-        simcc.BUSY_BLOCKS = 1 if case % 2 == 0 else 256
+        cuda.processors = 0 if case % 2 == 0 else 128  # of 0 any number is many
         simcc._plan.cache_clear()
         arrays = [peaks((N, K, W), case + W) * 40 for W in (Wx, Wy, Wx, Wy)]
         arrays[0][-1, -1] *= 60 / arrays[0][-1, -1].max()  # above 50

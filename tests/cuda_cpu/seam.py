@@ -78,6 +78,7 @@ class ExecutorCuda:
         self.schedule: dict[str, Any] = {}
         self.synchronized: list[int] = []
         self.allocations = 0
+        self.processors = 132
         self.capturing: set[int] = set()
         self.in_graphs: dict[int, Any] = {}
         self.freed: list[int] = []
@@ -127,6 +128,9 @@ class ExecutorCuda:
 
     def download(self, array: Any, device: int, stream: int) -> np.ndarray:
         return host(array).copy()
+
+    def multiprocessors(self, device: int) -> int:
+        return self.processors
 
     def device_of(self, pointer: int) -> int:
         return 0
