@@ -222,6 +222,16 @@ INLINE u64 warp_max(u64 v) {  // all 32 lanes call; all get the maximum
 #endif
 }
 
+// ---- order between blocks: what this thread has seen done comes before what it does next
+
+INLINE void fence() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 700
+    asm volatile("fence.acq_rel.gpu;" ::: "memory");  // __threadfence() is sequentially consistent, which costs more
+#else
+    __threadfence();
+#endif
+}
+
 // ---- 16-byte scan
 
 // The elements of a run before its first 16-byte boundary.

@@ -158,9 +158,9 @@ INLINE void list_peaks(const Params& p, const E::Raw* map, u64* behind, Scratch&
 INLINE bool is_last_of_map(const Params& p, u64*& behind, Scratch& s) {
     __syncthreads();
     if (threadIdx.x == 0) {  // behind the barrier one thread's fences order what all have done
-        __threadfence();
+        fence();
         s.last = atomicInc(p.tickets + blockIdx.x, gridDim.y - 1) == gridDim.y - 1;
-        __threadfence();
+        fence();
         if (s.last) s.found = atomicExch(p.found + blockIdx.x, 0u);
     }
     __syncthreads();

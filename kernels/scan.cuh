@@ -150,9 +150,9 @@ INLINE bool is_last_of_tile(const Params& p, const Tile& tile, Scratch& scratch)
         if (scratch.best[c]) atomicMax(best + c, scratch.best[c]);
     __syncthreads();
     if (threadIdx.x == 0) {  // behind the barrier one thread's fences order what all have done
-        __threadfence();
+        fence();
         scratch.last = atomicInc(p.tickets + blockIdx.x, gridDim.y - 1) == gridDim.y - 1;
-        __threadfence();
+        fence();
     }
     __syncthreads();
     if (!scratch.last) return false;

@@ -19,6 +19,7 @@ from .posenet import (
     given_result,
     new_result,
     set_transform,
+    split_element_by_element,
 )
 from .ref.heatmap import ARGUMENTS, BLURRED, Options, options, prepare, quantized
 from .ref.refine import BORDERS, GUARDS, KINDS, Refinement
@@ -307,7 +308,7 @@ def choose_head(
         planar = launch.layout == "PLANAR" and launch.runs == 1 and not flipped
         return "SOFT", launch._replace(splits=1, block=_kernels.THREADS) if planar else scalar
     if flipped or not whole:
-        return "ARGMAX", scalar if launch.layout != "STRIDED" else launch
+        return "ARGMAX", split_element_by_element(maps, busy)
     if given.rule.kind in ("dark", "dark_udp") and launch.layout == "PLANAR" and launch.tiles >= MANY * busy:
         launch = launch._replace(block=32)  # one warp takes the step: no other waits for it
     return "ARGMAX", launch

@@ -271,8 +271,14 @@ def choose(maps: _check.Maps, dtype: str, busy: int) -> Launch:
         vectors = -(-H * W * K // per_vector)
         return Launch("INTERLEAVED", 1, 1, B, _splits(B, vectors, block // K * K, busy), block)
 
+    return split_element_by_element(maps, busy)
+
+
+def split_element_by_element(maps: _check.Maps, busy: int) -> Launch:
+    """The kernel for any strides, several blocks at a tile where that pays."""
     scalar = element_by_element(maps)
-    return scalar._replace(splits=_splits(scalar.tiles, H * W, block // scalar.channel_lanes, busy))
+    cells, threads = maps.H * maps.W, scalar.block // scalar.channel_lanes
+    return scalar._replace(splits=_splits(scalar.tiles, cells, threads, busy))
 
 
 def element_by_element(maps: _check.Maps) -> Launch:

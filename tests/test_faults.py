@@ -144,8 +144,8 @@ FAULTS = [
     Fault("no barrier after the ticket", S, "f32", "}\n" + BARRIER + "    if (!scratch.last)", "}\n    if (!scratch.last)", "result"),
     Fault("no barrier after the ticket", P, "f32", "}\n" + BARRIER + "    if (!scratch.last)", "}\n    if (!scratch.last)", "thread"),
     # blocks that share a tile
-    Fault("no fence before the ticket", P, "f32", "        __threadfence();\n        scratch.last", "        scratch.last", "executor"),
-    Fault("no fence after the ticket", P, "f32", "        __threadfence();\n    }", "    }", "executor"),
+    Fault("no fence before the ticket", P, "f32", "        fence();\n        scratch.last", "        scratch.last", "executor"),
+    Fault("no fence after the ticket", P, "f32", "        fence();\n    }", "    }", "executor"),
     Fault("ticket before the last", P, "f32", "== gridDim.y - 1;", "== gridDim.y - 2;", "result workspace"),
     Fault("tickets do not wrap", I, "f32", "gridDim.y - 1) ==", "gridDim.y) ==", "workspace"),
     Fault("one ticket for all tiles", S, "f32", "p.tickets + blockIdx.x", "p.tickets", "result workspace"),

@@ -499,3 +499,14 @@ def test_a_map_is_blurred_in_as_few_equal_rectangles_as_shared_memory_allows() -
                 assert parts * part < length + 4 * parts
     assert heatmap.blur_tile(64, 48, 11) == (64, 48)
     assert heatmap.blur_tile(96, 72, 17) == (48, 36)
+
+
+@pytest.mark.parametrize("view_name", ["nchw", "nhwc"])
+def test_blocks_share_maps_with_their_mirrored_partners(cpu_cuda: ExecutorCuda, view_name: str) -> None:
+    arrays = {
+        name: values("ties", "float32", (1, 4, 70, 60), seed) for seed, name in enumerate(("heatmaps", "flipped"))
+    }
+    for schedule in SCHEDULES:
+        cpu_cuda.schedule = schedule
+        same(*run_both(arrays, view_name, refine="quarter", flip_pairs=[1, 0, 3, 2], flip_shift=True))
+        assert cpu_cuda.launches[-1].grid[1] > 1
