@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import posepost
+from posepost._skeleton import POSENET
 
 from . import launches, timing
 from .measure import _floor_kernel, _floor_params
@@ -62,6 +63,42 @@ def _peaks(shape: tuple[int, ...], seed: int, peaks: int = 1) -> np.ndarray:
         along = np.exp(-((np.arange(H) - y[..., None]) ** 2) / 8)
         maps += (along[..., :, None] * across[..., None, :] * rng.uniform(0.5, 1, (B, K, 1, 1))).astype(np.float32)
     return maps
+
+
+def _bells(shape: tuple[int, int, int], seed: int) -> np.ndarray:
+    """Gaussians of sigma 6 over noise of 0.003."""
+    B, K, W = shape
+    rng = np.random.default_rng(seed)
+    centre, height = rng.uniform(10, W - 10, (B, K, 1)), rng.uniform(0.3, 1, (B, K, 1))
+    bells = height * np.exp(-((np.arange(W) - centre) ** 2) / 72)
+    return np.asarray(bells + 0.003 * rng.standard_normal(shape), np.float32)
+
+
+STRIDE = 8  # of several people's maps
+EDGES = np.array(POSENET)
+
+
+def _crowd(B: int, H: int, W: int, people: int, seed: int) -> list[np.ndarray]:
+    """Heatmaps, offsets and displacements of people in random poses: logits of a Gaussian around each keypoint, and
+    fields that lead from every cell to the nearest person's keypoints."""
+    rng = np.random.default_rng(seed)
+    middle = rng.uniform(0.1, 0.9, (B, people, 1, 2)) * (H, W)
+    places = (middle + rng.standard_normal((B, people, 17, 2)) * 3).astype(np.float32)  # y, x in cells
+    cells = np.stack(np.mgrid[:H, :W], axis=-1).astype(np.float32)
+    away = places[:, :, :, None, None] - cells  # (B, people, 17, H, W, 2)
+    squared = (away**2).sum(-1)
+    owner = squared.argmin(axis=1)  # (B, 17, H, W)
+    noise = rng.standard_normal(owner.shape, np.float32) * np.float32(0.2)
+    heatmaps = 8 * np.exp(-squared.min(axis=1) / 2) - 4 + noise
+
+    def field(start: Any, end: Any) -> np.ndarray:
+        """From each cell, by the person that owns it on the maps of `start`, to the keypoints `end`: all y, then x."""
+        image, channel = np.arange(B)[:, None, None, None], np.asarray(end)[None, :, None, None]
+        to = places[image, owner[:, start], channel] - cells
+        return np.ascontiguousarray(np.concatenate([to[..., 0], to[..., 1]], axis=1) * np.float32(STRIDE))
+
+    every, (parents, children) = np.arange(17), EDGES.T
+    return [heatmaps.astype(np.float32), field(every, every), field(parents, children), field(children, parents)]
 
 
 def posenet(B: int, K: int, H: int, W: int, dtype: str = "float32", layout: str = "NCHW") -> KeyCase:
@@ -102,9 +139,14 @@ def heatmap(B: int, label: str, K: int = 17, H: int = 64, W: int = 48, **options
     return KeyCase(f"heatmap {label} {B}x{K}x{H}x{W}", arrays, decode, (1 + flip) * B * K * H * W * 4)
 
 
-def simcc(B: int, label: str, K: int = 133, Wx: int = 576, Wy: int = 768, **options: Any) -> KeyCase:
+def simcc(
+    B: int, label: str, K: int = 133, Wx: int = 576, Wy: int = 768, noise: bool = False, **options: Any
+) -> KeyCase:
+    """noise: about a quarter of the vectors ask DARK for the maximum of the whole blurred vector."""
+
     def arrays(seed: int) -> list[np.ndarray]:
-        return [_random((B, K, W), "float32", seed + W) for W in (Wx, Wy)]
+        shapes = [(B, K, W) for W in (Wx, Wy)]
+        return [_random(s, "float32", seed + s[2]) if noise else _bells(s, seed + s[2]) for s in shapes]
 
     def decode(x: Any, y: Any, out: Any = None) -> Any:
         return posepost.decode_simcc(x, y, **options, out=out)
@@ -124,19 +166,22 @@ def peaks(B: int, K: int, H: int, W: int, **options: Any) -> KeyCase:
     return KeyCase(f"peaks {label} {B}x{K}x{H}x{W}", arrays, decode, B * K * H * W * 4)
 
 
-def multi(B: int, H: int, W: int) -> KeyCase:
-    """Noise, which is the worst case: very many roots, all of them walked."""
+def multi(B: int, H: int, W: int, people: int | None = None) -> KeyCase:
+    """Without people noise, which is the worst case: very many roots, all of them walked."""
     spread = {17: 2.0, 34: 9.0, 32: 20.0}
 
     def arrays(seed: int) -> list[np.ndarray]:
+        if people is not None:
+            return _crowd(B, H, W, people, seed)
         rng = np.random.default_rng(seed)
         shapes = [(B, channels, H, W) for channels in (17, 34, 32, 32)]
         return [rng.standard_normal(shape, np.float32) * np.float32(spread[shape[1]]) for shape in shapes]
 
     def decode(*tensors: Any, out: Any = None) -> Any:
-        return posepost.decode_posenet_multi(*tensors, output_stride=8, layout="NCHW", out=out)
+        return posepost.decode_posenet_multi(*tensors, output_stride=STRIDE, layout="NCHW", out=out)
 
-    return KeyCase(f"posenet_multi noise {B}x17x{H}x{W}", arrays, decode, B * 17 * H * W * 4)
+    label = "noise" if people is None else f"{people} people"
+    return KeyCase(f"posenet_multi {label} {B}x17x{H}x{W}", arrays, decode, B * 17 * H * W * 4)
 
 
 def key_cases() -> list[KeyCase]:
@@ -168,13 +213,21 @@ def key_cases() -> list[KeyCase]:
         ),
         *(
             simcc(64, label, **options)
-            for label, options in (("plain", {}), ("visibility", {"visibility": True}), ("dark", {"refine": "dark"}))
+            for label, options in (
+                ("plain", {}),
+                ("visibility", {"visibility": True}),
+                ("dark", {"refine": "dark"}),
+                ("dark of noise", {"refine": "dark", "noise": True}),
+            )
         ),
         simcc(1, "plain", 17, 384, 512),
         peaks(1, 17, 256, 256),
         peaks(8, 17, 128, 128),
         peaks(1, 17, 64, 64),
         peaks(8, 17, 128, 128, refine="dark"),
+        multi(1, 33, 33, 6),
+        multi(1, 48, 48, 24),
+        multi(8, 48, 48, 24),
         multi(1, 33, 33),
         multi(1, 48, 48),
         multi(1, 135, 240),
