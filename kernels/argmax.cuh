@@ -48,11 +48,17 @@ INLINE u32 bits16(u32 key) { return key >= 0x8000 ? key - 0x8000 : 0x8000 | (0x8
 INLINE float quiet_nan() { return __uint_as_float(0x7fc00000); }
 
 INLINE float half_to_float(u32 bits) {
+#if defined(__CUDA_ARCH__)
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"((u16_t)bits));
+    return value;
+#else
     u32 sign = (bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 0x3ff;
     if (exponent == 31) return __uint_as_float(sign | 0x7f800000 | fraction << 13);
     if (exponent) return __uint_as_float(sign | (exponent + 112) << 23 | fraction << 13);
     float subnormal = (float)fraction * 5.9604644775390625e-8f;  // fraction * 2^-24: a normal float32
     return sign ? -subnormal : subnormal;
+#endif
 }
 
 template <class E>

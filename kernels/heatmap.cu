@@ -87,21 +87,29 @@ struct Map {
     u64 image;  // ranges [0, B)
     u32 k;      // ranges [0, K)
 
+    // FLAT: for maps that are known not to be volumes
+    template <bool FLAT>
     INLINE const E::Raw* own(u32 y, u32 x) const {
+        const E::Raw* map = (const E::Raw*)p.heatmaps + image * p.heatmap_stride_b + k * p.heatmap_stride_k;
+        if (FLAT) return map + y * p.heatmap_stride_y + x * p.heatmap_stride_x;
         const u32 z = p.axes == 3 ? y / p.slice_rows : 0, row = y - z * p.slice_rows;
-        return (const E::Raw*)p.heatmaps + image * p.heatmap_stride_b + k * p.heatmap_stride_k + z * p.heatmap_stride_z +
-               row * p.heatmap_stride_y + x * p.heatmap_stride_x;
+        return map + z * p.heatmap_stride_z + row * p.heatmap_stride_y + x * p.heatmap_stride_x;
     }
+    template <bool FLAT>
     INLINE const E::Raw* partner(u32 y, u32 x) const {  // in the map of the mirrored image
+        const E::Raw* map = (const E::Raw*)p.flipped + image * p.flipped_stride_b + p.flip_pairs[k] * p.flipped_stride_k;
+        x = mirrored_column(p, x);
+        if (FLAT) return map + y * p.flipped_stride_y + x * p.flipped_stride_x;
         const u32 z = p.axes == 3 ? y / p.slice_rows : 0, row = y - z * p.slice_rows;
-        return (const E::Raw*)p.flipped + image * p.flipped_stride_b + p.flip_pairs[k] * p.flipped_stride_k +
-               z * p.flipped_stride_z + row * p.flipped_stride_y + mirrored_column(p, x) * p.flipped_stride_x;
+        return map + z * p.flipped_stride_z + row * p.flipped_stride_y + x * p.flipped_stride_x;
     }
     static INLINE float mean(u32 a, u32 b) { return (E::widen(a) + E::widen(b)) * 0.5f; }
 
-    // As the elements are, as float32: what the argmax compares.
+    // As the elements are, as float32: what the argmax compares. Of no volume: those are not refined. Maps with a partner
+    // are STRIDED.
     INLINE float element(u32 y, u32 x) const {
-        return p.flipped ? mean(__ldg(own(y, x)), __ldg(partner(y, x))) : E::widen(__ldg(own(y, x)));
+        const u32 bits = __ldg(own<true>(y, x));
+        return LAYOUT == STRIDED && p.flipped ? mean(bits, __ldg(partner<true>(y, x))) : E::widen(bits);
     }
     INLINE float raw(u32 y, u32 x) const { return dequantized(p, element(y, x)); }
     INLINE float value(u32 y, u32 x) const { return activated(p, raw(y, x)); }
@@ -194,15 +202,18 @@ struct Bits {
     u32 own, partner;
 };
 
+template <bool FLAT>
 INLINE void scan_any(const Params& p, const Tile& tile, Scratch& scratch) {
     const auto map = [&](u32 c) { return Map{p, tile.image, tile.first_channel + c}; };
     if (p.flipped)
         scan_strided(p, tile.channels,
-                     [&](u32 c, u32 y, u32 x) { return Two{map(c).own(y, x), map(c).partner(y, x)}; },
+                     [&](u32 c, u32 y, u32 x) {
+                         return Two{map(c).template own<FLAT>(y, x), map(c).template partner<FLAT>(y, x)};
+                     },
                      [](const Two& at) { return Bits{__ldg(at.own), __ldg(at.partner)}; },
                      [](const Bits& bits) { return f32::key(__float_as_uint(Map::mean(bits.own, bits.partner))); }, scratch);
     else
-        scan_strided(p, tile.channels, [&](u32 c, u32 y, u32 x) { return map(c).own(y, x); },
+        scan_strided(p, tile.channels, [&](u32 c, u32 y, u32 x) { return map(c).template own<FLAT>(y, x); },
                      [](const E::Raw* at) { return __ldg(at); },
                      [](u32 bits) { return f32::key(__float_as_uint(E::widen(bits))); }, scratch);
 }
@@ -223,8 +234,7 @@ INLINE float blurred_maximum(const Params& p, const Map& map, Finish& scratch) {
 }
 
 // As many blocks an SM as registers allow without a spill: the maps of one block wait while those of another are refined.
-#define BLOCKS_OF_MULTIPROCESSOR (LAYOUT == INTERLEAVED || (LAYOUT == PLANAR && E::INTEGER) ? 3 : 4)
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_OF_MULTIPROCESSOR) decode_heatmap(const __grid_constant__ Params p) {
+extern "C" __global__ void __launch_bounds__(THREADS, LAYOUT == INTERLEAVED ? 3 : 4) decode_heatmap(const __grid_constant__ Params p) {
     SHARED(Shared, shared);
     Scratch& scratch = shared.scan;
     Finish& after = shared.finish;
@@ -232,8 +242,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_OF_MULTIPROCESSOR) 
     const E::Raw* maps = (const E::Raw*)p.heatmaps + tile.image * p.heatmap_stride_b + tile.first_channel * p.heatmap_stride_k;
     if (LAYOUT == PLANAR) scan_planar(p, maps, scratch);
     if (LAYOUT == INTERLEAVED) scan_interleaved(p, maps, scratch);
-    if (LAYOUT == STRIDED)
-        scan_any(p, tile, scratch);
+    if (LAYOUT == STRIDED && p.axes == 2) scan_any<true>(p, tile, scratch);
+    if (LAYOUT == STRIDED && p.axes == 3) scan_any<false>(p, tile, scratch);
     __syncthreads();
     if (gridDim.y > 1) {
         if (!is_last_of_tile(p, tile, scratch)) return;
@@ -466,7 +476,7 @@ INLINE void blur_tile(const Params& p, const Map& map, i32 y0, i32 x0, float* ce
         } else {
             u32 bits[4];
 #pragma unroll
-            for (u32 n = 0; n < 4; ++n) bits[n] = __ldg(map.own(max(ys[n], 0), max(x, 0)));
+            for (u32 n = 0; n < 4; ++n) bits[n] = __ldg(map.own<true>(max(ys[n], 0), max(x, 0)));
 #pragma unroll
             for (u32 n = 0; n < 4; ++n)
                 values[n] = ys[n] < 0 || x < 0 ? 0.0f : activated(p, dequantized(p, E::widen(bits[n])));
