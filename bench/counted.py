@@ -47,6 +47,9 @@ class NullCuda(_kernels.Cuda):
         cuda = SimpleNamespace(runtime=runtime, get_current_stream=lambda: stream, driver=driver)
         super().__init__(SimpleNamespace(cuda=cuda))
 
+    def multiprocessors(self, device: int) -> int:
+        return 132
+
     def empty(self, floats: int, device: int, stream: int) -> Any:
         return to_device(np.zeros(floats, np.float32))
 

@@ -365,3 +365,13 @@ def test_a_graph_whose_replays_write_nothing_is_a_failure(stand_ins: Driver, mon
         ("floor: launch of a graph", "enqueue", "failed"),
     ]
     assert ("posepost", "enqueue") in found.results
+
+
+def test_the_host_time_of_a_call_is_measured_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench import counted
+
+    monkeypatch.setattr(_kernels, "cuda", _kernels.cuda)
+    try:
+        assert 0 < counted.host_time(with_out=True, repeats=20) < 10_000
+    finally:
+        _kernels.kernel.cache_clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -119,3 +120,17 @@ def test_a_captured_call_has_memory_of_its_own(cpu_cuda: ExecutorCuda, decoder: 
     cpu_cuda.capturing = set()
     call()
     assert all(not host(memory).any() for memory in _kernels._workspaces.values())
+
+
+def test_multiprocessors_are_asked_of_the_driver() -> None:
+    cupy = pytest.importorskip("cupy", reason="names the attribute: pip install posepost[cuda13]")
+    asked: list[tuple[int, int]] = []
+    runtime = types.SimpleNamespace(
+        getDevice=lambda: 0,
+        cudaDevAttrMultiProcessorCount=cupy.cuda.runtime.cudaDevAttrMultiProcessorCount,
+        deviceGetAttribute=lambda what, device: asked.append((what, device)) or 84,
+    )
+    driver = types.SimpleNamespace(launchKernel=None)
+    cuda = types.SimpleNamespace(runtime=runtime, get_current_stream=None, driver=driver)
+    assert _kernels.Cuda(types.SimpleNamespace(cuda=cuda)).multiprocessors(1) == 84
+    assert asked == [(16, 1)]
