@@ -1,8 +1,9 @@
 """Everything that only a GPU can tell: `python -m bench.gpu_check [-o DIR] [--part a|b] [--seconds N]`.
 
 Part a (400 s at most): the first call with an empty and a filled disk cache, the tests on the GPU, device, enqueue and
-blocking times of the key cases of every head. Part b (300 s at most): compute-sanitizer's four tools on a few tests,
-without CuPy's memory pool, and Nsight Compute on six kernels. Steps come in the order of their worth.
+blocking times of the key cases of every head. Part b (300 s at most): PyTorch, JAX and a download to NumPy beside
+posepost on six cases, compute-sanitizer's four tools on a few tests, without CuPy's memory pool, and Nsight Compute on
+six kernels. Steps come in the order of their worth.
 
 Each step is a process group of its own, ended at its limit. Its result is a line of DIR/results.jsonl as soon as it is
 over, its output goes to DIR/log and to the terminal as it comes, and a table stands behind each step: a run may be cut
@@ -102,7 +103,8 @@ def steps(part: str, directory: Path, cache: Path, fake: bool) -> list[Step]:
         missing = (python, "-c", "raise SystemExit('ncu is not installed')")
         return Step(f"ncu {text}", command if fake or profiler else missing, 25)
 
-    first = [checked("memcheck", 120), checked("racecheck", 120)]
+    peers = (python, "-m", "bench.gpu_peers", *(("--fake",) if fake else ()), "-o", str(directory / "peers.jsonl"))
+    first = [Step("peers", peers, 60, on_gpu), checked("memcheck", 120), checked("racecheck", 120)]
     return [*first, *map(profiled, PROFILED), checked("initcheck", 60), checked("synccheck", 60)]
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bench import gpu_check
+from bench import gpu_check, gpu_peers
 from bench.gpu_check import KILLED, Step
 
 from .cuda_cpu import executor
@@ -34,7 +36,7 @@ def test_every_step_runs_on_the_cpu_executor(tmp_path: Path, capsys: pytest.Capt
     pytest.importorskip("cupy", reason="CuPy makes the device arrays: pip install posepost[cuda13]")
     assert gpu_check.main(["--fake", "-o", str(tmp_path)]) == 0
     rows = rows_of(tmp_path)
-    assert [row["status"] for row in rows] == [0] * 14
+    assert [row["status"] for row in rows] == [0] * 15
     assert [row["step"] for row in rows[:4]] == [
         "first call, empty disk cache",
         "first call, filled disk cache",
@@ -46,12 +48,19 @@ def test_every_step_runs_on_the_cpu_executor(tmp_path: Path, capsys: pytest.Capt
     heads = {row["case"].split()[0] for row in cases[1:]}
     assert heads == {"posenet", "heatmap", "simcc", "peaks", "posenet_multi"}
     assert not any("error" in row for row in cases)
-    assert "14 passed" in capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["key_cases.jsonl", "log", "results.jsonl"]
+    peers = [json.loads(line) for line in (tmp_path / "peers.jsonl").read_text().splitlines()]
+    assert [row["ran"][:2] for row in peers[1:]] == [["posepost", "download + NumPy"]] * 4
+    assert re.search(r"[1-9]\d* passed", capsys.readouterr().out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "key_cases.jsonl",
+        "log",
+        "peers.jsonl",
+        "results.jsonl",
+    ]
 
     assert gpu_check.main(["--fake", "-o", str(tmp_path)]) == 0  # nothing is run again
     assert len(rows_of(tmp_path)) == len(rows)
-    assert capsys.readouterr().out.count("passed before") == 14
+    assert capsys.readouterr().out.count("passed before") == 15
 
 
 def test_a_step_that_hangs_ends_with_its_children(tmp_path: Path) -> None:
@@ -145,3 +154,15 @@ def test_wrong_arguments(capsys: pytest.CaptureFixture[str], arguments: list[str
         gpu_check.main(arguments)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_peer_with_another_answer_is_not_timed() -> None:
+    points, scores = np.zeros((1, 2, 2), np.float32), np.ones((1, 2), np.float32)
+    found = {"posepost": lambda: [points, scores], "other": lambda: [points + np.float32(0.01), scores]}
+    with pytest.raises(AssertionError, match="Max absolute difference"):
+        gpu_peers.measured("argmax", found, 0)
+    found["other"] = lambda: [points, scores * np.float32(1.001)]
+    with pytest.raises(AssertionError, match="Max relative difference"):
+        gpu_peers.measured("argmax", found, 0)
+    found["other"] = lambda: [points.copy(), scores.copy()]
+    assert list(gpu_peers.measured("argmax", {**found, "not installed": None}, 0)) == ["posepost", "other"]
