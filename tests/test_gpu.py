@@ -307,6 +307,33 @@ def test_peaks_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
                 np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
 
 
+def test_blocks_share_large_maps_on_the_gpu(gpu: Any) -> None:
+    """Local maxima and the flip test: the same whichever block comes last, and the workspace is left zero for it."""
+    maps, mirrored = (values("ties", "float32", (1, 3, 300, 280), seed) for seed in (1, 2))
+    peaks_of = {"threshold": -1.0, "max_peaks": 200, "layout": "NCHW", "activation": None}
+    flip = {"refine": "quarter", "flip_pairs": [1, 0, 2]}
+    best = ref.find_peaks(maps, **peaks_of)
+    merged = ref.decode_heatmap(maps, flipped=mirrored, **flip)
+    on_device, mirrored_on_device = placed(gpu, maps), placed(gpu, mirrored)
+    for _ in range(20):
+        got = posepost.find_peaks(on_device, **peaks_of).numpy()
+        for name in ("points", "scores", "count", "left_out"):
+            np.testing.assert_array_equal(getattr(got, name), getattr(best, name))
+        points = posepost.decode_heatmap(on_device, flipped=mirrored_on_device, **flip).numpy()
+        np.testing.assert_array_equal(points.keypoints, merged.keypoints)
+        np.testing.assert_array_equal(points.scores, merged.scores)
+
+
+def test_more_roots_than_shared_memory_holds_on_the_gpu(gpu: Any) -> None:
+    tensors = list(crowd("float32", 2, 60, 70, 3).values())
+    options = {"output_stride": 8, "score_threshold": 0.05, "nms_radius": 1.0, "max_poses": 300, "activation": None}
+    expected = ref.decode_posenet_multi(*tensors, **options)
+    for _ in range(3):
+        got = posepost.decode_posenet_multi(*map(gpu.asarray, tensors), **options).numpy()
+        np.testing.assert_array_equal(got.count, expected.count)
+        np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("view_name", VIEWS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_heatmap_heads_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
