@@ -1,7 +1,7 @@
 """Key cases of every head: device time beside a plain read of the same bytes, host time of a call, time to keypoints.
 
 `python -m bench.key_cases [-o FILE] [-k TEXT]` on a machine with a GPU prints a row as each is measured, and appends it
-to FILE as a line of JSON. All times are medians in microseconds:
+to FILE as a line of JSON, behind the machine with its ceilings. All times are medians in microseconds:
 
 warm, cold   a call on the device, from replays of a CUDA graph over one set of inputs, and over sets past the L2 cache
 read         a plain read of the same bytes, cold
@@ -16,6 +16,7 @@ import functools
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -314,6 +315,43 @@ def measure(case: KeyCase) -> dict[str, Any]:
     return row
 
 
+def ceilings() -> dict[str, Any]:
+    """GB a second of a large copy (read and written) and of a large read, and the clocks in MHz while they run."""
+    import cupy
+
+    runtime, stream = cupy.cuda.runtime, cupy.cuda.get_current_stream()
+    words = min(1 << 30, runtime.memGetInfo()[0] // 16)
+    source, target, sink = cupy.zeros(words, cupy.uint32), cupy.empty(words, cupy.uint32), cupy.zeros(1, cupy.uint32)
+    params = _floor_params(source[: words // 2], sink)
+    sms = cupy.cuda.Device().attributes["MultiProcessorCount"]
+
+    def copy() -> None:
+        runtime.memcpyAsync(target.data.ptr, source.data.ptr, 4 * words, runtime.memcpyDeviceToDevice, stream.ptr)
+
+    def read() -> None:
+        _floor_kernel("read")((8 * sms,), (256,), (params,))
+
+    def seconds(enqueue: Callable[[], None]) -> float:
+        times = []
+        begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+        for _ in range(12):
+            begin.record(stream)
+            enqueue()
+            end.record(stream)
+            end.synchronize()
+            times.append(cupy.cuda.get_elapsed_time(begin, end) / 1000)
+        return statistics.median(times[2:])
+
+    _spin()
+    found = {"copy": 8 * words / seconds(copy) / 1e9, "read": 2 * words / seconds(read) / 1e9}
+    asked = ["nvidia-smi", "--query-gpu=clocks.sm,clocks.mem", "--format=csv,noheader,nounits", "--id=0"]
+    for _ in range(40):
+        copy()
+    clocks = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    stream.synchronize()
+    return {**found, "clocks": clocks}
+
+
 HEAD = f"{'case':44}{'bytes':>12}{'warm':>9}{'cold':>9}{'read':>9}{'ratio':>7}{'enqueue':>9}{'blocking':>9}"
 
 
@@ -386,7 +424,14 @@ def main() -> int:
         import cupy
 
         measured = lambda case: once(case, cupy.asarray)  # noqa: E731
-    keep(machine())
+    row = machine()
+    if measured is measure:
+        try:
+            row["ceilings"] = ceilings()
+        except Exception as error:  # the cases go on
+            row["ceilings"] = {"error": f"{type(error).__name__}: {error}"}
+        print("ceilings, GB/s:", row["ceilings"], flush=True)
+    keep(row)
     print(HEAD, flush=True)
     failed = 0
     for row in rows(arguments.text, measured, FAKE_BYTES if arguments.fake else float("inf")):

@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from bench import gpu_check, gpu_peers
+from bench import gpu_check, gpu_peers, key_cases
 from bench.gpu_check import KILLED, Step
 
 from .cuda_cpu import executor
@@ -166,3 +167,44 @@ def test_a_peer_with_another_answer_is_not_timed() -> None:
         gpu_peers.measured("argmax", found, 0)
     found["other"] = lambda: [points.copy(), scores.copy()]
     assert list(gpu_peers.measured("argmax", {**found, "not installed": None}, 0)) == ["posepost", "other"]
+
+
+def test_ceilings_are_bytes_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that takes 1 ms for a copy and 0.25 ms for a read of half as many bytes as are copied."""
+    copied, launched, took = [], [], [0.0]
+
+    def memcpy(*arguments: int) -> None:
+        copied.append(arguments)
+        took[0] = 1.0
+
+    def launch(grid: tuple[int, ...], block: tuple[int, ...], params: tuple[np.ndarray, ...]) -> None:
+        launched.append((grid, block, int(params[0]["vectors"][0])))
+        took[0] = 0.25
+
+    class Array:
+        def __init__(self, words: int, dtype: type) -> None:
+            self.words, self.nbytes, self.data = words, 4 * words, SimpleNamespace(ptr=4096)
+
+        def __getitem__(self, part: slice) -> Array:
+            return Array(part.stop, np.uint32)
+
+    stream = SimpleNamespace(ptr=7, synchronize=lambda: None)
+    cuda = SimpleNamespace(
+        runtime=SimpleNamespace(memGetInfo=lambda: (1 << 40, 1 << 40), memcpyAsync=memcpy, memcpyDeviceToDevice=3),
+        get_current_stream=lambda: stream,
+        Device=lambda: SimpleNamespace(attributes={"MultiProcessorCount": 4}),
+        Event=lambda: SimpleNamespace(record=lambda stream: None, synchronize=lambda: None),
+        get_elapsed_time=lambda begin, end: took[0],
+    )
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda, zeros=Array, empty=Array, uint32=np.uint32))
+    monkeypatch.setattr(key_cases, "_spin", lambda: None)
+    monkeypatch.setattr(key_cases, "_floor_kernel", lambda entry: launch)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="1980, 3201\n"))
+    found = key_cases.ceilings()
+    assert found == {
+        "copy": pytest.approx(8 * 2**30 / 1e6),
+        "read": pytest.approx(8 * 2**30 / 1e6),
+        "clocks": "1980, 3201",
+    }
+    assert set(copied) == {(4096, 4096, 4 << 30, 3, 7)}
+    assert set(launched) == {((32,), (256,), (2 << 30) // 16)}
