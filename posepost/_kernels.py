@@ -388,7 +388,9 @@ def kernel(variant: Variant) -> Any:
 _Store = dict[tuple[int, int, int], Any]
 _workspaces: _Store = {}
 _scratch: _Store = {}
+_streams: dict[tuple[int, int, int], Any] = {}  # objects that keep the streams of both: no other gets their address
 _workspaces_lock = threading.Lock()
+MOST_STREAMS = 64  # whose memory is kept: the one that came first goes first
 PER_THREAD_STREAM = 2  # CUDA's per-thread default stream: the same number is another stream in each thread
 
 
@@ -404,8 +406,8 @@ class Work(NamedTuple):
 NO_WORK = Work(0, 0)
 
 
-def work(zeroed: int, scratch: int, device: int, stream: int) -> Work:
-    """At least so many words of both kinds, 8-byte aligned.
+def work(zeroed: int, scratch: int, device: int, stream: int, holder: Any = None) -> Work:
+    """At least so many words of both kinds, 8-byte aligned. `holder`: the object of the stream, where there is one.
 
     Launches on one stream follow each other, so they share their memory; launches on two streams may overlap, so they
     do not. Nor does a graph share it, which may be run anywhere: memory of a captured call belongs to its graph.
@@ -413,7 +415,8 @@ def work(zeroed: int, scratch: int, device: int, stream: int) -> Work:
     if cuda.is_capturing(stream):
         start = cuda.allocate_in_graph(8 * (zeroed + scratch), 8 * zeroed, device, stream)
         return Work(start, start + 8 * zeroed, start)
-    words, anything = _grown(_workspaces, zeroed, device, stream), _grown(_scratch, scratch, device, stream)
+    words = _grown(_workspaces, zeroed, device, stream, holder)
+    anything = _grown(_scratch, scratch, device, stream, holder)
     return Work(words.data.ptr if zeroed else 0, anything.data.ptr if scratch else 0, arrays=(words, anything))
 
 
@@ -444,9 +447,10 @@ def release_memory() -> None:
     with _workspaces_lock:
         _workspaces.clear()
         _scratch.clear()
+        _streams.clear()
 
 
-def _grown(store: _Store, words: int, device: int, stream: int) -> Any:
+def _grown(store: _Store, words: int, device: int, stream: int, holder: Any) -> Any:
     if not words:
         return None
     owner = _owner(device, stream)
@@ -458,7 +462,14 @@ def _grown(store: _Store, words: int, device: int, stream: int) -> Any:
                 rounded = -(-words // 4096) * 4096
                 # what it replaces was allocated on this stream: CuPy gives it only to work behind ours
                 make = cuda.zeros if store is _workspaces else _empty_words
-                known = store[owner] = make(rounded, device, stream)
+                known = make(rounded, device, stream)
+                if owner not in _streams and len(_streams) >= MOST_STREAMS:
+                    first = next(iter(_streams))
+                    _workspaces.pop(first, None)
+                    _scratch.pop(first, None)
+                    del _streams[first]
+                _streams[owner] = holder
+                store[owner] = known
     return known
 
 

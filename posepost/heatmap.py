@@ -254,7 +254,9 @@ def decode_heatmap(
     try:
         matrices = None if transform is None else set_transform(block.struct, transform, seen.form, B, queue)
         if B:
-            work = _kernels.work(plan.workspace, 0, device, queue.pointer) if plan.workspace else _kernels.NO_WORK
+            work = _kernels.NO_WORK
+            if plan.workspace:
+                work = _kernels.work(plan.workspace, 0, device, queue.pointer, queue.holder)
             rows, tickets = matrices.pointer if matrices else 0, work.zeroed + 8 * B * K
             start, fields, mirrored, mirrored_fields = addresses
             if plan.first_fields is not None:

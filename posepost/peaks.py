@@ -154,7 +154,7 @@ def find_peaks(
     block = plan.blocks.take()
     try:
         if B:
-            work = _kernels.work(B * K if plan.splits > 1 else 0, B * K * (plan.room + M), device, at)
+            work = _kernels.work(B * K if plan.splits > 1 else 0, B * K * (plan.room + M), device, at, queue.holder)
             taken, tickets = work.scratch + 8 * B * K * plan.room, work.zeroed + 4 * B * K
             block.words[:9] = (seen.pointer, *addresses, work.scratch, taken, work.zeroed, tickets)
             _kernels.cuda.launch(_kernels.kernel(plan.variant), (B * K, plan.splits, 1), plan.block, block, device, at)

@@ -120,7 +120,9 @@ def decode_posenet(
     try:
         matrices = None if transform is None else set_transform(block.struct, transform, plan.form, B, queue)
         if B:
-            work = _kernels.work(plan.workspace, 0, device, queue.pointer) if plan.workspace else _kernels.NO_WORK
+            work = _kernels.NO_WORK
+            if plan.workspace:
+                work = _kernels.work(plan.workspace, 0, device, queue.pointer, queue.holder)
             rows = matrices.pointer if matrices else 0
             tickets = work.zeroed + 8 * B * K
             put_addresses(

@@ -198,7 +198,7 @@ def decode_posenet_multi(
         matrices = None if transform is None else set_transform(block.struct, transform, forms[0], B, queue)
         if B:
             sections = np.concatenate([[0], np.cumsum(plan.scratch)]).tolist()
-            work = _kernels.work(-(-B // 2), sections[-1], device, at)
+            work = _kernels.work(-(-B // 2), sections[-1], device, at, queue.holder)
             pointers = [view.pointer for view in views] + [matrices.pointer if matrices else 0, *addresses]
             pointers += [work.scratch + 8 * section for section in sections[:-1]] + [work.zeroed]
             block.words[: len(pointers)] = pointers

@@ -27,6 +27,7 @@ def cpu_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExecutorCuda]:
     monkeypatch.setattr(_kernels, "cuda", cuda)
     monkeypatch.setattr(_kernels, "_workspaces", {})
     monkeypatch.setattr(_kernels, "_scratch", {})
+    monkeypatch.setattr(_kernels, "_streams", {})
     monkeypatch.setattr(_kernels, "_held", {})
     _kernels.kernel.cache_clear()
     posenet._plan.cache_clear()

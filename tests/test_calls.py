@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -134,3 +136,29 @@ def test_multiprocessors_are_asked_of_the_driver() -> None:
     cuda = types.SimpleNamespace(runtime=runtime, get_current_stream=None, driver=driver)
     assert _kernels.Cuda(types.SimpleNamespace(cuda=cuda)).multiprocessors(1) == 84
     assert asked == [(16, 1)]
+
+
+@pytest.mark.parametrize("decoder", [decoder for decoder in DECODERS if decoder != "simcc"])  # needs no memory
+def test_memory_of_a_stream_keeps_its_address_from_others(cpu_cuda: ExecutorCuda, decoder: str) -> None:
+    """A stream that was let go while it works would leave its address, and so its workspace, to the next one made."""
+    call = call_of(decoder, to_device, posepost)
+
+    class Mine:
+        ptr = 77
+
+    stream = Mine()
+    alive = weakref.ref(stream)
+    call(stream=stream)
+    del stream
+    gc.collect()
+    assert alive() is not None
+    posepost.release_memory()
+    gc.collect()
+    assert alive() is None
+
+
+def test_memory_of_few_streams_is_kept(cpu_cuda: ExecutorCuda) -> None:
+    made = [_kernels.work(8, 3, 0, 100 + i, object()).arrays[0] for i in range(_kernels.MOST_STREAMS + 3)]
+    assert len(_kernels._workspaces) == len(_kernels._scratch) == len(_kernels._streams) == _kernels.MOST_STREAMS
+    assert _kernels.work(8, 3, 0, 103, None).arrays[0] is made[3]
+    assert _kernels.work(8, 3, 0, 100, None).arrays[0] is not made[0]
