@@ -332,6 +332,7 @@ def test_a_result_keeps_the_stream_that_writes_it(
     result = decoded_by(decoder, torch, stream=stream)
     again = decoded_by(decoder, torch, stream=0x91, out=result)
     del stream
+    posepost.release_memory()  # whose streams are kept with it
     gc.collect()
     assert gone() is not None
     result.numpy()
