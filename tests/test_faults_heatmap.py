@@ -44,7 +44,7 @@ FAULTS = [
     ("flip", "the shift moves column 0", "(p.flip_shift && x > 0)", "p.flip_shift"),
     ("flip", "keypoints not exchanged", "p.flip_pairs[k] * p.flipped_stride_k", "k * p.flipped_stride_k"),
     ("flip", "a sum, no average", "return (E::widen(a) + E::widen(b)) * 0.5f;", "return E::widen(a) + E::widen(b);"),
-    ("flip", "not mirrored", "mirrored_column(p, x) * p.flipped_stride_x;", "x * p.flipped_stride_x;"),
+    ("flip", "not mirrored", "        x = mirrored_column(p, x);\n", ""),
     ("flip", "x offset keeps its sign", "(dx - element_at", "(dx + element_at"),
     ("flip", "offsets of the keypoint itself", "p.flip_pairs[map.k] * p.flipped_offset_stride_k", "map.k * p.flipped_offset_stride_k"),
     ("flip", "offsets not mirrored", "mirrored_column(p, x) * p.flipped_offset_stride_x;", "x * p.flipped_offset_stride_x;"),
@@ -104,7 +104,7 @@ FAULTS = [
     ("blurred", "megvii without its half cell", "p.guard == MEGVII ? 0.5f : 0.0f", "0.0f"),
     ("blurred", "offsets of the class map's stride", "map.k * p.offset_stride_k + y", "map.k + y"),
     # volumes
-    ("volume", "one slice for all", "+ z * p.heatmap_stride_z +\n               row", "+\n               row"),
+    ("volume", "one slice for all", "map + z * p.heatmap_stride_z + row", "map + row"),
     ("volume", "y through all slices", "(float)(y - z * p.slice_rows) + step.y", "(float)y + step.y"),
 ]  # fmt: skip
 
