@@ -153,7 +153,10 @@ def run(step: Step, limit: float, log: Path) -> dict[str, Any]:
     return {"step": step.name, "status": status, "seconds": round(time.monotonic() - start, 1), "end": output[-2000:]}
 
 
-def keep(row: dict[str, Any], results: Path) -> None:
+def keep(row: dict[str, Any], results: Path | None) -> None:
+    """Append the row to a file, where there is one, so that it stays whatever comes next."""
+    if results is None:
+        return
     with results.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
         file.flush()

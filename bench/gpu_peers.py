@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import statistics
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from . import timing
+from .gpu_check import keep
 from .key_cases import KeyCase, fake, heatmap, machine, peaks, posenet, simcc
 
 SECONDS = 0.6  # of each peer and case, at most
@@ -165,13 +165,6 @@ def main() -> int:
     parser.add_argument("--fake", action="store_true", help="small cases on the CPU: nothing is timed")
     arguments = parser.parse_args()
 
-    def keep(row: dict[str, Any]) -> None:
-        if arguments.output:
-            with arguments.output.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-
     if arguments.fake:
         from tests.cuda_cpu.seam import host
 
@@ -180,7 +173,7 @@ def main() -> int:
         import cupy
 
         put, get = cupy.asarray, _from_device
-    keep(machine())
+    keep(machine(), arguments.output)
     failed = 0
     for head, case in SMALL if arguments.fake else CASES:
         try:
@@ -193,7 +186,7 @@ def main() -> int:
             row = {"case": case.name, "error": f"{type(error).__name__}: {error}"}
             failed += 1
         print(json.dumps(row), flush=True)
-        keep(row)
+        keep(row, arguments.output)
     return 1 if failed else 0
 
 

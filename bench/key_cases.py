@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
-import os
 import statistics
 import subprocess
 import sys
@@ -29,6 +27,7 @@ import posepost
 from posepost._skeleton import POSENET
 
 from . import launches, timing
+from .gpu_check import keep
 from .measure import _floor_kernel, _floor_params
 
 COLD_BYTES = 256 << 20  # of input sets: several times the L2 cache of today's GPUs
@@ -409,13 +408,6 @@ def main() -> int:
     parser.add_argument("--fake", action="store_true", help="small cases on the CPU executor: nothing is timed")
     arguments = parser.parse_args()
 
-    def keep(row: dict[str, Any]) -> None:
-        if arguments.output:
-            with arguments.output.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-
     measured: Callable[[KeyCase], dict[str, Any]] = measure
     if arguments.fake:
         put = fake()
@@ -431,13 +423,13 @@ def main() -> int:
         except Exception as error:  # the cases go on
             row["ceilings"] = {"error": f"{type(error).__name__}: {error}"}
         print("ceilings, GB/s:", row["ceilings"], flush=True)
-    keep(row)
+    keep(row, arguments.output)
     print(HEAD, flush=True)
     failed = 0
     for row in rows(arguments.text, measured, FAKE_BYTES if arguments.fake else float("inf")):
         print(line(row), flush=True)
         failed += "error" in row
-        keep(row)
+        keep(row, arguments.output)
     return 1 if failed else 0
 
 
