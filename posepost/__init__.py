@@ -1,9 +1,11 @@
-"""posepost decodes the outputs of pose networks where they lie: on the GPU, by CUDA kernels launched through CuPy.
+"""posepost decodes the outputs of pose networks in place: on the GPU, by CUDA kernels launched through CuPy.
 
-Only the keypoints, 12 bytes each, cross the bus. The same call on host arrays runs the NumPy twin in `posepost.ref`.
+Only the keypoints, 12 bytes each, cross the bus. The same call on host arrays runs the NumPy implementation.
 """
 
-from ._kernels import release_memory
+from ._cuda import release_memory
+from ._rules.flip import Flip
+from ._rules.refinement import Centroid, Dark, DarkUDP, Megvii, Offset, Quarter, SoftArgmax, UDPCombined
 from .crops import box_to_crop, crop_to_image, letterbox_to_image
 from .heatmap import decode_heatmap
 from .peaks import find_peaks
@@ -15,9 +17,18 @@ from .types import Keypoints, Peaks, Poses, pinned
 __version__ = "0.1.0"
 
 __all__ = [
+    "Centroid",
+    "Dark",
+    "DarkUDP",
+    "Flip",
     "Keypoints",
+    "Megvii",
+    "Offset",
     "Peaks",
     "Poses",
+    "Quarter",
+    "SoftArgmax",
+    "UDPCombined",
     "box_to_crop",
     "crop_to_image",
     "decode_heatmap",

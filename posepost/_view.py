@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _kernels
+from . import _cuda
 
 Array = Any
 """An array of any of the libraries above."""
@@ -25,19 +25,22 @@ BFLOAT16 = np.dtype([("bfloat16", "<u2")])
 
 ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2, "uint8": 1, "int8": 1}
 
+Form = tuple[tuple[int, ...], tuple[int, ...], Any, "int | None"]
+"""Shape, strides in bytes, dtype and device of an array, None for host memory: all that a choice of kernel may depend
+on, as its library gives it. Arrays of equal forms run the same plan; `spec` says the same in one language."""
 
-class Form(NamedTuple):
-    """All that a choice of kernel may depend on: equal forms run the same plan."""
+
+class Spec(NamedTuple):
+    """A form with the dtype's name and strides in elements: what plans are made from."""
 
     shape: tuple[int, ...]
-    strides: tuple[int, ...]  # in elements
+    strides: tuple[int, ...]
     dtype: str
     device: int | None  # CUDA ordinal; None: host memory
 
-
-Facts = tuple[tuple[int, ...], tuple[int, ...], Any, "int | None"]
-"""Shape, strides in bytes, NumPy dtype, device: what NumPy and CuPy say of an array. As good a key of a plan as the
-form that is made of them, and found faster."""
+    @property
+    def itemsize(self) -> int:
+        return ITEMSIZE[self.dtype]
 
 
 class View(NamedTuple):
@@ -47,7 +50,7 @@ class View(NamedTuple):
     form: Form
     library: str
     owner: Any  # the array, or the DLPack capsule that holds it
-    readonly: bool = False
+    readonly: bool = False  # of NumPy arrays `is_readonly` tells
 
 
 class Queue(NamedTuple):
@@ -56,6 +59,38 @@ class Queue(NamedTuple):
     pointer: int
     holder: Any = None  # the stream's object, whose end would be the stream's; None where only the pointer was given
     library: str | None = None  # whose current stream it is; None: the caller's choice
+
+
+Inputs = tuple[int, Queue, str, list[int], tuple["Form | None", ...], list[Any]]
+"""The arrays of a call on a device: its ordinal, the stream that will read them, the library of the first, pointers (0
+for those that are missing), forms, and what their libraries might give away before the stream has read it."""
+
+
+def inputs(arrays: tuple[Array | None, ...], names: tuple[str, ...], stream: Any) -> Inputs | None:
+    """`arrays` as a launch needs them; None if the first lies on the host."""
+    if stream is None:  # CuPy arrays alone, on CuPy's current stream: nothing is to be ordered, nothing to be held
+        pointers, forms = [], []
+        for array in arrays:
+            if array is None:
+                pointers.append(0)
+                forms.append(None)
+            elif type(array) is _cupys_array:
+                memory = array.data
+                pointers.append(memory.ptr)
+                forms.append((array.shape, array.strides, array.dtype, memory.device_id))
+            else:
+                break
+        else:
+            ordinal = forms[0][3]
+            return ordinal, cupys_queue(ordinal), "cupy", pointers, tuple(forms), []
+    first = device(arrays[0], names[0])
+    if first is None:
+        return None
+    ordered = queue(arrays[0], first, stream)
+    views = [None if array is None else view(array, name, ordered) for array, name in zip(arrays, names)]
+    pointers = [0 if seen is None else seen.pointer for seen in views]
+    library = views[0].library  # type: ignore[union-attr]
+    return first, ordered, library, pointers, tuple([v and v.form for v in views]), owners(views, ordered)
 
 
 def view(array: Array, name: str, queue: Queue | None = None) -> View:
@@ -83,7 +118,7 @@ def device(array: Array, name: str) -> int | None:
         return int(array.data.device_id)
     if reader is _from_dlpack:
         return _dlpack_device(array, name)
-    return view(array, name).form.device
+    return view(array, name).form[3]
 
 
 def queue(array: Array, ordinal: int, stream: Any) -> Queue:
@@ -101,7 +136,7 @@ def queue(array: Array, ordinal: int, stream: Any) -> Queue:
 def cupys_queue(ordinal: int) -> Queue:
     """CuPy's current stream; the last one is kept, as most calls go where the call before went."""
     global _last_queue
-    current, last = _kernels.cuda.stream(ordinal), _last_queue
+    current, last = _cuda.cuda.stream(ordinal), _last_queue
     if last.holder is not current:
         last = _last_queue = Queue(current.ptr, current, "cupy")
     return last
@@ -124,20 +159,18 @@ def stream_pointer(stream: Any) -> int:
     )
 
 
-def hold_inputs(views: Iterable[View | None], ordinal: int, queue: Queue) -> None:
-    """Keep what a launch still reads and its library might give away: everything but PyTorch's tensors, which were told
-    of the stream, and CuPy's arrays on CuPy's current stream, whose pool gives memory to later work alone."""
+def owners(views: Iterable[View | None], queue: Queue) -> list[Any]:
+    """What a launch still reads and its library might give away: everything but PyTorch's tensors, which were told of
+    the stream, and CuPy's arrays on CuPy's current stream, whose pool gives memory to later work alone."""
     told = ("torch", "cupy") if queue.library == "cupy" else ("torch",)
-    kept = [seen.owner for seen in views if seen is not None and seen.library not in told]
-    if kept:
-        _kernels.hold(ordinal, queue.pointer, kept)
+    return [seen.owner for seen in views if seen is not None and seen.library not in told]
 
 
 def written_by(queue: Queue, ordinal: int) -> Any:
     """What tells, and keeps, that a stream writes a result: its holder; of the per-thread stream, which is another in
     the thread that reads, an event."""
-    if queue.pointer == _kernels.PER_THREAD_STREAM:
-        return _kernels.cuda.record(ordinal, queue.pointer)
+    if queue.pointer == _cuda.PER_THREAD_STREAM:
+        return _cuda.cuda.record(ordinal, queue.pointer)
     return queue.holder
 
 
@@ -147,21 +180,6 @@ def start_of_section(floats: int, library: str) -> int:
 
 
 _cupys_array: Any = None  # its class, once one was seen
-
-
-def glance(a: Array, b: Array) -> tuple[int, Facts, int, Facts] | None:
-    """Pointers and facts of two CuPy arrays; None for those of other libraries, which take a `view` each."""
-    for array in (a, b):
-        kind: Any = type(array)
-        if kind is not _cupys_array and _reader(kind) is not _from_cupy:
-            return None
-    of_a, of_b = a.data, b.data
-    return (
-        of_a.ptr,
-        (a.shape, a.strides, a.dtype, of_a.device_id),
-        of_b.ptr,
-        (b.shape, b.strides, b.dtype, of_b.device_id),
-    )
 
 
 @functools.cache
@@ -184,47 +202,53 @@ def _reader(kind: Any) -> Callable[[Array, str, Queue | None], View] | None:
     return None
 
 
-@functools.lru_cache(maxsize=1024)
-def form_of(shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, ordinal: int | None, name: str) -> Form:
-    """A form from NumPy's or CuPy's strides in bytes and dtype; cached: NumPy builds a dtype's name anew each time."""
-    dtype_name = "bfloat16" if dtype == BFLOAT16 else str(dtype.name if dtype.isnative else dtype)
-    return Form(shape, _element_strides(strides, dtype.itemsize or 1, name), dtype_name, ordinal)
-
-
-def as_form(known: Form | Facts, name: str) -> Form:
-    return known if isinstance(known, Form) else form_of(*known, name)
-
-
-def _element_strides(strides: tuple[int, ...], itemsize: int, name: str) -> tuple[int, ...]:
+def spec(form: Form, name: str) -> Spec:
+    """`name` is the argument's in errors."""
+    shape, strides, dtype, ordinal = form
+    dtype_name, itemsize = _name_and_size(dtype)
     if any(stride % itemsize for stride in strides):
         raise ValueError(
             f"{name} must have strides that are multiples of its {itemsize}-byte elements, got {strides} bytes"
         )
-    return tuple(stride // itemsize for stride in strides)
+    return Spec(tuple(shape), tuple(stride // itemsize for stride in strides), dtype_name, ordinal)
 
 
-def is_contiguous(form: Form) -> bool:
+def _name_and_size(dtype: Any) -> tuple[str, int]:
+    """Of the dtype of any library; a library's own dtype that NumPy has not, as its name."""
+    if isinstance(dtype, str):
+        return dtype, ITEMSIZE.get(dtype, 1)
+    if dtype == BFLOAT16:
+        return "bfloat16", 2
+    return str(dtype.name if dtype.isnative else dtype), dtype.itemsize or 1
+
+
+def is_contiguous(seen: Spec) -> bool:
     """In C order without gaps."""
-    expected = contiguous_strides(form.shape)
-    return 0 in form.shape or all(n == 1 or s == e for n, s, e in zip(form.shape, form.strides, expected))
+    expected = contiguous_strides(seen.shape)
+    return 0 in seen.shape or all(n == 1 or s == e for n, s, e in zip(seen.shape, seen.strides, expected))
 
 
-def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+def contiguous_strides(shape: tuple[int, ...], itemsize: int = 1) -> tuple[int, ...]:
+    return tuple(itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def _named(shape: tuple[int, ...], strides: tuple[int, ...], dtype: str, ordinal: int | None) -> Form:
+    """The form of an array whose library gives strides in elements."""
+    size = ITEMSIZE.get(dtype, 1)
+    return shape, strides if size == 1 else tuple([size * stride for stride in strides]), dtype, ordinal
 
 
 def _from_numpy(array: Any, name: str, queue: Queue | None) -> View:
-    form = form_of(array.shape, array.strides, array.dtype, None, name)
-    return View(0, form, "numpy", array, not array.flags.writeable)
+    return View(0, (array.shape, array.strides, array.dtype, None), "numpy", array)
 
 
 def _from_cupy(array: Any, name: str, queue: Queue | None) -> View:
     memory = array.data
     if queue is not None and queue.library not in (None, "cupy"):
-        producer = _kernels.cuda.stream(memory.device_id).ptr
+        producer = _cuda.cuda.stream(memory.device_id).ptr
         if producer != queue.pointer:
-            _kernels.cuda.wait(memory.device_id, queue.pointer, producer)
-    return View(memory.ptr, form_of(array.shape, array.strides, array.dtype, memory.device_id, name), "cupy", array)
+            _cuda.cuda.wait(memory.device_id, queue.pointer, producer)
+    return View(memory.ptr, (array.shape, array.strides, array.dtype, memory.device_id), "cupy", array)
 
 
 def _from_torch(tensor: Any, name: str, queue: Queue | None) -> View:
@@ -241,11 +265,11 @@ def _from_torch(tensor: Any, name: str, queue: Queue | None) -> View:
         if queue is not None and queue.library != "torch":
             producer = torch.cuda.current_stream(ordinal).cuda_stream
             if producer != queue.pointer:
-                _kernels.cuda.wait(ordinal, queue.pointer, producer)
+                _cuda.cuda.wait(ordinal, queue.pointer, producer)
                 tensor.record_stream(_torch_stream(torch, queue.pointer, ordinal))
     else:
         raise TypeError(f"{name} must be on the CPU or a CUDA device, got {tensor.device}")
-    return View(tensor.data_ptr(), Form(tuple(tensor.shape), tensor.stride(), dtype, ordinal), "torch", tensor)
+    return View(tensor.data_ptr(), _named(tensor.shape, tensor.stride(), dtype, ordinal), "torch", tensor)
 
 
 def tell_torch(array: Array, stream: int, ordinal: int) -> None:
@@ -280,7 +304,7 @@ def _from_ort(value: Any, name: str, queue: Queue | None) -> View:
         raise TypeError(f"{name} must be on the CPU or a CUDA device, got an OrtValue on {kind}")
     ordinal = _ort_device_id(value) if kind == "cuda" else None
     dtype = _ORT_TYPES.get(value.data_type(), value.data_type())
-    return View(value.data_ptr(), Form(shape, contiguous_strides(shape), dtype, ordinal), "onnxruntime", value)
+    return View(value.data_ptr(), _named(shape, contiguous_strides(shape), dtype, ordinal), "onnxruntime", value)
 
 
 def _ort_device_id(value: Any) -> int:
@@ -340,7 +364,7 @@ def _from_dlpack(array: Array, name: str, queue: Queue | None) -> View:
     if library.startswith("jax"):
         library = "jax"
     pointer = (tensor.data or 0) + tensor.byte_offset
-    return View(pointer, Form(shape, strides, dtype, ordinal), library, capsule, readonly=True)
+    return View(pointer, _named(shape, strides, dtype, ordinal), library, capsule, readonly=True)
 
 
 def _from_cuda_array_interface(array: Array, name: str, queue: Queue | None) -> View:
@@ -349,12 +373,12 @@ def _from_cuda_array_interface(array: Array, name: str, queue: Queue | None) -> 
     dtype = np.dtype(interface["typestr"])
     shape = tuple(interface["shape"])
     strides = interface.get("strides")
-    elements = contiguous_strides(shape) if strides is None else _element_strides(tuple(strides), dtype.itemsize, name)
-    ordinal = _kernels.cuda.device_of(pointer) if pointer else 0  # an empty array lies nowhere
+    strides = contiguous_strides(shape, dtype.itemsize) if strides is None else tuple(strides)
+    ordinal = _cuda.cuda.device_of(pointer) if pointer else 0  # an empty array lies nowhere
     producer = interface.get("stream")
     if queue is not None and producer is not None and producer != queue.pointer:
-        _kernels.cuda.wait(ordinal, queue.pointer, 0 if producer == 1 else producer)
-    return View(pointer, Form(shape, elements, dtype.name, ordinal), "cuda_array_interface", array, readonly)
+        _cuda.cuda.wait(ordinal, queue.pointer, 0 if producer == 1 else producer)
+    return View(pointer, (shape, strides, dtype, ordinal), "cuda_array_interface", array, readonly)
 
 
 # ---- the way back
@@ -365,14 +389,19 @@ def as_numpy(seen: View) -> np.ndarray[Any, Any]:
     if seen.library == "numpy":
         array: np.ndarray[Any, Any] = seen.owner
         return array
-    shape, strides, name, _ = seen.form
-    dtype = BFLOAT16 if name == "bfloat16" else np.dtype(name)
+    shape, strides, dtype, _ = seen.form
+    if isinstance(dtype, str):
+        dtype = BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype)
     if 0 in shape:
         return np.empty(shape, dtype)
-    span = sum((size - 1) * stride for size, stride in zip(shape, strides)) + 1
-    memory: Any = (ctypes.c_char * (span * dtype.itemsize)).from_address(seen.pointer)
+    span = sum((size - 1) * stride for size, stride in zip(shape, strides)) + dtype.itemsize
+    memory: Any = (ctypes.c_char * span).from_address(seen.pointer)
     memory.owner = seen.owner  # the NumPy array holds `memory`, which holds the owner
-    return np.ndarray(shape, dtype, memory, strides=[stride * dtype.itemsize for stride in strides])
+    return np.ndarray(shape, dtype, memory, strides=strides)
+
+
+def is_readonly(seen: View) -> bool:
+    return not seen.owner.flags.writeable if seen.library == "numpy" else seen.readonly
 
 
 def from_numpy(array: np.ndarray[Any, Any], library: str) -> Array:
@@ -390,7 +419,7 @@ def empty(floats: int, ordinal: int, stream: int, library: str) -> tuple[Array, 
         torch = sys.modules["torch"]
         tensor = torch.empty(floats, dtype=torch.float32, device=torch.device("cuda", ordinal))
         return tensor, tensor.data_ptr()
-    array = _kernels.cuda.empty(floats, ordinal, stream)
+    array = _cuda.cuda.empty(floats, ordinal, stream)
     return array, array.data.ptr
 
 
@@ -408,9 +437,9 @@ def hand_over(arrays: tuple[Array, ...], ordinal: int, stream: int, library: str
     if library == "torch":
         consumer = sys.modules["torch"].cuda.current_stream(ordinal).cuda_stream
         if consumer != stream:
-            _kernels.cuda.wait(ordinal, consumer, stream)
+            _cuda.cuda.wait(ordinal, consumer, stream)
     elif library == "jax":
-        with _kernels.cuda.on(ordinal, stream):
+        with _cuda.cuda.on(ordinal, stream):
             return tuple(sys.modules["jax"].dlpack.from_dlpack(array) for array in arrays)
     return arrays
 
@@ -418,19 +447,19 @@ def hand_over(arrays: tuple[Array, ...], ordinal: int, stream: int, library: str
 def download(array: Array, stream: int | None) -> np.ndarray[Any, Any]:
     """Any array as NumPy; device memory is copied after `stream`, where given, has done its work."""
     seen = view(array, "array")
-    ordinal = seen.form.device
+    ordinal = seen.form[3]
     if ordinal is None:
         return as_numpy(seen)
     host: np.ndarray[Any, Any]
     if seen.library == "torch":
         consumer = sys.modules["torch"].cuda.current_stream(ordinal).cuda_stream
         if stream is not None and consumer != stream:
-            _kernels.cuda.wait(ordinal, consumer, stream)
+            _cuda.cuda.wait(ordinal, consumer, stream)
         host = array.cpu().numpy()  # synchronizes
     elif seen.library == "jax":
         host = np.asarray(array)  # synchronizes
     else:
         if stream is None:
-            stream = _kernels.cuda.stream(ordinal).ptr
-        host = _kernels.cuda.download(array, ordinal, stream)  # synchronizes
+            stream = _cuda.cuda.stream(ordinal).ptr
+        host = _cuda.cuda.download(array, ordinal, stream)  # synchronizes
     return host

@@ -1,20 +1,20 @@
-"""PoseNet for several people: local maxima, walks along the skeleton, acceptance, in three launches."""
+"""PoseNet for all people in an image: local maxima, walks along the skeleton, acceptance, in three launches."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from . import _check, _kernels, _skeleton, _view, ref
-from .posenet import NO_MATRIX, set_transform
-from .ref.peaks import least_raw
-from .ref.posenet_multi import LEAST_POSE_SCORE, REFINEMENTS
+from . import _check, _kernels, _skeleton, _view
+from ._launch import Decoder, Plan, element_number, planned, run
+from ._rules import described
+from ._rules.maps import channels_first
+from ._rules.posenet_multi import ARGUMENTS, MODES, PoseNetMulti, least, rule, shape
+from .ref import posenet_multi as ref
 from .types import Poses
-
-ARGUMENTS = ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd")
 
 
 def decode_posenet_multi(
@@ -34,7 +34,7 @@ def decode_posenet_multi(
     activation: str | None = "sigmoid",
     quantization: dict[str, tuple[float, int]] | None = None,
     transform: Any = None,
-    out: tuple[_view.Array, _view.Array, _view.Array, _view.Array] | None = None,
+    out: Poses | tuple[_view.Array, _view.Array, _view.Array, _view.Array] | None = None,
     stream: Any = None,
 ) -> Poses:
     """Decode PoseNet's four outputs into everybody in each image.
@@ -135,179 +135,82 @@ def decode_posenet_multi(
     google-coral/libcoral@6589d0b coral/pose_estimation/posenet_decoder.cc; google-coral/edgetpu@5020de9
     src/cpp/posenet/posenet_decoder.cc.
     """
-    device = _view.device(heatmaps, "heatmaps")
-    if device is None:
-        return ref.decode_posenet_multi(
-            heatmaps,
-            offsets,
-            displacement_fwd,
-            displacement_bwd,
-            output_stride=output_stride,
-            max_poses=max_poses,
-            score_threshold=score_threshold,
-            nms_radius=nms_radius,
-            mode=mode,
-            refinement_steps=refinement_steps,
-            skeleton=skeleton,
-            layout=layout,
-            activation=activation,
-            quantization=quantization,
-            transform=transform,
-            out=out,
-            stream=stream,
-        )
-    queue = _view.queue(heatmaps, device, stream)
-    at = queue.pointer
+    options = (
+        output_stride,
+        max_poses,
+        score_threshold,
+        nms_radius,
+        mode,
+        refinement_steps,
+        skeleton,
+        layout,
+        activation,
+    )
     tensors = (heatmaps, offsets, displacement_fwd, displacement_bwd)
-    views = [_view.view(array, name, queue) for array, name in zip(tensors, ARGUMENTS)]
-    forms = [view.form for view in views]
-    quantized = _check.quantization(quantization, {name: form.dtype for name, form in zip(ARGUMENTS, forms)})
-    _check.output_stride(output_stride)
-    edges = _check.pairs(skeleton)
-    _check.posenet_multi_options(max_poses, score_threshold, nms_radius, mode, refinement_steps, edges)
-    numbers = (float(output_stride), int(max_poses), float(score_threshold), float(nms_radius))
-    plan = _plan(*forms, *numbers, mode, refinement_steps, edges, layout, activation, quantized)
-    for view, name in zip(views, ARGUMENTS):
-        _check.alignment(view, name)
-
-    B, P, K = plan.B, int(max_poses), plan.K
-    shapes = {
-        "keypoints": ((B, P, K, 2), "float32"),
-        "keypoint_scores": ((B, P, K), "float32"),
-        "scores": ((B, P), "float32"),
-        "count": ((B,), "int32"),
-    }
-    if out is None:
-        library = views[0].library
-        sizes, starts = [int(np.prod(shape)) for shape, _ in shapes.values()], [0]
-        for size in sizes:
-            starts.append(_view.start_of_section(starts[-1] + size, library))
-        memory, address = _view.empty(starts[-1], device, at, library)
-        parts = [
-            memory[start : start + size].reshape(shape)
-            for start, size, (shape, _) in zip(starts, sizes, shapes.values())
-        ]
-        arrays = (*parts[:3], _view.as_int32(parts[3], library))
-        addresses = [address + 4 * start for start in starts[:-1]]
-    else:
-        given = _check.outputs(out, shapes, forms[0], queue)
-        arrays, addresses, library = tuple(out), [view.pointer for view in given], given[0].library
-
-    block = plan.blocks.take()
-    try:
-        matrices = None if transform is None else set_transform(block.struct, transform, forms[0], B, queue)
-        if B:
-            sections = np.concatenate([[0], np.cumsum(plan.scratch)]).tolist()
-            work = _kernels.work(-(-B // 2), sections[-1], device, at, queue.holder)
-            pointers = [view.pointer for view in views] + [matrices.pointer if matrices else 0, *addresses]
-            pointers += [work.scratch + 8 * section for section in sections[:-1]] + [work.zeroed]
-            block.words[: len(pointers)] = pointers
-            kernels = [_kernels.kernel(_kernels.posenet_multi(plan.element, entry)) for entry, _ in plan.launches]
-            try:
-                for kernel, (_, grid) in zip(kernels, plan.launches):
-                    _kernels.cuda.launch(kernel, grid, _kernels.BLOCK, block, device, at)
-            except BaseException:  # the first without the last, which zeroes what the next call must find zero
-                _kernels.renew_workspace(device, at)
-                raise
-            _kernels.done_with(work, device, at)
-    finally:
-        plan.blocks.give_back(block, transform is not None)
-    _view.hold_inputs((*views, matrices), device, queue)
-    result = Poses(*_view.hand_over(arrays, device, at, library))
-    result.stream, result.holder = at, _view.written_by(queue, device)
-    return result
+    found: Poses = run(POSENET_MULTI, tensors, options, quantization, transform, out, stream)
+    return found
 
 
 WALKED = 1024  # roots of an image whose walks are kept; those behind are walked when their turn comes
 
 
-class Plan(NamedTuple):
-    """All of a call that does not change from frame to frame."""
-
-    B: int
-    K: int
-    element: str
-    launches: tuple[tuple[str, _kernels.Size], ...]  # entry, grid
-    scratch: tuple[int, ...]  # words of 8 bytes: roots, root_places, walks, accepted, means
-    blocks: _kernels.Blocks
-
-
 @functools.lru_cache(maxsize=256)
-def _plan(
-    heatmaps: _view.Form,
-    offsets: _view.Form,
-    displacement_fwd: _view.Form,
-    displacement_bwd: _view.Form,
-    output_stride: float,
-    max_poses: int,
-    score_threshold: float,
-    nms_radius: float,
-    mode: str,
-    refinement_steps: int | None,
-    skeleton: _skeleton.Edges | None,
-    layout: str | None,
-    activation: str | None,
-    quantized: _check.Quantization,
-) -> Plan:
-    _check.activation(activation)
-    maps, edges = _check.posenet_multi_maps(heatmaps, offsets, displacement_fwd, displacement_bwd, layout, skeleton)
-    room = maps.K * maps.H * maps.W
+def _plan(forms: tuple[_view.Form, ...], rule: PoseNetMulti, quantized: _check.Quantization | None) -> Plan:
+    specs, scales = described(ARGUMENTS, forms, quantized)
+    heatmaps = specs[0]
+    maps, edges = shape(*specs, rule)
+    B, K, P = maps.B, maps.K, rule.max_poses
+    room = K * maps.H * maps.W
     if room >= 2**31:
         raise ValueError(f"heatmaps must have fewer than 2**31 elements an image, got {room}")
-    if maps.B > 65535:
-        raise ValueError(f"heatmaps must have at most 65535 images, got {maps.B}")
-    coral = mode in ("coral", "edgetpu")
-    scales = {name: (scale, zero) for name, scale, zero in quantized}
-    strides = [maps.heatmap_strides, maps.offset_strides]
-    strides += [_check.channels_first(form, maps.layout)[1] for form in (displacement_fwd, displacement_bwd)]
-    threshold_scale = scales.get("heatmaps")
-    least = least_raw(
-        score_threshold,
-        activation,
-        heatmaps.dtype,
-        None if threshold_scale is None else (np.float32(threshold_scale[0]), np.float32(threshold_scale[1])),
-        1e-6 if coral and activation == "sigmoid" else 0.0,
-    )
-    with np.errstate(over="ignore"):
-        radius = np.float32(nms_radius / output_stride if coral else nms_radius)
-        radius *= radius
+    if B > 65535:
+        raise ValueError(f"heatmaps must have at most 65535 images, got {B}")
     walked = min(room, WALKED)
 
     params = np.zeros(1, _kernels.parameters("posenet_multi.cu"))
+    strides = [maps.heatmap_strides, maps.offset_strides]
+    strides += [channels_first(spec, maps.layout)[1] for spec in specs[2:]]
     params["strides"] = np.ravel(strides)
-    forms = (heatmaps, offsets, displacement_fwd, displacement_bwd)
-    params["element"] = [list(_kernels.ELEMENTS).index(form.dtype) for form in forms]
-    params["scale"] = [scales.get(name, (1.0, 0))[0] for name in ARGUMENTS]
-    params["zero"] = [scales.get(name, (1.0, 0))[1] for name in ARGUMENTS]
-    params["K"], params["H"], params["W"], params["room"], params["walked"] = maps.K, maps.H, maps.W, room, walked
+    params["element"] = [element_number(spec.dtype) for spec in specs]
+    params["scale"] = [scales.get(name, (1, 0))[0] for name in ARGUMENTS]
+    params["zero"] = [scales.get(name, (1, 0))[1] for name in ARGUMENTS]
+    params["K"], params["H"], params["W"], params["room"], params["walked"] = K, maps.H, maps.W, room, walked
     tree = _skeleton.tree(edges)
     for name in ("parent", "edge", "depth"):
-        params[name][0, : maps.K] = getattr(tree, name)
+        params[name][0, :K] = getattr(tree, name)
     params["longest"] = tree.longest
-    params["max_poses"], params["least_key"] = max_poses, _kernels.least_key(least, heatmaps.dtype)
-    params["mode"] = _check.POSENET_MODES.index(mode)
-    params["refinements"] = REFINEMENTS[mode] if refinement_steps is None else refinement_steps
-    params["sigmoid"] = activation == "sigmoid"
+    least_element = least(rule, heatmaps.dtype, scales.get("heatmaps"))
+    params["max_poses"], params["least_key"] = P, _kernels.least_key(least_element, heatmaps.dtype)
+    params["mode"], params["refinements"] = MODES.index(rule.mode), rule.refinement_steps
+    params["sigmoid"] = rule.activation == "sigmoid"
     params["channels_fastest"] = maps.heatmap_strides[1] < maps.heatmap_strides[3]
-    params["affine"] = NO_MATRIX
-    params["output_stride"], params["radius"] = output_stride, radius
-    params["least_pose"] = score_threshold if coral else LEAST_POSE_SCORE
-    B, point = maps.B, 3 * maps.K
-    return Plan(
-        B=B,
-        K=maps.K,
-        element=_kernels.ELEMENTS[heatmaps.dtype],
-        launches=(
-            ("find_roots", (min(-(-room // (4 * _kernels.THREADS)), 4096), B, 1)),
-            ("walk_roots", (-(-walked // (_kernels.THREADS // 32)), B, 1)),  # a warp a kept walk; later roots in turn
-            ("accept_poses", (B, 1, 1)),
+    params["output_stride"], params["radius"] = rule.output_stride, rule.squared_radius
+    params["least_pose"] = rule.least_pose
+    point = 3 * K
+    grids = {
+        "find_roots": (min(-(-room // (4 * _kernels.THREADS)), 4096), B, 1),
+        "walk_roots": (-(-walked // (_kernels.THREADS // 32)), B, 1),  # a warp a kept walk; later roots in turn
+        "accept_poses": (B, 1, 1),
+    }
+    element = _kernels.ELEMENTS[heatmaps.dtype]
+    return planned(
+        len(ARGUMENTS),
+        params,
+        shapes=((B, P, K, 2), (B, P, K), (B, P), (B,)),
+        launches=tuple(
+            (_kernels.posenet_multi(element, entry), grid, (_kernels.THREADS, 1, 1)) for entry, grid in grids.items()
         ),
+        alignment=max(spec.itemsize for spec in specs),
         scratch=(
-            B * room,
-            B * room,
-            -(-B * walked * point // 2),
-            -(-B * max_poses * point // 2),
-            -(-B * max_poses // 2),
+            B * room,  # roots
+            B * room,  # their places
+            -(-B * walked * point // 2),  # walks
+            -(-B * P * point // 2),  # accepted poses
+            -(-B * P // 2),  # their means
         ),
-        blocks=_kernels.Blocks(params),
+        zeroed=-(-B // 2),
+        zeroed_sections=(0,),
     )
+
+
+POSENET_MULTI = Decoder(ARGUMENTS, rule, _plan, ref.prepare, ref.decode, Poses)

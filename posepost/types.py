@@ -2,39 +2,120 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
+import dataclasses
 import math
 import weakref
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
-from . import _kernels, _view
+from . import _cuda, _view
 
 PINNED = "pinned"
-"""`Origin.library` of results in host memory that the device writes."""
+"""`DeviceMemory.library` of results in host memory that the device writes."""
+
+Shape = tuple[int, ...]
 
 
-class Origin(NamedTuple):
-    """Where a result on a device was written, and by whom."""
+class DeviceMemory(NamedTuple):
+    """Where the arrays of a result lie on a device, and the stream that writes them."""
 
     device: int
-    library: str
-    keypoints: int  # address
-    scores: int  # address
     stream: int
-    memory: _view.Array | None  # the arrays in a row, where one allocation holds them
-    shape: tuple[int, int, int]  # of keypoints: rows, keypoints, coordinates
-    visibility: int = 0  # address, where it was asked for
-    holder: Any = None  # the stream's object, which must live as long as the stream is used; see `_view.written_by`
+    shapes: tuple[Shape, ...]
+    library: str
+    addresses: tuple[int, ...]
+    array: _view.Array | None  # float32, of all of them in a row, where one allocation holds them
+    holder: Any  # the stream's object, which must live as long as the stream is used; see `_view.written_by`
 
 
-class _Keypoints(NamedTuple):
-    keypoints: _view.Array
-    scores: _view.Array
+Self = TypeVar("Self", bound="Result")
 
 
-class Keypoints(_Keypoints):
+class Result:
+    """Arrays that live where the decoder's input lived, in the input's library.
+
+    Unpacks into its first arrays; prints, compares (element by element, NaN equal to NaN), copies and pickles with all
+    of them. Comparing, copying deeply and pickling wait for a result on a device, as `.numpy()` does.
+    """
+
+    DTYPES: ClassVar[dict[str, str]]
+    """Name and dtype of each array, in order."""
+    UNPACKED: ClassVar[int]
+    """How many arrays it unpacks into; those behind may be None."""
+
+    _memory: DeviceMemory | None = None
+    """Of results on a device; None on the host and for arrays put together by hand."""
+
+    @property
+    def _arrays(self) -> tuple[_view.Array, ...]:
+        """All that are not None."""
+        return tuple(array for array in map(self.__dict__.get, self.DTYPES) if array is not None)
+
+    def __iter__(self) -> Iterator[_view.Array]:
+        return iter([self.__dict__[name] for name in list(self.DTYPES)[: self.UNPACKED]])
+
+    def numpy(self: Self) -> Self:
+        """The same arrays as NumPy, in one copy where they lie in a row. The one method that waits."""
+        memory = self._memory
+        if memory is None:
+            return type(self)(*(_view.download(array, None) for array in self._arrays))
+        if memory.stream == _cuda.PER_THREAD_STREAM and memory.holder is not None:
+            memory.holder.synchronize()  # synchronizes
+        if memory.library == PINNED:
+            _cuda.cuda.synchronize(memory.device, memory.stream)  # synchronizes
+            return type(self)(*(_view.download(array, memory.stream) for array in self._arrays))
+        if memory.array is None:
+            return type(self)(*(_view.download(array, memory.stream) for array in self._arrays))
+        flat = _view.download(memory.array, memory.stream)  # synchronizes
+        arrays = []
+        for array, shape, address, dtype in zip(self._arrays, memory.shapes, memory.addresses, self.DTYPES.values()):
+            first = (address - memory.addresses[0]) // 4
+            if 0 <= first <= flat.size - math.prod(shape):
+                arrays.append(flat[first : first + math.prod(shape)].view(dtype).reshape(shape))
+            else:  # allocated apart from the others
+                arrays.append(_view.download(array, memory.stream))
+        return type(self)(*arrays)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        mine, theirs = self.numpy()._arrays, other.numpy()._arrays
+        return len(mine) == len(theirs) and all(np.array_equal(a, b, equal_nan=True) for a, b in zip(mine, theirs))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _wait(self) -> None:
+        if self._memory is not None:
+            _cuda.cuda.synchronize(self._memory.device, self._memory.stream)  # synchronizes
+
+    def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
+        self._wait()
+        return type(self)(*(copy.deepcopy(array, memo) for array in self._arrays))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._wait()
+        return type(self), self._arrays
+
+    def __copy__(self: Self) -> Self:
+        return on_device(type(self), self._arrays, self._memory)
+
+
+AnyResult = TypeVar("AnyResult", bound=Result)
+
+
+def on_device(kind: type[AnyResult], arrays: tuple[_view.Array, ...], memory: DeviceMemory | None) -> AnyResult:
+    """A result that a stream may still be writing."""
+    result = kind(*arrays)
+    object.__setattr__(result, "_memory", memory)
+    return result
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Keypoints(Result):
     """One person a row: N people with K keypoints each.
 
     keypoints : (N, K, 2) float32
@@ -42,51 +123,30 @@ class Keypoints(_Keypoints):
         K, 3) from volumes: z last.
     scores : (N, K) float32
         Confidence of each keypoint.
+    visibility : (N, K) float32
+        Where the call asked for it (`decode_simcc(..., visibility=True)`), else None.
 
-    Unpacks as a tuple. The arrays live where the decoder's input lived, in the input's library; on a device the stream
-    of the call may still be writing them, which `.numpy()` waits for.
+    Unpacks as `keypoints, scores`. The arrays live where the decoder's input lived, in the input's library; on a device
+    the stream of the call may still be writing them, which `.numpy()` waits for.
+
+    >>> import numpy as np, posepost
+    >>> people = posepost.Keypoints(np.zeros((1, 17, 2), np.float32), np.ones((1, 17), np.float32))
+    >>> keypoints, scores = people
+    >>> people == people.numpy()
+    True
     """
 
-    visibility: _view.Array | None = None
-    """(N, K) float32 where the call asked for it, else None. No field of the tuple."""
-
-    origin: Origin | None = None
-    """For results on a device; None on the host and for arrays put together by hand."""
-
-    def numpy(self) -> Keypoints:
-        """The same keypoints as NumPy arrays, in one copy where they lie in a row. The one method that waits."""
-        stream = self.origin.stream if self.origin else None
-        if self.origin is not None:
-            _wait_for_thread(self.origin.stream, self.origin.holder)
-        if self.origin is not None and self.origin.library == PINNED:
-            _kernels.cuda.synchronize(self.origin.device, self.origin.stream)  # synchronizes
-            result = Keypoints(self.keypoints, self.scores)
-        elif self.origin is None or self.origin.memory is None:
-            result = Keypoints(_view.download(self.keypoints, stream), _view.download(self.scores, stream))
-        else:
-            flat = _view.download(self.origin.memory, stream)
-            points, people = math.prod(self.keypoints.shape), math.prod(self.scores.shape)
-            first = (self.origin.scores - self.origin.keypoints) // 4
-            scores = flat[first : first + people].reshape(self.scores.shape)
-            result = Keypoints(flat[:points].reshape(self.keypoints.shape), scores)
-            first = (self.origin.visibility - self.origin.keypoints) // 4
-            if self.visibility is not None and 0 < first < flat.size:
-                result.visibility = flat[first : first + people].reshape(self.scores.shape)
-                return result
-        if self.visibility is not None:
-            result.visibility = _view.download(self.visibility, stream)
-        return result
-
-
-class _Poses(NamedTuple):
     keypoints: _view.Array
-    keypoint_scores: _view.Array
     scores: _view.Array
-    count: _view.Array
+    visibility: _view.Array | None = None
+
+    DTYPES: ClassVar[dict[str, str]] = {"keypoints": "float32", "scores": "float32", "visibility": "float32"}
+    UNPACKED: ClassVar[int] = 2
 
 
-class Poses(_Poses):
-    """Everybody in each image: B images, room for P people of K keypoints.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Poses(Result):
+    """All people in each image: B images, room for P people of K keypoints.
 
     keypoints : (B, P, K, 2) float32
         (x, y), x to the right, y down, in pixels of the network's input unless a `transform` maps them further.
@@ -96,29 +156,26 @@ class Poses(_Poses):
     count : (B,) int32
         How many poses stand in each image. Rows from there on are zero.
 
-    Unpacks as a tuple. The arrays live where the decoder's input lived, in the input's library; on a device the stream
-    of the call may still be writing them, which `.numpy()` waits for.
+    Unpacks as these four. The arrays live where the decoder's input lived, in the input's library; on a device the
+    stream of the call may still be writing them, which `.numpy()` waits for.
     """
 
-    stream: int | None = None
-    """Pointer of the stream that writes the arrays; None on the host."""
-
-    holder: Any = None
-    """The stream's object, which must live as long as the stream is used."""
-
-    def numpy(self) -> Poses:
-        """The same poses as NumPy arrays. The one method that waits."""
-        _wait_for_thread(self.stream, self.holder)
-        return Poses(*(_view.download(array, self.stream) for array in self))
-
-
-class _Peaks(NamedTuple):
-    points: _view.Array
+    keypoints: _view.Array
+    keypoint_scores: _view.Array
     scores: _view.Array
     count: _view.Array
 
+    DTYPES: ClassVar[dict[str, str]] = {
+        "keypoints": "float32",
+        "keypoint_scores": "float32",
+        "scores": "float32",
+        "count": "int32",
+    }
+    UNPACKED: ClassVar[int] = 4
 
-class Peaks(_Peaks):
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Peaks(Result):
     """The best peaks of each map: B images, K maps an image, room for M = `max_peaks` peaks a map.
 
     points : (B, K, M, 2) float32
@@ -127,26 +184,19 @@ class Peaks(_Peaks):
         The value of each peak, zero from `count` on.
     count : (B, K) int32
         How many peaks stand there, at most M.
+    dropped : (B, K) int32
+        How many peaks there were beyond `max_peaks`. None for arrays put together by hand.
 
-    Unpacks as a tuple of these three.
+    Unpacks as `points, scores, count`.
     """
 
-    left_out: _view.Array = None
-    """(B, K) int32: how many peaks there were beyond `max_peaks`. None for arrays put together by hand."""
+    points: _view.Array
+    scores: _view.Array
+    count: _view.Array
+    dropped: _view.Array | None = None
 
-    stream: int | None = None
-    """Pointer of the stream that writes the arrays; None on the host."""
-
-    holder: Any = None
-    """The stream's object, which must live as long as the stream is used."""
-
-    def numpy(self) -> Peaks:
-        """The same peaks as NumPy arrays. The one method that waits."""
-        _wait_for_thread(self.stream, self.holder)
-        peaks = Peaks(*(_view.download(array, self.stream) for array in self))
-        if self.left_out is not None:
-            peaks.left_out = _view.download(self.left_out, self.stream)
-        return peaks
+    DTYPES: ClassVar[dict[str, str]] = {"points": "float32", "scores": "float32", "count": "int32", "dropped": "int32"}
+    UNPACKED: ClassVar[int] = 3
 
 
 def pinned(B: int, K: int, *, device: int = 0, visibility: bool = False) -> Keypoints:
@@ -161,20 +211,20 @@ def pinned(B: int, K: int, *, device: int = 0, visibility: bool = False) -> Keyp
     """
     if min(B, K) < 0:
         raise ValueError(f"B and K must not be negative, got {B} and {K}")
-    floats = (4 if visibility else 3) * B * K
-    pages = _kernels.cuda.pinned(floats, device)
-    address = np.frombuffer(pages, np.float32, floats).ctypes.data
-    place: Any = (ctypes.c_float * floats).from_address(address)
+    shapes = ((B, K, 2), (B, K), (B, K)) if visibility else ((B, K, 2), (B, K))
+    sizes = [math.prod(shape) for shape in shapes]
+    pages = _cuda.cuda.pinned(sum(sizes), device)
+    address = np.frombuffer(pages, np.float32, sum(sizes)).ctypes.data
+    place: Any = (ctypes.c_float * sum(sizes)).from_address(address)
     writer = Writer()
     # CuPy gives pages away again as soon as they are dropped, though a stream may still be writing to them
     weakref.finalize(place, _let_go, pages, device, writer).atexit = False
-    memory = np.frombuffer(place, np.float32, floats)
+    memory = np.frombuffer(place, np.float32, sum(sizes))
     memory[:] = 0
-    seen = address + 12 * B * K if visibility else 0
-    origin = Origin(device, PINNED, address, address + 8 * B * K, 0, memory, (B, K, 2), seen, writer)
-    result = on_device(memory[: 2 * B * K].reshape(B, K, 2), memory[2 * B * K : 3 * B * K].reshape(B, K), origin)
-    result.visibility = memory[3 * B * K :].reshape(B, K) if visibility else None
-    return result
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    arrays = tuple(memory[start : start + n].reshape(shape) for start, n, shape in zip(starts, sizes, shapes))
+    addresses = tuple(address + 4 * start for start in starts)
+    return on_device(Keypoints, arrays, DeviceMemory(device, 0, shapes, PINNED, addresses, memory, writer))
 
 
 class Writer:
@@ -190,27 +240,4 @@ class Writer:
 
 def _let_go(pages: Any, device: int, writer: Writer) -> None:
     if writer.stream is not None:
-        _kernels.hold(device, writer.stream, (pages, writer.holder))
-
-
-def launched(result: Keypoints, queue: _view.Queue) -> Keypoints:
-    """The result that `queue` has just been told to write."""
-    origin = result.origin
-    assert origin is not None
-    if isinstance(origin.holder, Writer):
-        origin.holder.stream, origin.holder.holder = queue.pointer, _view.written_by(queue, origin.device)
-    elif queue.pointer == _kernels.PER_THREAD_STREAM:
-        result.origin = origin._replace(holder=_view.written_by(queue, origin.device))
-    return result
-
-
-def _wait_for_thread(stream: int | None, holder: Any) -> None:
-    if stream == _kernels.PER_THREAD_STREAM and holder is not None:
-        holder.synchronize()  # synchronizes
-
-
-def on_device(keypoints: _view.Array, scores: _view.Array, origin: Origin) -> Keypoints:
-    """Keypoints that a stream may still be writing."""
-    result = Keypoints(keypoints, scores)
-    result.origin = origin
-    return result
+        _cuda.hold(device, writer.stream, (pages, writer.holder))

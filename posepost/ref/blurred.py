@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .refine import CACHED, Maps, Refinement, blurred, blurred_maps, inside
+from .._rules.refinement import Step
+from .refine import CACHED, Maps, blurred, blurred_maps, inside
 
 Array = np.ndarray[Any, Any]
 
@@ -141,8 +142,7 @@ def _blur_matrix(taps: tuple[float, ...], border: str, size: int) -> Array:
 def _best_candidates(maps: Maps, of: Array, cell: Array, taps: tuple[float, ...], border: str) -> tuple[Array, Array]:
     """Map and cell, in ascending order, of each map's first largest candidate."""
     _, K, _, W = maps.elements.shape
-    rule = Refinement(taps=taps, border=border)
-    value = blurred(maps, *np.divmod(of, K), *np.divmod(cell, W), rule)
+    value = blurred(maps, *np.divmod(of, K), *np.divmod(cell, W), Step(taps=taps, border=border))
     order = np.lexsort((cell, -value, of))
     best = order[np.unique(of[order], return_index=True)[1]]
     return of[best], cell[best]

@@ -1,190 +1,24 @@
-"""The NumPy twin of posepost.decode_posenet_multi."""
+"""decode_posenet_multi in NumPy."""
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import _check, _skeleton, _view
-from ..types import Poses
-from .peaks import activated, comparable, is_peak, least_raw
-from .posenet import Scales, affine, dequantize
+from .._rules import Scale, described
+from .._rules.maps import Maps, channels_first
+from .._rules.posenet_multi import ARGUMENTS, PoseNetMulti, least, shape
+from .peaks import is_peak
+from .values import activated, affine, comparable, dequantize
 
 Array = np.ndarray[Any, Any]
 
-REFINEMENTS = {"tfjs": 2, "pytorch": 1, "coral": 5, "edgetpu": 5}
 SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal  # scores below it are 0 where a device flushes denormals
-LEAST_POSE_SCORE = np.float32(0.5)  # of mode "pytorch"
-
-
-def decode_posenet_multi(
-    heatmaps: _view.Array,
-    offsets: _view.Array,
-    displacement_fwd: _view.Array,
-    displacement_bwd: _view.Array,
-    *,
-    output_stride: float,
-    max_poses: int = 20,
-    score_threshold: float = 0.5,
-    nms_radius: float = 20.0,
-    mode: str = "tfjs",
-    refinement_steps: int | None = None,
-    skeleton: Sequence[tuple[int, int]] | None = None,
-    layout: str | None = None,
-    activation: str | None = "sigmoid",
-    quantization: dict[str, tuple[float, int]] | None = None,
-    transform: Any = None,
-    out: tuple[_view.Array, _view.Array, _view.Array, _view.Array] | None = None,
-    stream: Any = None,
-) -> Poses:
-    """Decode PoseNet's four outputs into everybody in each image.
-
-    B images, K keypoints, E = K - 1 edges of the skeleton, maps of H rows and W columns, P = `max_poses`.
-
-    Parameters
-    ----------
-    heatmaps : (B, K, H, W) or (B, H, W, K), float32, float16, bfloat16, uint8 or int8
-        Confidence maps. Any strides but negative ones, no copy. Without B it is a batch of one.
-    offsets : (B, 2K, H, W) or (B, H, W, 2K), any of the same types
-        Pixels of the network's input to add to a cell's place: all y channels, then all x channels.
-    displacement_fwd, displacement_bwd : (B, 2E, H, W) or (B, H, W, 2E), any of the same types
-        Pixels from the parent of each edge to its child, and from the child to its parent: y channels, then x.
-    output_stride : float
-        Pixels of the network's input from one cell to the next: 8, 16, 32.
-    max_poses : int
-        Poses an image, at most.
-    score_threshold : float
-        Least score of a root, from 0 to 1. In modes "coral" and "edgetpu" also of a pose.
-    nms_radius : float
-        Pixels of the network's input. A root so near to the same keypoint of an accepted pose starts none.
-    mode : "tfjs", "pytorch", "coral" or "edgetpu"
-        Which peer's rules: see Notes.
-    refinement_steps : int
-        How often an offset is followed after a displacement, in modes "coral" and "edgetpu"; None: 5, as Coral's
-        operator. The others have a fixed number.
-    skeleton : sequence of (parent, child)
-        The edges, in the order of the displacement channels: a tree of at most 32 keypoints, whose root is the one
-        that is no child. None: PoseNet's, of COCO's 17 keypoints from the nose. Mode "edgetpu" has no other.
-    layout : "NCHW", "NHWC" or None
-        None finds it: only along the channels have the offsets twice the size.
-    activation : "sigmoid" or None
-        "sigmoid": the maps are logits and scores go through a sigmoid. None: the maps are scores already.
-        "tfjs" and "pytorch" read the maps at cells only, so that both give the same poses unless logits saturate;
-        "coral" and "edgetpu" interpolate what was given, and Coral gives logits.
-    quantization : dict of argument name to (scale, zero_point)
-        For each integer tensor; value = (q - zero_point) * scale. Peaks are found on the raw integers.
-    transform : (2, 3) or (B, 2, 3), any real type
-        Affine map of (x, y, 1) from pixels of the input on to the image.
-    out : Poses or (keypoints, keypoint_scores, scores, count)
-        Where to write: C-contiguous. count is int32, the others float32.
-    stream
-        No meaning for host arrays.
-
-    Returns
-    -------
-    Poses
-        keypoints (B, P, K, 2) as (x, y), keypoint_scores (B, P, K), scores (B, P), count (B,), zero from count on.
-        In order of acceptance for "tfjs" and "pytorch", by falling score for "coral" and "edgetpu".
-
-    Raises
-    ------
-    TypeError for objects and dtypes, ValueError for shapes, ranges and devices. Each names the argument, the rule and
-    what it got.
-
-    Notes
-    -----
-    Roots: cells that reach the threshold and have no larger neighbour in their 3x3 window, clipped at the borders, on
-    each map; equal neighbours are all roots. The comparison is that of `find_peaks`: exact, and before any
-    exponential. Roots are taken in order of value as given, largest first; equal values by y, then x, then k.
-    A NaN cell, a cell beside NaN and a cell of -inf are no roots. There is room for every root: none is left out.
-
-    Suppression: root r of keypoint k starts no pose if an accepted pose q has dy * dy + dx * dx <= radius * radius,
-    dy and dx from q's keypoint k to r. NaN is never near.
-
-    Walk: from the keypoint that starts a pose up to the skeleton's root, then down every edge that leads to a keypoint
-    not yet known. A keypoint's place depends on its path from the start alone, never on accepted poses.
-
-    float32 arithmetic, each operation rounded, in the order written; s = output_stride, (y, x) pairs alike.
-    cell(p) = floor(min(max(p / s + 0.5, 0), size - 1)); max and min as fmaxf and fminf, so that NaN becomes cell 0 and
-    infinity the last cell. place(c, k) = c * s + offset[k, c].
-
-    "tfjs": root place(c, k), score of its cell c. A step from p to keypoint t: q = p + D[cell(p)]; twice q =
-    place(cell(q), t); score of cell(q).
-    "pytorch": cell(p) rounds half to even, rint(min(max(p / s, 0), size - 1)); one refinement q = place(c, t) with c =
-    cell(q), score of that c. Behind a keypoint whose score is not above 0 (denormals are not) keypoints and scores are
-    0. A pose is accepted if its score is at least 0.5; one that is not neither counts nor suppresses.
-    Score of a pose in both: (((s_0 + s_1) + ...) + s_(K-1)) / K where s_k counts as 0 if an earlier accepted pose has
-    its keypoint k within the radius.
-
-    "coral": in cells, i.e. offsets and displacements times 1 / s, radius / s. clamp(p) = min(max(p, 0), size - 1) as
-    above. Root clamp(c + offset[k, c]); a step: q = clamp(p + D(p)), then `refinement_steps` times q = clamp(q +
-    offset(q)[t]); score of t, and of the root, at the final q. Maps are read between cells: with i = floor(q), f = q -
-    i, g = 1 - f: rows first, a * g + b * f along x, then along y; where f = 0 the result is a, whatever b is. The
-    threshold gets 1e-6 added before it becomes a logit. A pose is accepted if the mean of its K scores is at least
-    `score_threshold`; one that is not neither counts nor suppresses. At the end poses are sorted by that mean, a
-    keypoint near the same keypoint of a better one counts 0 in a second mean as above, poses are sorted by that and
-    those below the threshold dropped; both sorts keep the order of equal means. Pixels = cells * s.
-    "edgetpu": as "coral", but the displacement from the left eye to the nose is read from channels 16 (forward, x of
-    edge 0) and 0 (backward, y of edge 0) of the displacements, as edgetpu does in error.
-
-    Infinite and NaN displacements and offsets give what these formulas give; places in pixels ("tfjs", "pytorch") can
-    then be infinite or NaN, cells never leave the map.
-
-    Source: tensorflow/tfjs-models@18a7342 posenet/src/multi_pose; rwightman/posenet-pytorch posenet/decode_multi.py;
-    google-coral/libcoral@6589d0b coral/pose_estimation/posenet_decoder.cc; google-coral/edgetpu@5020de9
-    src/cpp/posenet/posenet_decoder.cc.
-    """
-    tensors = {
-        "heatmaps": heatmaps,
-        "offsets": offsets,
-        "displacement_fwd": displacement_fwd,
-        "displacement_bwd": displacement_bwd,
-    }
-    views = {name: _view.view(array, name) for name, array in tensors.items()}
-    forms = tuple(view.form for view in views.values())
-    quantized = _check.quantization(quantization, {name: view.form.dtype for name, view in views.items()})
-    _check.output_stride(output_stride)
-    edges = _check.pairs(skeleton)
-    _check.posenet_multi_options(max_poses, score_threshold, nms_radius, mode, refinement_steps, edges)
-    _check.activation(activation)
-    with np.errstate(all="ignore"):
-        numbers = (float(output_stride), float(score_threshold), float(nms_radius))
-        plan = _prepare(*forms, *numbers, mode, refinement_steps, edges, layout, activation, quantized)
-        B, K = plan.maps.B, plan.maps.K
-        results = {
-            "keypoints": ((B, max_poses, K, 2), "float32"),
-            "keypoint_scores": ((B, max_poses, K), "float32"),
-            "scores": ((B, max_poses), "float32"),
-            "count": ((B,), "int32"),
-        }
-        matrix = None if transform is None else _check.transform(transform, forms[0], B)
-        assert not isinstance(matrix, _view.View)  # a device array has been refused
-        if out is None:
-            keypoints, keypoint_scores, scores, count = arrays = [np.zeros(*result) for result in results.values()]
-        else:
-            arrays = [_view.as_numpy(seen) for seen in _check.outputs(out, results, forms[0])]
-            keypoints, keypoint_scores, scores, count = arrays
-            for array in arrays:
-                array[...] = 0
-
-        maps = [_view.as_numpy(view) for view in views.values()]
-        maps = [array if array.ndim == 4 else array[None] for array in maps]
-        for b in range(B):
-            points, point_scores, pose_scores = _decode(plan, [image[b] for image in maps], max_poses)
-            found = len(pose_scores)
-            if matrix is not None:
-                points = affine(points, matrix if matrix.ndim == 2 else matrix[b])
-            keypoints[b, :found], keypoint_scores[b, :found], scores[b, :found] = points, point_scores, pose_scores
-            count[b] = found
-
-    if out is not None:
-        return Poses(*out)
-    library = views["heatmaps"].library
-    return Poses(*(_view.from_numpy(array, library) for array in arrays))
 
 
 class Tree(NamedTuple):
@@ -233,59 +67,38 @@ class Channels(NamedTuple):
 class Plan(NamedTuple):
     """All of a call that does not change from frame to frame."""
 
-    maps: _check.Maps
+    rows: int
+    rule: PoseNetMulti
+    maps: Maps
     tree: Tree
-    coral: bool
-    mode: str
-    steps: int
-    activation: str | None
     least: float | int  # raw value of a root
     least_pose: np.float32
     radius: np.float32  # squared, in pixels or, for coral, in cells
     stride: np.float32
     sides: Array  # (2, 1, 1) float32: H - 1 and W - 1
-    tensors: tuple[tuple[Channels, tuple[np.float32, np.float32] | None], ...]  # of the four arguments
+    tensors: tuple[tuple[Channels, Scale | None], ...]  # of the four arguments
 
 
 @functools.lru_cache(maxsize=16)
-def _prepare(
-    heatmaps: _view.Form,
-    offsets: _view.Form,
-    displacement_fwd: _view.Form,
-    displacement_bwd: _view.Form,
-    output_stride: float,
-    score_threshold: float,
-    nms_radius: float,
-    mode: str,
-    refinement_steps: int | None,
-    skeleton: _skeleton.Edges | None,
-    layout: str | None,
-    activation: str | None,
-    quantized: _check.Quantization,
-) -> Plan:
-    maps, edges = _check.posenet_multi_maps(heatmaps, offsets, displacement_fwd, displacement_bwd, layout, skeleton)
+def prepare(forms: tuple[_view.Form, ...], rule: PoseNetMulti, quantized: _check.Quantization | None) -> Plan:
+    """All checks, and what follows from the forms."""
+    specs, scales = described(ARGUMENTS, forms, quantized)
+    maps, edges = shape(*specs, rule)
     tree = _tree(edges)
-    scales: Scales = {name: (np.float32(scale), np.float32(zero)) for name, scale, zero in quantized}
-    coral = mode in ("coral", "edgetpu")
-    _, fwd = _check.channels_first(displacement_fwd, maps.layout)
-    _, bwd = _check.channels_first(displacement_bwd, maps.layout)
-    margin = 1e-6 if coral and activation == "sigmoid" else 0.0
-    radius = nms_radius / output_stride if coral else nms_radius
+    (_, fwd), (_, bwd) = (channels_first(spec, maps.layout) for spec in specs[2:])
     y_channels, x_channels = tree.edges, len(edges) + tree.edges
     x_of_bwd = x_channels.copy()
-    if mode == "edgetpu":
+    if rule.mode == "edgetpu":
         x_of_bwd[LEFT_EYE] = 0
     return Plan(
+        rows=maps.B,
+        rule=rule,
         maps=maps,
         tree=tree,
-        coral=coral,
-        mode=mode,
-        steps=REFINEMENTS[mode] if refinement_steps is None else int(refinement_steps),
-        activation=activation,
-        least=least_raw(score_threshold, activation, heatmaps.dtype, scales.get("heatmaps"), margin),
-        least_pose=np.float32(score_threshold) if coral else LEAST_POSE_SCORE,
-        radius=np.float32(radius) * np.float32(radius),
-        stride=np.float32(output_stride),
+        least=least(rule, specs[0].dtype, scales.get("heatmaps")),
+        least_pose=rule.least_pose,
+        radius=rule.squared_radius,
+        stride=np.float32(rule.output_stride),
         sides=np.array([maps.H - 1, maps.W - 1], np.float32)[:, None, None],
         tensors=(
             (_channels(tree, maps.heatmap_strides, [tree.keypoints]), scales.get("heatmaps")),
@@ -294,6 +107,22 @@ def _prepare(
             (_channels(tree, bwd, [y_channels, x_of_bwd]), scales.get("displacement_bwd")),
         ),
     )
+
+
+def decode(plan: Plan, matrix: Array | None, *tensors: Array) -> tuple[Array, Array, Array, Array]:
+    """Keypoints (B, P, K, 2), their scores (B, P, K), scores of poses (B, P) and their count (B,)."""
+    B, K, P = plan.maps.B, plan.maps.K, plan.rule.max_poses
+    keypoints, keypoint_scores = np.zeros((B, P, K, 2), np.float32), np.zeros((B, P, K), np.float32)
+    scores, count = np.zeros((B, P), np.float32), np.zeros(B, np.int32)
+    batches = [array if array.ndim == 4 else array[None] for array in tensors]
+    for b in range(B):
+        points, point_scores, pose_scores = _decode(plan, [batch[b] for batch in batches], P)
+        found = len(pose_scores)
+        if matrix is not None:
+            points = affine(points, matrix if matrix.ndim == 2 else matrix[b])
+        keypoints[b, :found], keypoint_scores[b, :found], scores[b, :found] = points, point_scores, pose_scores
+        count[b] = found
+    return keypoints, keypoint_scores, scores, count
 
 
 def _channels(tree: Tree, strides: tuple[int, int, int, int], channels: list[Array]) -> Channels:
@@ -307,14 +136,14 @@ class Tensor(NamedTuple):
 
     flat: Array
     channels: Channels
-    scale: tuple[np.float32, np.float32] | None
+    scale: Scale | None
 
     def read(self, place: Array) -> Array:
         values = self.flat.take(place)
         return values if self.scale is None and values.dtype == np.float32 else dequantize(values, self.scale)
 
 
-def _tensor(image: Array, channels: Channels, scale: tuple[np.float32, np.float32] | None) -> Tensor:
+def _tensor(image: Array, channels: Channels, scale: Scale | None) -> Tensor:
     if image.flags.c_contiguous:
         return Tensor(image.reshape(-1), channels, scale)
     span = sum((size - 1) * stride for size, stride in zip(image.shape, image.strides)) // image.itemsize + 1
@@ -332,7 +161,7 @@ def _decode(plan: Plan, images: list[Array], max_poses: int) -> tuple[Array, Arr
     order = np.argsort(-values[y, x, k].astype(np.float32), kind="stable")
     cells = np.array([y[order], x[order]], np.float32)
     tensors = [_tensor(image, *where) for image, where in zip(images, plan.tensors)]
-    return (_coral if plan.coral else _nearest)(plan, tensors, cells, k[order], max_poses)
+    return (_coral if plan.rule.coral else _nearest)(plan, tensors, cells, k[order], max_poses)
 
 
 Walk = Callable[[Array], tuple[Array, Array]]
@@ -447,7 +276,7 @@ def _walk(plan: Plan, tensors: list[Tensor], start: Array, k: Array, step: Step)
 def _nearest(plan: Plan, tensors: list[Tensor], cells: Array, k: Array, max_poses: int) -> tuple[Array, Array, Array]:
     """Modes "tfjs" and "pytorch". A state: y, x; their cell; the cell that gives the score."""
     heat, offset, _, _ = tensors
-    stride, sides, pytorch = plan.stride, plan.sides, plan.mode == "pytorch"
+    stride, sides, pytorch = plan.stride, plan.sides, plan.rule.mode == "pytorch"
     rank_of = plan.tree.rank
     ranks, zero, half = rank_of.take(k), np.float32(0), np.float32(0.5)
 
@@ -468,7 +297,7 @@ def _nearest(plan: Plan, tensors: list[Tensor], cells: Array, k: Array, max_pose
         to = np.empty_like(state)
         points, now = to[:2], to[2:4]
         np.add(state[:2], displacement.read(_index(state[2:4], displacement.channels) + edge), out=points)
-        for _ in range(plan.steps):
+        for _ in range(plan.rule.refinement_steps):
             at = cell(points, out=to[4:] if pytorch else now)
             place(at, target, out=points)
         cell(points, out=now)
@@ -482,7 +311,7 @@ def _nearest(plan: Plan, tensors: list[Tensor], cells: Array, k: Array, max_pose
         seen = states[-2:]
         seen.reshape(2, -1)[:, rank * n + np.arange(n)] = own
         values = heat.read(_index(seen, heat.channels) + heat.channels.begin[0])
-        scores = activated(values, plan.activation)
+        scores = activated(values, plan.rule.activation)
         points = states[:2]
         if pytorch and not (scores >= SMALLEST_NORMAL).all():
             known = _known(plan.tree, scores, rank)
@@ -545,18 +374,18 @@ def _coral(plan: Plan, tensors: list[Tensor], cells: Array, k: Array, max_poses:
 
     def step(state: Array, displacement: Tensor, edge: Array, target: Array, source: Array | None) -> Array:
         moved = sample(displacement, state, edge)
-        if plan.mode == "edgetpu" and source is not None:
+        if plan.rule.mode == "edgetpu" and source is not None:
             eye = source == LEFT_EYE
             moved[:1, :, eye] = sample(forward, state[:, :, eye], forward.channels.of(source[eye])[1:])
         points = clamp(state + moved)
-        for _ in range(plan.steps):
+        for _ in range(plan.rule.refinement_steps):
             points = clamp(points + sample(offset, points, target))
         return points
 
     def walk(these: Array) -> tuple[Array, Array]:
         states = _walk(plan, tensors, places[:, these], ranks[these], step)
         values = sample(heat, states, heat.channels.begin)[0]
-        return states.take(rank_of, axis=1), activated(values, plan.activation).take(rank_of, axis=0)
+        return states.take(rank_of, axis=1), activated(values, plan.rule.activation).take(rank_of, axis=0)
 
     shift = offset.read(_index(cells[:, None], offset.channels) + offset.channels.of(ranks)) * per_stride
     places = clamp(cells[:, None] + shift)[:, 0]

@@ -6,13 +6,13 @@ Everything is float32, each operation rounded, in the order written: kernels/ref
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import _check
-from .posenet import dequantize, sigmoid
+from .._rules import Scale
+from .._rules.refinement import Step
+from .values import dequantize, sigmoid
 
 Array = np.ndarray[Any, Any]
 
@@ -22,23 +22,11 @@ EPSILON = np.finfo(np.float32).eps  # what DARK-UDP adds to the diagonal of its 
 QUARTER, HALF = np.float32(0.25), np.float32(0.5)
 
 
-class Refinement(NamedTuple):
-    """A rule with all its numbers, checked and with every default filled in."""
-
-    kind: str = "none"  # "none", "quarter", "dark", "dark_udp", "centroid", "soft_argmax"
-    guard: str = "mmpose"  # quarter: "mmpose", "hrnet", "higherhrnet", "megvii" (on the blurred map)
-    taps: tuple[float, ...] = (1.0,)  # of the blur, one axis
-    border: str = "zero"  # of blur or window: "zero", "reflect", "reflect_101"
-    window: int = 0  # side of the square of a centroid or soft-argmax; 0: the whole map
-    positive: bool = False  # centroid: only values above 0 have weight
-    beta: float = 1.0  # soft-argmax: weights are exp(beta * value)
-
-
 class Maps(NamedTuple):
     """Maps (B, K, H, W) as given, or as merged, and what turns an element into the value that is refined."""
 
     elements: Array
-    scale: tuple[np.float32, np.float32] | None = None
+    scale: Scale | None = None
     sigmoid: bool = False
 
     def read(self, b: Array, k: Array, y: Array, x: Array) -> Array:
@@ -63,8 +51,8 @@ def flattened(array: Array) -> tuple[Array, tuple[int, ...]]:
     return np.lib.stride_tricks.as_strided(array, (span,), (array.itemsize,), writeable=False), strides
 
 
-class Peaks(NamedTuple):
-    """n peaks: whose map, which cell, and the value there, activated."""
+class Cells(NamedTuple):
+    """n cells to start from: whose map, which cell, and the value there, activated."""
 
     b: Array
     k: Array
@@ -76,23 +64,23 @@ class Peaks(NamedTuple):
 CACHED = 1 << 16  # elements that are worked on at a time: what stays in a core's cache
 
 
-def refined(maps: Maps, peaks: Peaks, rule: Refinement) -> Array:
+def refined(maps: Maps, peaks: Cells, step: Step) -> Array:
     """(n, 2) float32: x and y of each peak in cells."""
     n = len(peaks.x)
     points = np.empty((n, 2), np.float32)
     points[:, 0], points[:, 1] = peaks.x, peaks.y
-    if rule.kind == "none" or not n:
+    if step.kind == "none" or not n:
         return points
-    find = _blurred_quarter if rule.guard == "megvii" else _STEPS[rule.kind]
-    side = max(rule.window, len(rule.taps) + 4)
+    find = _blurred_quarter if step.guard == "megvii" else _STEPS[step.kind]
+    side = max(step.window, len(step.taps) + 4)
     many = max(1, 2 * CACHED // side**2)
     with np.errstate(all="ignore"):
         if n <= many:
-            points += find(maps, peaks, rule).T
+            points += find(maps, peaks, step).T
         else:
             for first in range(0, n, many):
                 some = slice(first, first + many)
-                points[some] += find(maps, Peaks(*(field[some] for field in peaks)), rule).T
+                points[some] += find(maps, Cells(*(field[some] for field in peaks)), step).T
     return points
 
 
@@ -102,7 +90,7 @@ def refined(maps: Maps, peaks: Peaks, rule: Refinement) -> Array:
 # ---- a quarter of a cell towards the larger neighbour
 
 
-def _quarter(maps: Maps, peaks: Peaks, rule: Refinement) -> Array:
+def _quarter(maps: Maps, peaks: Cells, step: Step) -> Array:
     """0.25 * sign of the difference of the neighbours, on what was given: a sigmoid would not change the sign.
 
     guard "mmpose": along x where 1 < x < W - 1 and 0 < y, along y where 1 < y < H - 1 and 0 < x; "hrnet": both where
@@ -118,10 +106,10 @@ def _quarter(maps: Maps, peaks: Peaks, rule: Refinement) -> Array:
         np.maximum(y - 1, 0),
     )
     values = maps._replace(sigmoid=False).read(b, k, np.array([y, below, y, above]), np.array([right, x, left, x]))
-    return _quarter_step(values[:2] - values[2:], peaks, rule.guard, H, W)
+    return _quarter_step(values[:2] - values[2:], peaks, step.guard, H, W)
 
 
-def _quarter_step(difference: Array, peaks: Peaks, guard: str, H: int, W: int) -> Array:
+def _quarter_step(difference: Array, peaks: Cells, guard: str, H: int, W: int) -> Array:
     if guard == "higherhrnet":
         return np.where(difference > 0, QUARTER, -QUARTER)
     x, y = peaks.x, peaks.y
@@ -134,30 +122,14 @@ def _quarter_step(difference: Array, peaks: Peaks, guard: str, H: int, W: int) -
     return np.where(inside, step, np.float32(0))
 
 
-def _blurred_quarter(maps: Maps, peaks: Peaks, rule: Refinement) -> Array:
+def _blurred_quarter(maps: Maps, peaks: Cells, step: Step) -> Array:
     """The same on the blurred map."""
-    around = blur(windows(maps, peaks, 1 + len(rule.taps) // 2, rule.border), rule.taps)
+    around = blur(windows(maps, peaks, 1 + len(step.taps) // 2, step.border), step.taps)
     difference = np.array([around[1, 2] - around[1, 0], around[2, 1] - around[0, 1]])
-    return _quarter_step(difference, peaks, rule.guard, *maps.elements.shape[2:])
+    return _quarter_step(difference, peaks, step.guard, *maps.elements.shape[2:])
 
 
 # ---- the blurred map around a peak
-
-_FIXED_TAPS = {1: (1.0,), 3: (0.25, 0.5, 0.25), 5: (0.0625, 0.25, 0.375, 0.25, 0.0625)}
-_FIXED_TAPS[7] = (0.03125, 0.109375, 0.21875, 0.28125, 0.21875, 0.109375, 0.03125)
-_FIXED_TAPS[9] = tuple(n / 256 for n in (4, 13, 30, 51, 60, 51, 30, 13, 4))
-
-
-@functools.lru_cache(maxsize=64)
-def gaussian_taps(size: int, sigma: float | None = None) -> tuple[float, ...]:
-    """Weights of a Gaussian over `size` cells, float32 values. sigma None: OpenCV's for that size (GaussianBlur with
-    sigma 0: fixed tables up to 9, else sigma = 0.3 * ((size - 1) / 2 - 1) + 0.8)."""
-    if sigma is None and size in _FIXED_TAPS:
-        return _FIXED_TAPS[size]
-    spread = 0.3 * ((size - 1) * 0.5 - 1) + 0.8 if sigma is None else sigma
-    weights = [math.exp(-((i - size // 2) ** 2) / (2 * spread * spread)) for i in range(size)]
-    total = sum(weights)
-    return tuple(float(np.float32(weight / total)) for weight in weights)
 
 
 def inside(at: Array, size: int, border: str) -> Array:
@@ -173,7 +145,7 @@ def inside(at: Array, size: int, border: str) -> Array:
     return np.where(at < size, at, 2 * size - 2 - at)
 
 
-def windows(maps: Maps, peaks: Peaks, radius: int, border: str, outside: float = 0) -> Array:
+def windows(maps: Maps, peaks: Cells, radius: int, border: str, outside: float = 0) -> Array:
     """(2 radius + 1, 2 radius + 1, n) values around each peak; with border "zero" `outside` lies around the map."""
     H, W = maps.elements.shape[2:]
     reach = _reach(radius)
@@ -238,25 +210,25 @@ def blurred_maps(values: Array, taps: tuple[float, ...], border: str) -> Array:
     return result
 
 
-def blurred(maps: Maps, b: Array, k: Array, y: Array, x: Array, rule: Refinement) -> Array:
+def blurred(maps: Maps, b: Array, k: Array, y: Array, x: Array, step: Step) -> Array:
     """(n,) values of the blurred map at [b, k, y, x]."""
-    size = len(rule.taps)
+    size = len(step.taps)
     result, many = np.empty(len(b), np.float32), max(1, CACHED // size**2)
     for first in range(0, len(b), many):
         some = slice(first, first + many)
-        around = windows(maps, Peaks(b[some], k[some], y[some], x[some], y[some]), size // 2, rule.border)
-        result[some] = blur(around, rule.taps)[0, 0]
+        around = windows(maps, Cells(b[some], k[some], y[some], x[some], y[some]), size // 2, step.border)
+        result[some] = blur(around, step.taps)[0, 0]
     return result
 
 
-def _log_stencil(maps: Maps, peaks: Peaks, rule: Refinement, reach: int, lowest: np.float32, highest: float) -> Array:
+def _log_stencil(maps: Maps, peaks: Cells, step: Step, reach: int, lowest: np.float32, highest: float) -> Array:
     """(n, 2 reach + 1, 2 reach + 1): logarithm of the blurred map around each peak, clipped to lowest ... highest.
 
     border "zero": the peers scale the blurred map by c = max(map) / max(blurred map). Differences of logarithms do
     not see c, and c is at least 1, so that it is needed only where a clip could act: there the whole map is blurred.
     """
-    around = blur(windows(maps, peaks, reach + len(rule.taps) // 2, rule.border), rule.taps)
-    if rule.border != "zero":
+    around = blur(windows(maps, peaks, reach + len(step.taps) // 2, step.border), step.taps)
+    if step.border != "zero":
         return np.log(_clip(around, lowest, highest))
     if not around.min() >= lowest or (highest < np.inf and not peaks.value.max() <= highest):
         clear = (around >= lowest).all(axis=(0, 1)) & ~(peaks.value > highest)
@@ -264,13 +236,13 @@ def _log_stencil(maps: Maps, peaks: Peaks, rule: Refinement, reach: int, lowest:
         many = max(1, CACHED // maps.elements[0, 0].size)
         for some in (these[first : first + many] for first in range(0, len(these), many)):
             whole = peaks_maps(maps, peaks, some)
-            largest = blurred_maps(whole, rule.taps, "zero").max(axis=(1, 2))
+            largest = blurred_maps(whole, step.taps, "zero").max(axis=(1, 2))
             factor = whole.max(axis=(1, 2)) / largest
             around[:, :, some] = _clip(around[:, :, some] * factor, lowest, highest)
     return np.log(around, out=around)
 
 
-def peaks_maps(maps: Maps, peaks: Peaks, these: Array) -> Array:
+def peaks_maps(maps: Maps, peaks: Cells, these: Array) -> Array:
     H, W = maps.elements.shape[2:]
     y, x = np.ogrid[:H, :W]
     return maps.read(peaks.b[these, None, None], peaks.k[these, None, None], y, x)
@@ -282,19 +254,19 @@ def _clip(values: Array, lowest: np.float32, highest: float) -> Array:
     return clipped
 
 
-def _dark(maps: Maps, peaks: Peaks, rule: Refinement) -> Array:
+def _dark(maps: Maps, peaks: Cells, step: Step) -> Array:
     """Distribution-aware decoding: the maximum of the parabola through the logarithm of the blurred map; where 1 < x
     < W - 2, 1 < y < H - 2 and the Hessian is not singular. Source: Zhang et al., arXiv:1910.06278; mmpose 1.3.2
     refine_keypoints_dark."""
     H, W = maps.elements.shape[2:]
     guarded = (peaks.x > 1) & (peaks.x < W - 2) & (peaks.y > 1) & (peaks.y < H - 2)
     if not guarded.all():
-        step = np.zeros((2, len(peaks.x)), np.float32)
+        moved = np.zeros((2, len(peaks.x)), np.float32)
         (these,) = np.nonzero(guarded)
         if len(these):
-            step[:, these] = _dark(maps, Peaks(*(field[these] for field in peaks)), rule)
-        return step
-    L = _log_stencil(maps, peaks, rule, 2, LOWEST_DARK, np.inf)
+            moved[:, these] = _dark(maps, Cells(*(field[these] for field in peaks)), step)
+        return moved
+    L = _log_stencil(maps, peaks, step, 2, LOWEST_DARK, np.inf)
     middle = np.float32(2) * L[2, 2]
     dx, dy = HALF * (L[2, 3] - L[2, 1]), HALF * (L[3, 2] - L[1, 2])
     dxx = QUARTER * (L[2, 4] - middle + L[2, 0])
@@ -303,12 +275,12 @@ def _dark(maps: Maps, peaks: Peaks, rule: Refinement) -> Array:
     return _newton(dx, dy, dxx, dyy, dxy, only_regular=True)
 
 
-def _dark_udp(maps: Maps, peaks: Peaks, rule: Refinement) -> Array:
+def _dark_udp(maps: Maps, peaks: Cells, step: Step) -> Array:
     """DARK of unbiased data processing: differences over one cell, the blurred map continued by its border cells, no
     guard.
     Source: Huang et al., arXiv:1911.07524; mmpose 1.3.2 refine_keypoints_dark_udp."""
     H, W = maps.elements.shape[2:]
-    L = _log_stencil(maps, peaks, rule, 1, LOWEST_UDP, float(HIGHEST_UDP))
+    L = _log_stencil(maps, peaks, step, 1, LOWEST_UDP, float(HIGHEST_UDP))
     for edge, inner, where in (
         (L[:, 0], L[:, 1], peaks.x == 0),
         (L[:, 2], L[:, 1], peaks.x == W - 1),
@@ -337,20 +309,20 @@ def _newton(dx: Array, dy: Array, dxx: Array, dyy: Array, dxy: Array, only_regul
 # ---- centres of gravity
 
 
-def _centroid(maps: Maps, peaks: Peaks, rule: Refinement) -> Array:
+def _centroid(maps: Maps, peaks: Cells, step: Step) -> Array:
     """Mean of the window's cells, weighted by their values; cells outside have none, or with "reflect_101" the weight
     of the mirrored cell at their own place. A sum of 0 gives what the division gives."""
-    weights = windows(maps, peaks, rule.window // 2, rule.border)
-    if rule.positive:
+    weights = windows(maps, peaks, step.window // 2, step.border)
+    if step.positive:
         weights = np.where(weights > 0, weights, np.float32(0))
     return _mean_place(weights)
 
 
-def _soft_argmax(maps: Maps, peaks: Peaks, rule: Refinement) -> Array:
+def _soft_argmax(maps: Maps, peaks: Cells, step: Step) -> Array:
     """Softmax over the window, as far as it lies in the map, of beta * what was given."""
-    values = windows(maps._replace(sigmoid=False), peaks, rule.window // 2, "zero", -np.inf)
+    values = windows(maps._replace(sigmoid=False), peaks, step.window // 2, "zero", -np.inf)
     values -= values.max(axis=(0, 1))
-    values *= np.float32(rule.beta)
+    values *= np.float32(step.beta)
     return _mean_place(np.exp(values, out=values))
 
 
@@ -373,33 +345,3 @@ _STEPS = {
     "centroid": _centroid,
     "soft_argmax": _soft_argmax,
 }
-KINDS = ("none", *_STEPS)  # in the order of `enum Refine` of kernels/refine.cuh, as the next two
-GUARDS = ("mmpose", "hrnet", "higherhrnet", "megvii")
-BORDERS = ("zero", "reflect", "reflect_101")
-MAX_WINDOW = 31
-MAX_BLUR = {"dark": 27, "dark_udp": 29}  # with the cells that the step sees, at most the lanes of a warp
-MAX_TAPS = 35  # of a blur that goes over the whole map
-
-
-@functools.lru_cache(maxsize=256, typed=True)
-def refinement(
-    kind: str,
-    guard: str,
-    blur: int,
-    blur_sigma: float | None,
-    border: str,
-    window: int,
-    positive: bool,
-    temperature: float,
-) -> Refinement:
-    """A rule from a caller's arguments, checked. window 0: the whole map."""
-    _check.choice(guard, "guard", GUARDS[:3])
-    _check.choice(border, "border", BORDERS)
-    _check.odd(blur, "blur", MAX_BLUR.get(kind, MAX_TAPS))
-    if blur_sigma is not None:
-        _check.positive(blur_sigma, "blur_sigma")
-    if window:
-        _check.odd(window, "window", MAX_WINDOW)
-    _check.positive(temperature, "temperature")
-    taps = gaussian_taps(int(blur), None if blur_sigma is None else float(blur_sigma)) if kind in MAX_BLUR else (1.0,)
-    return Refinement(kind, guard, taps, border, int(window), bool(positive), 1 / float(temperature))

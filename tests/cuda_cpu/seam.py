@@ -1,7 +1,7 @@
-"""The CPU executor in the place of `posepost._kernels.cuda`: the Python that launches on a GPU launches here instead.
+"""The CPU executor in the place of `posepost._cuda.cuda`: the Python that launches on a GPU launches here instead.
 
 "Device" arrays are real CuPy arrays whose memory is host memory and which claim to be on CUDA device 0. Every method of
-`posepost._kernels.Cuda` stands here too (a test compares them).
+`posepost._cuda.Cuda` stands here too (a test compares them).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from posepost import _kernels
+from posepost import _cuda, _kernels
 
 from . import executor
 
@@ -48,8 +48,8 @@ def host(array: Any) -> np.ndarray:
 
 class Launched(NamedTuple):
     variant: _kernels.Variant
-    grid: _kernels.Size
-    block: _kernels.Size
+    grid: _cuda.Size
+    block: _cuda.Size
     stream: int
 
 
@@ -68,7 +68,7 @@ class Event:
 
 
 class ExecutorCuda:
-    """`_kernels.Cuda` on the CPU. `launches` and `waits` tell what was asked of it."""
+    """`_cuda.Cuda` on the CPU. `launches` and `waits` tell what was asked of it."""
 
     def __init__(self, sanitize: str = "") -> None:
         self.sanitize = sanitize
@@ -146,9 +146,9 @@ class ExecutorCuda:
     def launch(
         self,
         kernel: executor.Kernel,
-        grid: _kernels.Size,
-        block: _kernels.Size,
-        params: _kernels.Parameters,
+        grid: _cuda.Size,
+        block: _cuda.Size,
+        params: _cuda.Parameters,
         device: int,
         stream: int,
     ) -> None:

@@ -1,0 +1,61 @@
+"""The flip test: the network's outputs for the mirrored image, averaged with those for the image."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+from .. import _check
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Flip:
+    """The outputs for the mirrored image, as they are: value = (value + mirrored value) / 2.
+
+    maps : array, or (simcc_x, simcc_y)
+        Of the shape and type of the decoder's own heatmaps or vectors.
+    pairs : (K,) ints
+        The keypoint that stands for each one in the mirrored image: a permutation. Up to 512 keypoints on a device.
+    offsets : array
+        Where the decoder is given offsets: those of the mirrored image. x offsets change sign.
+    shift : bool
+        MMPose's `shift_heatmap`: the mirrored map moved one cell to the right, its column 0 kept. Heatmaps alone.
+
+    >>> import numpy as np, posepost
+    >>> maps = np.zeros((1, 3, 8, 6), np.float32)
+    >>> flip = posepost.Flip(maps[..., ::-1].copy(), [0, 2, 1])
+    >>> posepost.decode_heatmap(maps, flip=flip).scores.shape
+    (1, 3)
+    """
+
+    maps: Any
+    pairs: tuple[int, ...]
+    offsets: Any = None
+    shift: bool = False
+
+    def __post_init__(self) -> None:
+        pairs = self.pairs
+        object.__setattr__(self, "pairs", _known(pairs) if type(pairs) is tuple else _check.flip_pairs(pairs, "pairs"))
+
+
+@functools.lru_cache(maxsize=64, typed=True)
+def _known(pairs: tuple[int, ...]) -> tuple[int, ...]:
+    return _check.flip_pairs(pairs, "pairs")
+
+
+def parts(flip: Any) -> tuple[Any, tuple[int, ...], Any, bool]:
+    """maps, pairs, offsets and shift of a call's `flip`."""
+    if not isinstance(flip, Flip):
+        raise TypeError(f"flip must be None or posepost.Flip(maps, pairs), got {type(flip).__name__}")
+    return flip.maps, flip.pairs, flip.offsets, flip.shift
+
+
+def vectors(flip: Any) -> tuple[Any, Any, tuple[int, ...]]:
+    """Both vectors and pairs of a call's `flip`."""
+    maps, pairs, offsets, shift = parts(flip)
+    if not isinstance(maps, (tuple, list)) or len(maps) != 2:
+        raise TypeError(f"flip.maps must be (simcc_x, simcc_y) of the mirrored image, got {type(maps).__name__}")
+    if offsets is not None or shift:
+        raise ValueError("flip must have neither offsets nor shift in decode_simcc")
+    return maps[0], maps[1], pairs
