@@ -372,7 +372,8 @@ def once(case: KeyCase, put: Callable[[np.ndarray], Any]) -> dict[str, Any]:
 def fake() -> Callable[[np.ndarray], Any]:
     """The CPU executor in the place of the device; what puts an array there."""
     from posepost import _kernels
-    from tests.cuda_cpu.seam import ExecutorCuda, to_device
+
+    from .cuda_cpu.seam import ExecutorCuda, to_device
 
     _kernels.cuda = ExecutorCuda()
     return to_device

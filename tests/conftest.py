@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.cuda_cpu import executor
+from bench.cuda_cpu.seam import ExecutorCuda
 from posepost import _kernels, posenet
-
-from .cuda_cpu import executor
-from .cuda_cpu.seam import ExecutorCuda
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -17,11 +17,10 @@ import pytest
 import posepost
 from bench import launches, measure, timing
 from bench.cases import CASES, POSENET, Case, inputs
+from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
 from bench.measure import EMPTY, READ, READ_BACK
 from bench.peers import Unsupported
 from posepost import _kernels
-
-from .cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = Case("small", 2, 3, 9, 7, 16)

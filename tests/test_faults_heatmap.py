@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.arrays import VIEWS
+from bench.cuda_cpu import executor
+from bench.cuda_cpu.fork import outcome
+from bench.cuda_cpu.seam import ExecutorCuda, to_device
+from bench.tolerance import DARK_RTOL, SOFT_ATOL
 from posepost import _kernels, heatmap, ref
 
-from .cases import VIEWS
-from .cuda_cpu import executor
-from .cuda_cpu.fork import outcome
-from .cuda_cpu.seam import ExecutorCuda, to_device
 from .test_heatmap import peaks
-from .tolerance import DARK_RTOL, SOFT_ATOL
 
 FAULTS = [
     # a quarter of a cell
@@ -253,7 +253,7 @@ SANITIZED = """
 import sys
 from posepost import _kernels
 from tests import test_faults_heatmap as suites
-from tests.cuda_cpu.seam import ExecutorCuda
+from bench.cuda_cpu.seam import ExecutorCuda
 _kernels.cuda = ExecutorCuda(sanitize=sys.argv[1])
 if sys.argv[3] != "none":
     read, (old, new) = _kernels.source, eval(sys.argv[3])

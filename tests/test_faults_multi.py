@@ -10,12 +10,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bench.arrays import values
+from bench.cuda_cpu.fork import outcome
+from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host
 from posepost import _kernels, peaks, posenet_multi
 
 from . import test_peaks, test_posenet_multi
-from .cases import values
-from .cuda_cpu.fork import outcome
-from .cuda_cpu.seam import STREAM, ExecutorCuda, host
 
 MULTI, PEAKS = "posenet_multi.cu", "peaks.cu"
 

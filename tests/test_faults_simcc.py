@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.arrays import dtype_of, values
+from bench.cuda_cpu.fork import outcome
+from bench.cuda_cpu.seam import ExecutorCuda
 from posepost import _kernels, simcc
 
 from . import test_simcc
-from .cases import dtype_of, values
-from .cuda_cpu.fork import outcome
-from .cuda_cpu.seam import ExecutorCuda
 
 SOURCE = "simcc.cu"
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.cuda_cpu.seam import ExecutorCuda, to_device
+from bench.tolerance import SIGMOID_RTOL
 from posepost import ref
 
 from .conftest import SHARED
-from .cuda_cpu.seam import ExecutorCuda, to_device
-from .tolerance import SIGMOID_RTOL
 
 CASES = sorted(path.stem for path in (SHARED / "golden_tfjs").glob("*.json"))
 LAYOUTS = {"NHWC": (0, 1, 2), "NCHW": (2, 0, 1)}  # axes of the stored (H, W, C)

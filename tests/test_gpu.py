@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.arrays import DTYPES, KINDS, VIEWS, dtype_of, quantization_for, values
+from bench.tolerance import DARK_RTOL, SIGMOID_ATOL, SIGMOID_RTOL, SOFT_ATOL, VISIBILITY_RTOL
 from posepost import _kernels, ref
 
 from . import test_simcc
-from .cases import DTYPES, KINDS, VIEWS, dtype_of, quantization_for, values
 from .test_heatmap import peaks
 from .test_posenet_multi import crowd, random_tree, scales
-from .tolerance import DARK_RTOL, SIGMOID_ATOL, SIGMOID_RTOL, SOFT_ATOL, VISIBILITY_RTOL
 
 pytestmark = pytest.mark.gpu
 

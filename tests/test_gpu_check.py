@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 from bench import gpu_check, gpu_peers, key_cases
+from bench.cuda_cpu import executor
 from bench.gpu_check import KILLED, Step
-
-from .cuda_cpu import executor
 
 ROOT = Path(__file__).resolve().parents[1]
 HANGS = "import subprocess, sys, time; print('begun', flush=True); subprocess.run([sys.executable, '-c', {!r}])"

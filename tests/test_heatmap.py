@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.arrays import DTYPES, KINDS, VIEWS, values
+from bench.cuda_cpu.seam import ExecutorCuda, host, to_device
+from bench.tolerance import DARK_RTOL, EXACT_HEADS, SIGMOID_RTOL, SOFT_ATOL
 from posepost import _check, _kernels, heatmap, ref
 from posepost.ref.heatmap import DEFAULTS, PRESETS, REFINES
-
-from .cases import DTYPES, KINDS, VIEWS, values
-from .cuda_cpu.seam import ExecutorCuda, host, to_device
-from .tolerance import DARK_RTOL, EXACT_HEADS, SIGMOID_RTOL, SOFT_ATOL
 
 SCHEDULES = (
     {"order": "forward"},
@@ -43,7 +42,7 @@ def peaks(shape: tuple[int, ...], dtype: str, seed: int) -> np.ndarray:
     maps = rng.uniform(0.3, 1, (B, K, 1, 1)) * np.exp(-apart / 8) + rng.uniform(0, 0.02, shape)
     if "int" in dtype:
         return (maps * 100).astype(dtype)
-    from .cases import dtype_of
+    from bench.arrays import dtype_of
 
     return maps.astype(np.float32).astype(dtype_of(dtype))
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.cuda_cpu.seam import ExecutorCuda, to_device
+from bench.tolerance import SOFT_ATOL
 from posepost import heatmap, ref
 
 from .conftest import SHARED
-from .cuda_cpu.seam import ExecutorCuda, to_device
-from .tolerance import SOFT_ATOL
 
 TOPDOWN = sorted(path.name for path in (SHARED / "topdown").glob("*maps_*.npz"))
 FOLDERS = {

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.arrays import DTYPES, KINDS, VIEWS, values
+from bench.cuda_cpu import executor
+from bench.cuda_cpu.seam import ExecutorCuda, host, to_device
+from bench.tolerance import DARK_RTOL, SIGMOID_RTOL
 from posepost import _kernels, peaks, ref
 
-from .cases import DTYPES, KINDS, VIEWS, values
-from .cuda_cpu import executor
-from .cuda_cpu.seam import ExecutorCuda, host, to_device
 from .test_heatmap import peaks as gaussian_peaks
-from .tolerance import DARK_RTOL, SIGMOID_RTOL
 
 SCHEDULES = (
     {"order": "forward"},
@@ -181,8 +181,8 @@ def test_bad_input(cpu_cuda: ExecutorCuda, options: dict, error: type, message: 
 SANITIZED = """
 import sys
 from posepost import _kernels
-from tests.cases import values
-from tests.cuda_cpu.seam import ExecutorCuda, to_device
+from bench.arrays import values
+from bench.cuda_cpu.seam import ExecutorCuda, to_device
 import posepost
 _kernels.cuda = ExecutorCuda(sanitize=sys.argv[1])
 if sys.argv[2] != "none":

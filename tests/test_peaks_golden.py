@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.cuda_cpu.seam import ExecutorCuda, to_device
 from posepost import _kernels, peaks, ref
 
 from .conftest import SHARED
-from .cuda_cpu.seam import ExecutorCuda, to_device
 
 TRT_POSE = sorted(
     path.name for path in (SHARED / "bottomup" / "trt_pose").glob("*.npz") if "assignment" not in path.name

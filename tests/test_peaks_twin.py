@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.arrays import DTYPES, KINDS, VIEWS, quantization_for, values
+from bench.tolerance import SIGMOID_RTOL
 from posepost.ref.peaks import Peaks, find_peaks
-
-from .cases import DTYPES, KINDS, VIEWS, quantization_for, values
-from .tolerance import SIGMOID_RTOL
 
 
 @pytest.fixture(autouse=True)

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.arrays import DTYPES, KINDS, VIEWS, dtype_of, quantization_for, values
+from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
+from bench.tolerance import SIGMOID_ATOL, SIGMOID_RTOL
 from posepost import _check, _kernels, _view, ref
 from posepost.posenet import choose
 from posepost.ref import argmax
 from posepost.ref.argmax import first_largest
-
-from .cases import DTYPES, KINDS, VIEWS, dtype_of, quantization_for, values
-from .cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
-from .tolerance import SIGMOID_ATOL, SIGMOID_RTOL
 
 MATRIX = np.array([[1.5, -0.25, 7], [0.125, 2, -3]], np.float32)
 

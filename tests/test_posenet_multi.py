@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.arrays import DTYPES, VIEWS, dtype_of, values
+from bench.cuda_cpu import executor
+from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
+from bench.tolerance import SIGMOID_RTOL
 from posepost import _kernels, _skeleton, posenet_multi, ref
 
-from .cases import DTYPES, VIEWS, dtype_of, values
-from .cuda_cpu import executor
-from .cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
 from .test_posenet_multi_golden import CASES as GOLDEN
 from .test_posenet_multi_golden import ERRORS, MAPS, draw, figure, random_tree
-from .tolerance import SIGMOID_RTOL
 
 MODES = ("tfjs", "pytorch", "coral", "edgetpu")
 CHANNELS = {"heatmaps": 17, "offsets": 34, "displacement_fwd": 32, "displacement_bwd": 32}
@@ -411,7 +411,7 @@ def test_errors_of_the_twin_on_the_device(
 SANITIZED = """
 import sys
 from posepost import _kernels
-from tests.cuda_cpu.seam import ExecutorCuda, to_device
+from bench.cuda_cpu.seam import ExecutorCuda, to_device
 from tests.test_posenet_multi import crowd, random_tree
 import posepost, posepost.posenet_multi as multi
 _kernels.cuda = ExecutorCuda(sanitize=sys.argv[1])

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.arrays import VIEWS, dtype_of
 from posepost._check import POSENET_MODES as MODES
 from posepost._skeleton import POSENET as EDGES
 from posepost._skeleton import Edges, tree
 from posepost.ref.posenet_multi import Poses, decode_posenet_multi
 
-from .cases import VIEWS, dtype_of
 from .conftest import SHARED
 
 POSITION, SCORE = 1e-3, 1e-5  # tfjs computes in float64: pixels, and scores

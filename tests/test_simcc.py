@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.arrays import DTYPES, KINDS, dtype_of, values
+from bench.cuda_cpu import executor
+from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
+from bench.tolerance import SIGMOID_ATOL, SIGMOID_RTOL, VISIBILITY_RTOL
 from posepost import _kernels, ref, simcc
 
-from .cases import DTYPES, KINDS, dtype_of, values
 from .conftest import SHARED
-from .cuda_cpu import executor
-from .cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
-from .tolerance import SIGMOID_ATOL, SIGMOID_RTOL, VISIBILITY_RTOL
 
 MATRIX = np.array([[1.5, -0.25, 7], [0.125, 2, -3]], np.float32)
 SCHEDULES = (
@@ -878,7 +878,7 @@ def test_bad_strides_devices_and_alignment(cpu_cuda: ExecutorCuda) -> None:
 SANITIZED = """
 import sys
 from posepost import _kernels
-from tests.cuda_cpu.seam import ExecutorCuda
+from bench.cuda_cpu.seam import ExecutorCuda
 from tests.test_simcc import sanitized_suite
 _kernels.cuda = cuda = ExecutorCuda(sanitize=sys.argv[1])
 if sys.argv[2] != "none":
@@ -892,7 +892,7 @@ print("clean")
 
 def exact_place(array: np.ndarray, skip: int) -> Any:
     """On the "device" without a byte to spare behind it."""
-    from .cuda_cpu.probe import _array, _Heap
+    from bench.cuda_cpu.probe import _array, _Heap
 
     block = _Heap((array.size + skip) * array.itemsize, 0)
     start = block.address + skip * array.itemsize
