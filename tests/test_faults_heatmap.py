@@ -20,7 +20,7 @@ from bench.cuda_cpu.seam import ExecutorCuda, to_device
 from bench.tolerance import DARK_RTOL, SOFT_ATOL
 from posepost import _kernels, heatmap, ref
 
-from .test_heatmap import peaks
+from .helpers import gaussian_maps
 
 FAULTS = [
     # a quarter of a cell
@@ -162,7 +162,7 @@ def flip() -> None:
 
 
 def dark() -> None:
-    small, wide = peaks((1, 40, 9, 8), "float32", 5), peaks((1, 6, 24, 20), "float32", 6)
+    small, wide = gaussian_maps((1, 40, 9, 8), "float32", 5), gaussian_maps((1, 6, 24, 20), "float32", 6)
     for preset in ("mmpose_dark", "mmpose_udp", "vitpose_hf"):
         for maps in (small, wide):
             check({"heatmaps": maps}, atol=10 * DARK_RTOL, preset=preset, blur=5, scaling="msra")
@@ -197,7 +197,7 @@ def soft() -> None:
 
 
 def blurred() -> None:
-    for maps in (peaks((1, 6, 20, 70), "float32", 1), peaks((2, 6, 9, 8), "float32", 2)):
+    for maps in (gaussian_maps((1, 6, 20, 70), "float32", 1), gaussian_maps((2, 6, 9, 8), "float32", 2)):
         for preset in ("mmpose_megvii", "mmpose_udp_combined"):
             check({"heatmaps": maps}, preset=preset, blur=5)
         check({"heatmaps": maps - 2}, preset="mmpose_megvii", blur=35, threshold=-np.inf)

@@ -33,7 +33,7 @@ from bench.peers import (
     torch_compile,
 )
 
-from .test_posenet_multi_golden import random_maps
+from .helpers import random_maps
 
 LAYOUTS = ("NCHW", "NHWC")
 DTYPES = ("float32", "float16", "bfloat16", "uint8")

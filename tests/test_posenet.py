@@ -17,13 +17,7 @@ from posepost.posenet import choose
 from posepost.ref import argmax
 from posepost.ref.argmax import first_largest
 
-MATRIX = np.array([[1.5, -0.25, 7], [0.125, 2, -3]], np.float32)
-
-
-def equal(left: object, right: object) -> None:
-    """The same bits, but that every NaN equals every NaN and -0 equals +0."""
-    np.testing.assert_array_equal(np.asarray(left), np.asarray(right))
-
+from .helpers import MATRIX, equal
 
 # ---- the twin against the definition, written as loops over single elements
 
