@@ -40,7 +40,7 @@ SCORE_ATOL = 1e-5
 @functools.lru_cache(maxsize=1)
 def crowd(people: int, side: int) -> Crowd:
     """The four heads of side x side scenes of `people` people each."""
-    from .figures import scenes
+    from examples.bundled_model import scenes
 
     session = onnxruntime.InferenceSession(MODEL, providers=["CPUExecutionProvider"])
     drawn = [scenes.draw(np.random.default_rng([scenes.EVALUATE, 7, i]), people).image for i in range(side * side)]
