@@ -23,8 +23,8 @@ import posepost
 from posepost import ref
 
 from . import timing
-from .bench_posenet import DEVICE, FAILURES, QUICK, Replay
-from .measure import Failure, Measurement
+from .harness import DEVICE, FAILURES, QUICK, Failure, Replay
+from .measure import Measurement
 from .peers import mmpose_heads
 from .peers.mmpose_heads import EDITS, KORNIA, MMPOSE, Task
 

@@ -197,7 +197,7 @@ def test_ceilings_are_bytes_over_seconds(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda, zeros=Array, empty=Array, uint32=np.uint32))
     monkeypatch.setattr(key_cases, "_spin", lambda: None)
-    monkeypatch.setattr(key_cases, "_floor_kernel", lambda entry: launch)
+    monkeypatch.setattr(key_cases, "floor_kernel", lambda entry: launch)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="1980, 3201\n"))
     found = key_cases.ceilings()
     assert found == {

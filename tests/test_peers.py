@@ -17,12 +17,11 @@ import pytest
 
 import posepost
 from bench.cases import Case, inputs
+from bench.optional import Unsupported, absent
 from bench.peers import (
     CROWD_PEERS,
     PEERS,
     Crowd,
-    Unsupported,
-    absent,
     cupy_ops,
     libcoral,
     mmpose_codec,
