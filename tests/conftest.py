@@ -13,6 +13,7 @@ from bench.cuda_cpu import executor
 from bench.cuda_cpu.seam import ExecutorCuda
 from posepost import _kernels, heatmap, peaks, posenet, posenet_multi, simcc
 
+pytest.register_assert_rewrite("tests.helpers")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import posepost
-from bench.arrays import VIEWS, dtype_of, values
+from bench.arrays import VIEWS, Place, dtype_of, values
 from bench.cuda_cpu.seam import ExecutorCuda, to_device
 from bench.tolerance import SIGMOID_ATOL, SIGMOID_RTOL, VISIBILITY_RTOL
 from posepost import ref
@@ -172,8 +172,6 @@ def check_poses(tensors: dict[str, np.ndarray], view_name: str = "nchw", **optio
 
 
 # ---- SimCC
-
-Place = Callable[[np.ndarray], Any]
 
 
 def _vectors_of_more(x: np.ndarray, place: Place) -> Any:
