@@ -19,13 +19,11 @@ import posepost
 from posepost import ref
 
 from . import timing
-from .bench_posenet import FAILURES, Replay
-from .measure import Failure, device_here
-from .peers import absent
+from .harness import DEVICE, FAILURES, Failure, Replay
+from .optional import absent
 
 CASES = ((1, 17, 64, 64, 3), (1, 18, 96, 88, 12), (8, 17, 128, 128, 12), (1, 17, 256, 256, 30))  # B, K, H, W, people
 OPTIONS: dict[str, Any] = {"threshold": 0.1, "max_peaks": 30, "activation": None}
-DEVICE = device_here()
 US = f"posepost on {DEVICE}"
 TORCH, SCIPY = "PyTorch max_pool2d + topk", "SciPy maximum_filter"
 MISSING = {

@@ -21,8 +21,7 @@ import posepost
 from posepost import ref
 
 from . import timing
-from .bench_posenet import FAILURES, Replay
-from .measure import Failure, device_here
+from .harness import DEVICE, FAILURES, Failure, Replay
 from .peers import CROWD_PEERS, Crowd, Found
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime runs the bundled model: pip install posepost[ort]")
@@ -40,7 +39,7 @@ SCORE_ATOL = 1e-5
 @functools.lru_cache(maxsize=1)
 def crowd(people: int, side: int) -> Crowd:
     """The four heads of side x side scenes of `people` people each."""
-    from .figures import scenes
+    from examples.bundled_model import scenes
 
     session = onnxruntime.InferenceSession(MODEL, providers=["CPUExecutionProvider"])
     drawn = [scenes.draw(np.random.default_rng([scenes.EVALUATE, 7, i]), people).image for i in range(side * side)]
@@ -70,7 +69,7 @@ def posepost_in(mode: str, maps: Crowd) -> Callable[[], Found]:
         **{name: getattr(maps, name) for name in ("output_stride", "max_poses", "score_threshold", "nms_radius")},
     }
     expected = ref.decode_posenet_multi(*arrays, **options)
-    if device_here() == "cuda":
+    if DEVICE == "cuda":
         import cupy
 
         arrays = [cupy.asarray(array) for array in arrays]
@@ -135,7 +134,7 @@ def measured(people: int, side: int) -> dict[str, Measured | Failure]:
 
 
 def name_of(mode: str) -> str:
-    return f"posepost on {device_here()}, {mode}"
+    return f"posepost on {DEVICE}, {mode}"
 
 
 def _collect(seconds: Callable[[], float], times: list[float]) -> None:

@@ -18,8 +18,8 @@ import posepost
 from posepost import ref
 
 from . import timing
-from .bench_posenet import FAILURES, Replay
-from .measure import L2_BYTES, Failure, device_here
+from .harness import DEVICE, FAILURES, Failure, Replay
+from .measure import L2_BYTES
 from .peers import mmpose_simcc
 
 CASES = (  # model, rows, keypoints, bins of x and y, sigma
@@ -31,7 +31,6 @@ CASES = (  # model, rows, keypoints, bins of x and y, sigma
 )
 HEADS = ("plain", "visibility", "dark")
 SPLIT_RATIO, BETA = 2.0, 150.0
-DEVICE = device_here()
 SETS = 4
 
 

@@ -11,7 +11,7 @@ if "numpy" not in sys.modules:  # one core against one core: BLAS reads it when 
 
 
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
-    from .bench_posenet import describe_machine
+    from .harness import describe_machine
 
     for private_or_long in ("node", "cpu", "processor"):
         machine_info.pop(private_or_long, None)
@@ -19,7 +19,7 @@ def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, An
 
 
 def pytest_benchmark_update_json(config: Any, benchmarks: list[Any], output_json: dict[str, Any]) -> None:
-    from .bench_posenet import FAILURES
+    from .harness import FAILURES
 
     for benchmark in output_json["benchmarks"]:
         benchmark["stats"].pop("data", None)  # thousands of numbers; the percentiles stand in extra_info

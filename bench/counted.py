@@ -27,10 +27,10 @@ from posepost import (
     heatmap,
     posenet,
 )
-from tests.cases import VIEWS, dtype_of, quantization_for
-from tests.cuda_cpu.seam import ExecutorCuda, to_device
 
 from . import timing
+from .arrays import VIEWS, dtype_of, quantization_for
+from .cuda_cpu.seam import ExecutorCuda, to_device
 from .resources import compile_for, inner_loop
 
 SHAPE = (1, 17, 33, 33)  # PoseNet, 513 x 513 at stride 16

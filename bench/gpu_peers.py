@@ -166,7 +166,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     if arguments.fake:
-        from tests.cuda_cpu.seam import host
+        from .cuda_cpu.seam import host
 
         put, get = fake(), lambda array: host(array).copy()
     else:

@@ -27,8 +27,8 @@ import posepost
 from posepost._skeleton import POSENET
 
 from . import launches, timing
+from .floors import floor_kernel, floor_params
 from .gpu_check import keep
-from .measure import _floor_kernel, _floor_params
 
 COLD_BYTES = 256 << 20  # of input sets: several times the L2 cache of today's GPUs
 MOST_SETS = 2048
@@ -287,11 +287,11 @@ def measure(case: KeyCase) -> dict[str, Any]:
     sink = cupy.zeros(1, cupy.uint32)
     bytes_read = cupy.resize(one[0].reshape(-1).view(cupy.uint8), case.read_bytes)
     copies = [bytes_read.copy() for _ in range(count)]
-    params = [_floor_params(copy, sink) for copy in copies]
+    params = [floor_params(copy, sink) for copy in copies]
     blocks = max(1, min(8 * sms, case.read_bytes // 16 // 1024))
 
     def read(i: int) -> None:
-        _floor_kernel("read")((blocks,), (256,), (params[i],))
+        floor_kernel("read")((blocks,), (256,), (params[i],))
 
     row["read"] = statistics.median(timing.device_times(read, count)) * 1e6
 
@@ -321,14 +321,14 @@ def ceilings() -> dict[str, Any]:
     runtime, stream = cupy.cuda.runtime, cupy.cuda.get_current_stream()
     words = min(1 << 30, runtime.memGetInfo()[0] // 16)
     source, target, sink = cupy.zeros(words, cupy.uint32), cupy.empty(words, cupy.uint32), cupy.zeros(1, cupy.uint32)
-    params = _floor_params(source[: words // 2], sink)
+    params = floor_params(source[: words // 2], sink)
     sms = cupy.cuda.Device().attributes["MultiProcessorCount"]
 
     def copy() -> None:
         runtime.memcpyAsync(target.data.ptr, source.data.ptr, 4 * words, runtime.memcpyDeviceToDevice, stream.ptr)
 
     def read() -> None:
-        _floor_kernel("read")((8 * sms,), (256,), (params,))
+        floor_kernel("read")((8 * sms,), (256,), (params,))
 
     def seconds(enqueue: Callable[[], None]) -> float:
         times = []
@@ -355,7 +355,7 @@ HEAD = f"{'case':44}{'bytes':>12}{'warm':>9}{'cold':>9}{'read':>9}{'ratio':>7}{'
 
 
 def machine() -> dict[str, Any]:
-    from .bench_posenet import describe_machine
+    from .harness import describe_machine
 
     return {"machine": describe_machine()}
 
@@ -372,7 +372,8 @@ def once(case: KeyCase, put: Callable[[np.ndarray], Any]) -> dict[str, Any]:
 def fake() -> Callable[[np.ndarray], Any]:
     """The CPU executor in the place of the device; what puts an array there."""
     from posepost import _kernels
-    from tests.cuda_cpu.seam import ExecutorCuda, to_device
+
+    from .cuda_cpu.seam import ExecutorCuda, to_device
 
     _kernels.cuda = ExecutorCuda()
     return to_device

@@ -14,7 +14,7 @@ import numpy as np
 
 from posepost import _kernels
 
-from .peers import Unsupported, absent
+from .optional import Unsupported, absent
 
 
 class Stream(NamedTuple):

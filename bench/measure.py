@@ -6,16 +6,24 @@ import functools
 import random
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from posepost import _kernels, decode_posenet, pinned, posenet, ref
+from posepost import decode_posenet, pinned, posenet, ref
 
 from . import launches, timing
 from .cases import BASE, BATCH_SWEEP, FORMATS, POSENET, SIZE_SWEEP, Case, inputs
-from .peers import PEERS, Unsupported
+from .floors import floor_kernel, floor_params
+from .harness import Failure
+from .optional import Unsupported
+
+try:
+    from .peers import PEERS
+except ModuleNotFoundError as error:  # the wheel leaves them out
+    if error.name != f"{__package__}.peers":
+        raise
+    PEERS = ()
 
 POSITION_ATOL = 1e-3  # pixels; peers may round a product and a sum at once
 SCORE_ATOL = 1e-5
@@ -35,26 +43,9 @@ class Measurement(NamedTuple):
     floor: str | None = None  # the variant of the same kind that it is compared to
 
 
-class Failure(NamedTuple):
-    case: str
-    variant: str
-    kind: str
-    status: str  # "failed" or "skipped"
-    reason: str
-
-
 class Measured(NamedTuple):
     results: dict[tuple[str, str], Measurement]  # (variant, kind)
     failures: list[Failure]
-
-
-def device_here() -> str:
-    """ "cuda" where CuPy finds a device, else "cpu"."""
-    try:
-        import cupy
-    except ImportError:
-        return "cpu"
-    return "cuda" if cupy.cuda.is_available() else "cpu"
 
 
 class Variants:
@@ -227,20 +218,6 @@ def _poison(out: Any) -> None:
     out.scores.fill(np.nan)
 
 
-@functools.cache
-def _floor_kernel(entry: str) -> Any:
-    import cupy
-
-    source = (Path(__file__).parent / "floors.cu").read_text(encoding="utf-8")
-    return cupy.RawModule(code=source, options=_kernels.OPTIONS).get_function(entry)
-
-
-def _floor_params(data: Any, out: Any) -> np.ndarray:
-    params = np.zeros(1, np.dtype([("data", "u8"), ("out", "u8"), ("vectors", "u8")]))
-    params["data"], params["out"], params["vectors"] = data.data.ptr, out.data.ptr, data.nbytes // 16
-    return params
-
-
 def _grid(case: Case) -> tuple[tuple[int, int], int]:
     """Grid and block of the decoder on this case."""
     B, K, H, W = case.B, case.K, case.H, case.W
@@ -256,8 +233,8 @@ def _read_back(case: Case) -> Callable[[int], Any]:
 
     grid, block = _grid(case)
     result = cupy.zeros(3 * case.B * case.K, cupy.float32)
-    params = _floor_params(result, result)
-    kernel = _floor_kernel("empty")
+    params = floor_params(result, result)
+    kernel = floor_kernel("empty")
 
     def call(i: int) -> Any:
         kernel((*grid, 1), (block, 1, 1), (params,))
@@ -275,7 +252,7 @@ def _device_times(kind: str, case: Case, variants: Variants) -> dict[tuple[str, 
     count = 1 if kind == "device warm" else max(2, min(4096, -(-L2_BYTES // case.heatmap_bytes)))
     sets = _on_device([inputs(case, 0)] * count)
     outs = [decode_posenet(*pair, **_options(case)) for pair in sets]
-    params = [_floor_params(pair[0], sink) for pair in sets]
+    params = [floor_params(pair[0], sink) for pair in sets]
     sms = cupy.cuda.Device().attributes["MultiProcessorCount"]
 
     def decode(i: int) -> None:
@@ -283,10 +260,10 @@ def _device_times(kind: str, case: Case, variants: Variants) -> dict[tuple[str, 
 
     def read(i: int) -> None:
         blocks = max(1, min(8 * sms, case.heatmap_bytes // 16 // 1024))  # four loads a thread, or more
-        _floor_kernel("read")((blocks,), (256,), (params[i],))
+        floor_kernel("read")((blocks,), (256,), (params[i],))
 
     def empty(i: int) -> None:
-        _floor_kernel("empty")((*grid, 1), (block, 1, 1), (params[i],))
+        floor_kernel("empty")((*grid, 1), (block, 1, 1), (params[i],))
 
     def poison() -> None:
         for i in (0, -1):
@@ -309,10 +286,10 @@ def _enqueue(case: Case, variants: Variants) -> dict[tuple[str, str], Measuremen
     ((heatmaps, offsets),) = _on_device([inputs(case, 0)])
     out = decode_posenet(heatmaps, offsets, **_options(case))
     grid, block = _grid(case)
-    params = _floor_params(heatmaps, cupy.zeros(1, cupy.uint32))
+    params = floor_params(heatmaps, cupy.zeros(1, cupy.uint32))
     calls: dict[str, Callable[[int], Any]] = {
         "posepost": lambda i: decode_posenet(heatmaps, offsets, **_options(case), out=out),
-        EMPTY: lambda i: _floor_kernel("empty")((*grid, 1), (block, 1, 1), (params,)),
+        EMPTY: lambda i: floor_kernel("empty")((*grid, 1), (block, 1, 1), (params,)),
     }
     calls["posepost"](0)  # only now is the kernel compiled and the workspace there
     launch = launches.recorded(lambda: calls["posepost"](0))

@@ -25,13 +25,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print('posepost bench: needs pytest-benchmark: pip install "posepost[bench]"', file=sys.stderr)
         return 2
 
-    from .bench_posenet import DEVICE
+    from .harness import DEVICE
+    from .measure import PEERS
     from .report import terminal_table, write_report
 
     arguments.output.mkdir(parents=True, exist_ok=True)
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     target = arguments.output / f"{DEVICE}-{stamp}.json"
     print("measuring on the", {"cuda": "GPU", "cpu": "CPU (no CUDA device answers: this is the NumPy twin)"}[DEVICE])
+    if not PEERS:
+        print("without the reference implementations to compare with: they come with the source checkout (make bench)")
     options = [str(Path(__file__).with_name("bench_posenet.py")), f"--benchmark-json={target}"]
     options += ["--benchmark-enable", "--benchmark-quiet", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"]
     options += ["--override-ini=addopts=", f"--rootdir={Path(__file__).parent}"]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from posepost import _kernels, posenet
+from bench.cuda_cpu import executor
+from bench.cuda_cpu.seam import ExecutorCuda
+from posepost import _kernels, heatmap, peaks, posenet, posenet_multi, simcc
 
-from .cuda_cpu import executor
-from .cuda_cpu.seam import ExecutorCuda
-
+pytest.register_assert_rewrite("tests.helpers")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -34,6 +35,21 @@ def cpu_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExecutorCuda]:
     yield cuda
     _kernels.kernel.cache_clear()
     posenet._plan.cache_clear()
+
+
+@pytest.fixture
+def fresh_plans() -> None:
+    """No plan and no scratch memory of an earlier test."""
+    for decoder in (heatmap, peaks, posenet_multi, simcc):
+        decoder._plan.cache_clear()
+    _kernels._scratch.clear()
+
+
+@pytest.fixture
+def warnings_are_errors() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
 
 
 @pytest.fixture(scope="session")

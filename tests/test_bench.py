@@ -17,11 +17,10 @@ import pytest
 import posepost
 from bench import launches, measure, timing
 from bench.cases import CASES, POSENET, Case, inputs
+from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
 from bench.measure import EMPTY, READ, READ_BACK
-from bench.peers import Unsupported
+from bench.optional import Unsupported
 from posepost import _kernels
-
-from .cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = Case("small", 2, 3, 9, 7, 16)
@@ -287,7 +286,7 @@ def stand_ins(cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch) -> Driver
     monkeypatch.setattr(cupy.cuda, "Device", lambda: SimpleNamespace(attributes={"MultiProcessorCount": 4}))
     monkeypatch.setattr(cupy, "asarray", to_device)
     monkeypatch.setattr(cupy, "zeros", lambda shape, dtype: to_device(np.zeros(shape, dtype)))
-    monkeypatch.setattr(measure, "_floor_kernel", lambda entry: lambda grid, block, args: None)
+    monkeypatch.setattr(measure, "floor_kernel", lambda entry: lambda grid, block, args: None)
     monkeypatch.setattr(measure, "_read_back", lambda case: lambda i: None)
     monkeypatch.setattr(measure, "_poison", lambda out: [host_of(array).fill(np.nan) for array in out])
     monkeypatch.setattr(measure, "ENQUEUED", 20)

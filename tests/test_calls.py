@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.arrays import values
+from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
 from posepost import _kernels, ref
-
-from .cases import values
-from .cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
 
 MATRIX = np.array([[2, 0, 1000], [0, 2, 1000]], np.float32)
 TRANSFORMED = ("posenet", "heatmap", "simcc", "posenet_multi")

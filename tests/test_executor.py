@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from .cuda_cpu import executor
-from .cuda_cpu.executor import KernelFault, build, run_sanitized
+from bench.cuda_cpu import executor
+from bench.cuda_cpu.executor import KernelFault, build, run_sanitized
 
 ROOT = Path(__file__).resolve().parents[1]
 ABLE, REASON = executor.available()

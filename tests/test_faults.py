@@ -2,7 +2,7 @@
 """The proof of the proof: faults put into the kernels, one edit of the source each, and which check finds them.
 
 A row says what is wrong, in which layout and element type, the edit (old, new), and the checks that must find it, in
-the words of tests/cuda_cpu/probe.py. One suite of launches a layout serves all its faults, and the kernels as they are
+the words of bench/cuda_cpu/probe.py. One suite of launches a layout serves all its faults, and the kernels as they are
 pass it (under the sanitizers: test_sanitizers.py).
 """
 
@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
+from bench.cuda_cpu import executor, probe
 from posepost import _kernels
-
-from .cuda_cpu import executor, probe
 
 ABLE, REASON = executor.available()
 pytestmark = pytest.mark.skipif(not ABLE, reason=REASON)

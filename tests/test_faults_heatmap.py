@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.arrays import VIEWS
+from bench.cuda_cpu import executor
+from bench.cuda_cpu.fork import outcome
+from bench.cuda_cpu.seam import ExecutorCuda, to_device
+from bench.tolerance import DARK_RTOL, SOFT_ATOL
 from posepost import _kernels, heatmap, ref
 
-from .cases import VIEWS
-from .cuda_cpu import executor
-from .cuda_cpu.fork import outcome
-from .cuda_cpu.seam import ExecutorCuda, to_device
-from .test_heatmap import peaks
-from .tolerance import DARK_RTOL, SOFT_ATOL
+from .helpers import gaussian_maps
 
 FAULTS = [
     # a quarter of a cell
@@ -162,7 +162,7 @@ def flip() -> None:
 
 
 def dark() -> None:
-    small, wide = peaks((1, 40, 9, 8), "float32", 5), peaks((1, 6, 24, 20), "float32", 6)
+    small, wide = gaussian_maps((1, 40, 9, 8), "float32", 5), gaussian_maps((1, 6, 24, 20), "float32", 6)
     for preset in ("mmpose_dark", "mmpose_udp", "vitpose_hf"):
         for maps in (small, wide):
             check({"heatmaps": maps}, atol=10 * DARK_RTOL, preset=preset, blur=5, scaling="msra")
@@ -197,7 +197,7 @@ def soft() -> None:
 
 
 def blurred() -> None:
-    for maps in (peaks((1, 6, 20, 70), "float32", 1), peaks((2, 6, 9, 8), "float32", 2)):
+    for maps in (gaussian_maps((1, 6, 20, 70), "float32", 1), gaussian_maps((2, 6, 9, 8), "float32", 2)):
         for preset in ("mmpose_megvii", "mmpose_udp_combined"):
             check({"heatmaps": maps}, preset=preset, blur=5)
         check({"heatmaps": maps - 2}, preset="mmpose_megvii", blur=35, threshold=-np.inf)
@@ -253,7 +253,7 @@ SANITIZED = """
 import sys
 from posepost import _kernels
 from tests import test_faults_heatmap as suites
-from tests.cuda_cpu.seam import ExecutorCuda
+from bench.cuda_cpu.seam import ExecutorCuda
 _kernels.cuda = ExecutorCuda(sanitize=sys.argv[1])
 if sys.argv[3] != "none":
     read, (old, new) = _kernels.source, eval(sys.argv[3])

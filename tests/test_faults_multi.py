@@ -10,12 +10,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bench.arrays import values
+from bench.cuda_cpu.fork import outcome
+from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host
 from posepost import _kernels, peaks, posenet_multi
 
-from . import test_peaks, test_posenet_multi
-from .cases import values
-from .cuda_cpu.fork import outcome
-from .cuda_cpu.seam import STREAM, ExecutorCuda, host
+from .helpers import MODES, check_peaks, check_poses, crowd, gaussian_maps, random_tree
 
 MULTI, PEAKS = "posenet_multi.cu", "peaks.cu"
 
@@ -98,44 +98,44 @@ def suite(source: str, cuda: ExecutorCuda) -> None:
         for case, kind in enumerate(("random", "ties", "constant", "nan")):
             for plateau, window in (("all", 3), ("none", 5)):
                 options = {"plateau": plateau, "window": window, "threshold": -2.0}
-                test_peaks.check_against_twin(values(kind, "float32", (2, 3, 9, 11), case), "nchw", **options)
+                check_peaks(values(kind, "float32", (2, 3, 9, 11), case), "nchw", **options)
         full = np.full((1, 2, 40, 30), 0.5, np.float32)
         full[0, 1] += np.arange(1200, dtype=np.float32).reshape(40, 30) % 7
-        test_peaks.check_against_twin(full, "nchw", plateau="all", window=3, threshold=-2.0)
+        check_peaks(full, "nchw", plateau="all", window=3, threshold=-2.0)
         cells = np.arange(4800, dtype=np.float32).reshape(80, 60)
         rising = np.zeros((1, 1, 80, 60), np.float32)  # 1200 peaks, the best of them those of the last threads
         rising[0, 0, ::2, ::2] = (cells % 512 + cells / 5000 + 1)[::2, ::2]
-        test_peaks.check_against_twin(rising, "nchw", plateau="all", window=3, threshold=-2.0)
+        check_peaks(rising, "nchw", plateau="all", window=3, threshold=-2.0)
         few_large = np.zeros(
             (1, 2, 97, 90), np.float32
         )  # several blocks a map; one list fits shared memory, one does not
         few_large[0, :, ::2, ::2] = np.random.default_rng(5).permutation(49 * 45).reshape(49, 45) + 1
         few_large[0, 1, :, 40:] = 0
         for _ in range(2):
-            test_peaks.check_against_twin(few_large, "nchw", plateau="all", window=3, threshold=0.5)
-        weak = test_peaks.gaussian_peaks((2, 3, 19, 22), "float32", 1) * np.float32(2e-3)
+            check_peaks(few_large, "nchw", plateau="all", window=3, threshold=0.5)
+        weak = gaussian_maps((2, 3, 19, 22), "float32", 1) * np.float32(2e-3)
         options = {"threshold": 5e-4, "max_peaks": 12, "window": 5, "refine": "dark_udp", "blur": 5}
-        test_peaks.check_against_twin(weak, "nchw", 1e-3, **options)
+        check_peaks(weak, "nchw", 1e-3, **options)
         return
-    tie = test_posenet_multi.crowd("float32", 1, 6, 8, 9)
+    tie = crowd("float32", 1, 6, 8, 9)
     tie["heatmaps"] = np.round(tie["heatmaps"])
     level = {**tie, "heatmaps": np.full_like(tie["heatmaps"], 0.5)}  # the threshold itself, everywhere
-    many = test_posenet_multi.crowd("float32", 1, 9, 8, 9)  # 1224 roots, the last of them the largest
+    many = crowd("float32", 1, 9, 8, 9)  # 1224 roots, the last of them the largest
     many["heatmaps"] = np.broadcast_to(
         0.5 + np.arange(17, dtype=np.float32).reshape(1, 17, 1, 1) / 64, (1, 17, 9, 8)
     ).copy()
-    spoilt = test_posenet_multi.crowd("float32", 1, 6, 8, 8)
+    spoilt = crowd("float32", 1, 6, 8, 8)
     spoilt["heatmaps"][:, :, 2:4, 3] = np.nan
-    halves = {name: np.round(array * 2) / 2 for name, array in test_posenet_multi.crowd("float32", 1, 8, 8, 7).items()}
+    halves = {name: np.round(array * 2) / 2 for name, array in crowd("float32", 1, 8, 8, 7).items()}
     for i in range(1, 4):
         halves[list(halves)[i]] = (
             np.round(halves[list(halves)[i]] / 4) * 4
         )  # cells fall on halves, distances on the radius
-    for mode in test_posenet_multi.MODES:
+    for mode in MODES:
         for view_name in ("nchw", "nhwc"):
-            for tensors in (test_posenet_multi.crowd("float32", 2, 9, 11, 1), tie, level, spoilt, halves):
+            for tensors in (crowd("float32", 2, 9, 11, 1), tie, level, spoilt, halves):
                 for threshold in (0.5, 0.05):
-                    test_posenet_multi.check_against_twin(
+                    check_poses(
                         tensors,
                         view_name,
                         mode=mode,
@@ -145,14 +145,12 @@ def suite(source: str, cuda: ExecutorCuda) -> None:
                         activation=None,
                     )
     options = {"mode": "tfjs", "score_threshold": 0.05, "nms_radius": 1e-3, "max_poses": 300, "activation": None}
-    test_posenet_multi.check_against_twin(many, **options)
+    check_poses(many, **options)
     for K, seed in ((1, 0), (5, 1), (32, 0), (32, 1)):
         for mode in ("tfjs", "pytorch", "coral"):
-            tensors = test_posenet_multi.crowd("float32", 1, 6, 7, seed, K)
-            skeleton = test_posenet_multi.random_tree(K, seed)
-            test_posenet_multi.check_against_twin(
-                tensors, skeleton=skeleton, mode=mode, score_threshold=0.05, nms_radius=8.0, activation=None
-            )
+            tensors = crowd("float32", 1, 6, 7, seed, K)
+            skeleton = random_tree(K, seed)
+            check_poses(tensors, skeleton=skeleton, mode=mode, score_threshold=0.05, nms_radius=8.0, activation=None)
     assert not host(_kernels._workspaces[0, STREAM, 0]).any()
 
 

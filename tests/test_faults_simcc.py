@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.arrays import dtype_of, values
+from bench.cuda_cpu.fork import outcome
+from bench.cuda_cpu.seam import ExecutorCuda
 from posepost import _kernels, simcc
 
-from . import test_simcc
-from .cases import dtype_of, values
-from .cuda_cpu.fork import outcome
-from .cuda_cpu.seam import ExecutorCuda
+from .helpers import SIMCC_OPTIONS, VECTOR_VIEWS, check_simcc, gaussian_vectors, simcc_quantization
 
 SOURCE = "simcc.cu"
 
@@ -90,7 +90,7 @@ def suite(cuda: ExecutorCuda) -> None:
         rows = np.random.default_rng(case).standard_normal((N, 2, 3)).astype(np.float32)
         for dtype in ("float32", "float16", "int8"):
             integers = "int" in dtype
-            sets = [[test_simcc.peaks((N, K, W), case + i) for i, W in enumerate((Wx, Wy, Wx, Wy))]]
+            sets = [[gaussian_vectors((N, K, W), case + i) for i, W in enumerate((Wx, Wy, Wx, Wy))]]
             sets[0][0][0, 0] *= 90  # above 50
             sets[0][1][0, 1] *= 0.004
             sets[0][1][-1, -1] *= 0.001
@@ -102,17 +102,17 @@ def suite(cuda: ExecutorCuda) -> None:
                 for view_name in ("dense", "slice_of_more", "every_other_bin"):
                     for merged in (False, True):
                         forget()
-                        options: dict[str, Any] = {"quantization": test_simcc.quantization_for(dtype)}
-                        for more in (*test_simcc.OPTIONS, {"transform": rows, "threshold": 0.25}):
-                            test_simcc.check_against_twin(
-                                cuda, arrays if merged else arrays[:2], test_simcc.VIEWS[view_name],
+                        options: dict[str, Any] = {"quantization": simcc_quantization(dtype)}
+                        for more in (*SIMCC_OPTIONS, {"transform": rows, "threshold": 0.25}):
+                            check_simcc(
+                                cuda, arrays if merged else arrays[:2], VECTOR_VIEWS[view_name],
                                 skip=(0, 1, 3)[(case + which) % 3], **options, **more,
                             )  # fmt: skip
     nan_on_y = [np.ones((1, 1, 3), np.float32), np.full((1, 1, 2), np.nan, np.float32)]
-    test_simcc.check_against_twin(cuda, nan_on_y, test_simcc.VIEWS["dense"], visibility=True)
+    check_simcc(cuda, nan_on_y, VECTOR_VIEWS["dense"], visibility=True)
     infinite, lone = np.float32([[[1, -np.inf, np.inf, 3] * 20]]), np.float32([[[-np.inf] * 64 + [2.0]]])
     for vectors in ([infinite, lone], [lone, lone]):
-        test_simcc.check_against_twin(cuda, vectors, test_simcc.VIEWS["dense"], visibility=True, refine="dark")
+        check_simcc(cuda, vectors, VECTOR_VIEWS["dense"], visibility=True, refine="dark")
 
 
 def forget() -> None:

@@ -13,7 +13,7 @@ pytest.importorskip("PIL", reason="scenes are drawn with Pillow: pip install pos
 
 from PIL import Image, ImageDraw
 
-from bench.figures import scenes
+from examples.bundled_model import scenes
 from posepost.draw import COCO_KEYPOINTS
 
 ASSETS = Path(__file__).resolve().parents[1] / "posepost" / "assets"
@@ -181,7 +181,7 @@ def test_model_takes_any_size_and_batch(session: object, shape: tuple[int, int])
 
 @needs_onnxruntime
 def test_model_finds_the_joints_of_one_figure() -> None:
-    from bench.figures import evaluate
+    from examples.bundled_model import evaluate
 
     errors = evaluate.measure(ASSETS / "figures.onnx", 60, stream=scenes.TEST)
     assert errors.cut.any()
@@ -235,7 +235,7 @@ SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87,
 def crowds() -> object:
     pytest.importorskip("onnxruntime", reason="the bundled model runs in onnxruntime: pip install posepost[ort]")
     pytest.importorskip("pycocotools", reason="OKS is computed by pycocotools: pip install posepost[bench]")
-    from bench.figures import evaluate_crowds
+    from examples.bundled_model import evaluate_crowds
 
     return evaluate_crowds
 

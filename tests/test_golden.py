@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.cuda_cpu.seam import ExecutorCuda, to_device
+from bench.tolerance import SIGMOID_RTOL
 from posepost import ref
 
-from .conftest import SHARED
-from .cuda_cpu.seam import ExecutorCuda, to_device
-from .tolerance import SIGMOID_RTOL
+from .helpers import TFJS_CASES
 
-CASES = sorted(path.stem for path in (SHARED / "golden_tfjs").glob("*.json"))
 LAYOUTS = {"NHWC": (0, 1, 2), "NCHW": (2, 0, 1)}  # axes of the stored (H, W, C)
 
 
@@ -26,10 +25,10 @@ def load(shared: Path, case: str) -> tuple[dict, dict[str, np.ndarray]]:
 
 
 def test_the_golden_files_are_there(shared: Path) -> None:
-    assert len(CASES) == 62
+    assert len(TFJS_CASES) == 62
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", TFJS_CASES)
 def test_tfjs_single_pose(shared: Path, cpu_cuda: ExecutorCuda, case: str) -> None:
     """Positions and scores equal tfjs's float32, from float32 and float16 tensors, in both layouts."""
     golden, tensors = load(shared, case)
@@ -47,7 +46,9 @@ def test_tfjs_single_pose(shared: Path, cpu_cuda: ExecutorCuda, case: str) -> No
             assert np.isclose(got.scores.mean(dtype=np.float64), golden["single"]["score"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.startswith("real_") and not case.endswith("_f16")])
+@pytest.mark.parametrize(
+    "case", [case for case in TFJS_CASES if case.startswith("real_") and not case.endswith("_f16")]
+)
 def test_logits_of_real_models(shared: Path, cpu_cuda: ExecutorCuda, case: str) -> None:
     """From the logits, with the sigmoid on the winners alone: the same poses and, to rounding, the same scores."""
     golden, tensors = load(shared, case)

@@ -13,13 +13,21 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.arrays import DTYPES, KINDS, VIEWS, dtype_of, quantization_for, values
+from bench.tolerance import DARK_RTOL, SIGMOID_ATOL, SIGMOID_RTOL, SOFT_ATOL
 from posepost import _kernels, ref
 
-from . import test_simcc
-from .cases import DTYPES, KINDS, VIEWS, dtype_of, quantization_for, values
-from .test_heatmap import peaks
-from .test_posenet_multi import crowd, random_tree, scales
-from .tolerance import DARK_RTOL, SIGMOID_ATOL, SIGMOID_RTOL, SOFT_ATOL, VISIBILITY_RTOL
+from .helpers import (
+    SIMCC_OPTIONS,
+    VECTOR_VIEWS,
+    crowd,
+    gaussian_maps,
+    gaussian_vectors,
+    random_tree,
+    same_keypoints,
+    scales,
+    simcc_quantization,
+)
 
 pytestmark = pytest.mark.gpu
 
@@ -49,8 +57,7 @@ def example(shape: tuple[int, int, int, int] = (4, 17, 64, 48), seed: int = 1) -
 
 
 def assert_same(got: posepost.Keypoints, expected: posepost.Keypoints) -> None:
-    np.testing.assert_array_equal(got.keypoints, expected.keypoints)
-    np.testing.assert_allclose(got.scores, expected.scores, rtol=SIGMOID_RTOL, atol=SIGMOID_ATOL)
+    same_keypoints(got, expected, scores=(SIGMOID_RTOL, SIGMOID_ATOL))
 
 
 @pytest.mark.parametrize("view_name", VIEWS)
@@ -342,7 +349,7 @@ def test_heatmap_heads_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
     layout, view = VIEWS[view_name]
     scale = {"quantization": {"heatmaps": (0.0375, 11)}} if "int" in dtype else {}
     for case, shape in enumerate(((2, 6, 64, 48), (1, 15, 9, 11), (3, 3, 1, 1), (1, 6, 96, 130), (64, 18, 64, 48))):
-        maps = peaks(shape, dtype, case)
+        maps = gaussian_maps(shape, dtype, case)
         for preset in ref.heatmap.PRESETS:
             options = {"layout": layout, "preset": preset, **scale}
             expected = ref.decode_heatmap(view(maps, np.array), **options)
@@ -354,13 +361,13 @@ def test_heatmap_heads_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
 
 
 def test_heatmap_flip_test_and_clips_on_the_gpu(gpu: Any) -> None:
-    maps, mirrored = peaks((4, 17, 64, 48), "float16", 1), peaks((4, 17, 64, 48), "float16", 2)
+    maps, mirrored = gaussian_maps((4, 17, 64, 48), "float16", 1), gaussian_maps((4, 17, 64, 48), "float16", 2)
     flip = {"flip_pairs": tuple(range(16, -1, -1)), "flip_shift": True}
     for preset in ("mmpose_msra", "mmpose_udp", "mmpose_megvii", "mmpose_integral"):
         expected = ref.decode_heatmap(maps, preset=preset, flipped=mirrored, **flip)
         got = posepost.decode_heatmap(placed(gpu, maps), preset=preset, flipped=placed(gpu, mirrored), **flip).numpy()
         np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=SOFT_ATOL * 64)
-    weak = peaks((2, 17, 64, 48), "float32", 3) * np.float32(2e-3)  # the whole map is blurred for its maximum
+    weak = gaussian_maps((2, 17, 64, 48), "float32", 3) * np.float32(2e-3)  # the whole map is blurred for its maximum
     expected = ref.decode_heatmap(weak, preset="mmpose_udp", scaling="msra")
     got = posepost.decode_heatmap(placed(gpu, weak), preset="mmpose_udp", scaling="msra").numpy()
     np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=3e-4)
@@ -369,7 +376,7 @@ def test_heatmap_flip_test_and_clips_on_the_gpu(gpu: Any) -> None:
 @pytest.mark.parametrize("preset", ["mmpose_dark", "mmpose_integral", "mmpose_megvii"])
 def test_heatmap_heads_in_a_graph(gpu: Any, preset: str) -> None:
     """Captured once, replayed on other maps."""
-    first, second = (peaks((2, 17, 64, 48), "float32", seed) for seed in (1, 2))
+    first, second = (gaussian_maps((2, 17, 64, 48), "float32", seed) for seed in (1, 2))
     maps, stream = placed(gpu, first), gpu.cuda.Stream(non_blocking=True)
     with stream:
         out = posepost.decode_heatmap(maps, preset=preset)
@@ -386,7 +393,7 @@ def test_heatmap_heads_in_a_graph(gpu: Any, preset: str) -> None:
 
 @pytest.mark.parametrize("refine", ["quarter", "dark", "dark_udp", "centroid", "soft_argmax"])
 def test_refined_peaks_on_the_gpu(gpu: Any, refine: str) -> None:
-    maps = np.max([peaks((2, 5, 48, 64), "float32", seed) for seed in range(6)], axis=0)
+    maps = np.max([gaussian_maps((2, 5, 48, 64), "float32", seed) for seed in range(6)], axis=0)
     options = {"threshold": 0.2, "max_peaks": 12, "window": 5, "refine": refine, "blur": 5, "activation": None}
     expected, got = ref.find_peaks(maps, **options), posepost.find_peaks(placed(gpu, maps), **options).numpy()
     np.testing.assert_array_equal(got.count, expected.count)
@@ -394,29 +401,24 @@ def test_refined_peaks_on_the_gpu(gpu: Any, refine: str) -> None:
 
 
 def assert_same_simcc(got: posepost.Keypoints, expected: posepost.Keypoints, activation: str | None = None) -> None:
-    np.testing.assert_array_equal(got.keypoints, expected.keypoints)
-    rtol, atol = (SIGMOID_RTOL, SIGMOID_ATOL) if activation else (0, 0)
-    np.testing.assert_allclose(got.scores, expected.scores, rtol=rtol, atol=atol)
-    assert (got.visibility is None) == (expected.visibility is None)
-    if expected.visibility is not None:
-        np.testing.assert_allclose(got.visibility, expected.visibility, rtol=VISIBILITY_RTOL)
+    same_keypoints(got, expected, scores=(SIGMOID_RTOL, SIGMOID_ATOL) if activation else (0, 0))
 
 
-@pytest.mark.parametrize("view_name", test_simcc.VIEWS)
+@pytest.mark.parametrize("view_name", VECTOR_VIEWS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_simcc_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
     """Equal to the twin, bit for bit but for exponentials, alone and with a mirrored image, twice the same."""
-    view, scale = test_simcc.VIEWS[view_name], test_simcc.quantization_for(dtype)
+    view, scale = VECTOR_VIEWS[view_name], simcc_quantization(dtype)
     shapes = ((1, 17, 384, 512), (64, 133, 192, 256), (3, 5, 40, 33), (2, 1, 1, 1), (1, 3, 2, 7), (1, 300, 5, 9))
     kinds = (*(kind for kind in KINDS if kind != "denormal"), "peaks", "peaks")  # means of denormals are flushed
     for case, (shape, kind) in enumerate((shape, kind) for shape in shapes for kind in kinds):
         N, K, Wx, Wy = shape
         if kind == "peaks":
-            arrays = [test_simcc.peaks((N, K, W), case + i) for i, W in enumerate((Wx, Wy, Wx, Wy))]
+            arrays = [gaussian_vectors((N, K, W), case + i) for i, W in enumerate((Wx, Wy, Wx, Wy))]
             arrays = [(one * 100 if scale else one).astype(dtype_of(dtype)) for one in arrays]
         else:
             arrays = [values(kind, dtype, (N, K, W), case + i) for i, W in enumerate((Wx, Wy, Wx, Wy))]
-        options = {**test_simcc.OPTIONS[case % len(test_simcc.OPTIONS)], "quantization": scale}
+        options = {**SIMCC_OPTIONS[case % len(SIMCC_OPTIONS)], "quantization": scale}
         for merged in (False, True):
             names = ("simcc_x", "simcc_y", "flipped_x", "flipped_y")[: 4 if merged else 2]
             if merged:
@@ -441,7 +443,7 @@ def test_denormals_of_simcc_on_the_gpu(gpu: Any) -> None:
 
 def test_simcc_in_a_graph_without_a_wait_or_an_allocation(gpu: Any) -> None:
     options = {"refine": "dark", "visibility": True, "activation": "sigmoid"}
-    sets = [[test_simcc.peaks((4, 17, W), seed) for W in (384, 512)] for seed in (1, 2)]
+    sets = [[gaussian_vectors((4, 17, W), seed) for W in (384, 512)] for seed in (1, 2)]
     x, y = map(gpu.asarray, sets[0])
     stream = gpu.cuda.Stream(non_blocking=True)
     with stream:
@@ -472,7 +474,7 @@ def test_simcc_of_torch_on_the_gpu(gpu: Any) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     if not torch.cuda.is_available():
         pytest.skip("this PyTorch has no CUDA")
-    arrays = [test_simcc.peaks((4, 17, W), W) for W in (384, 512)]
+    arrays = [gaussian_vectors((4, 17, W), W) for W in (384, 512)]
     x, y = (torch.from_numpy(array).cuda() for array in arrays)
     got = posepost.decode_simcc(x, y, refine="dark", visibility=True)
     assert got.keypoints.is_cuda
@@ -675,7 +677,7 @@ def test_one_person_of_jax_takes_part_in_arithmetic(gpu: Any) -> None:
         sums = [jax.jit(lambda array: array + 1)(array) for array in got]
         np.testing.assert_array_equal(sums[0], expected.keypoints + 1)
         np.testing.assert_allclose(sums[1], expected.scores + 1, rtol=1e-6)
-    vectors = [test_simcc.peaks((1, 17, W), W) for W in (384, 512)]
+    vectors = [gaussian_vectors((1, 17, W), W) for W in (384, 512)]
     seen = posepost.decode_simcc(*map(jax.numpy.asarray, vectors), visibility=True)
     wanted = ref.decode_simcc(*vectors, visibility=True)
     np.testing.assert_allclose(np.asarray(seen.visibility + 1), wanted.visibility + 1, rtol=1e-5)

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 from bench import gpu_check, gpu_peers, key_cases
+from bench.cuda_cpu import executor
 from bench.gpu_check import KILLED, Step
-
-from .cuda_cpu import executor
 
 ROOT = Path(__file__).resolve().parents[1]
 HANGS = "import subprocess, sys, time; print('begun', flush=True); subprocess.run([sys.executable, '-c', {!r}])"
@@ -198,7 +197,7 @@ def test_ceilings_are_bytes_over_seconds(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda, zeros=Array, empty=Array, uint32=np.uint32))
     monkeypatch.setattr(key_cases, "_spin", lambda: None)
-    monkeypatch.setattr(key_cases, "_floor_kernel", lambda entry: launch)
+    monkeypatch.setattr(key_cases, "floor_kernel", lambda entry: launch)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="1980, 3201\n"))
     found = key_cases.ceilings()
     assert found == {

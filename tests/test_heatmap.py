@@ -11,46 +11,18 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.arrays import DTYPES, KINDS, VIEWS, values
+from bench.cuda_cpu.seam import ExecutorCuda, host, to_device
+from bench.tolerance import DARK_RTOL, EXACT_HEADS, SOFT_ATOL
 from posepost import _check, _kernels, heatmap, ref
 from posepost.ref.heatmap import DEFAULTS, PRESETS, REFINES
 
-from .cases import DTYPES, KINDS, VIEWS, values
-from .cuda_cpu.seam import ExecutorCuda, host, to_device
-from .tolerance import DARK_RTOL, EXACT_HEADS, SIGMOID_RTOL, SOFT_ATOL
+from .helpers import SCHEDULES, gaussian_maps, same_keypoints
 
-SCHEDULES = (
-    {"order": "forward"},
-    {"order": "reverse"},
-    {"order": "random", "seed": 3, "resident": 3, "chaos": 1},
-    {"order": "random", "seed": 4, "resident": 4, "chaos": 2},
-)
+pytestmark = pytest.mark.usefixtures("fresh_plans")
+
 QUANTIZATION = {"heatmaps": (0.0375, 11)}
 BY_LAYOUT = {layout: [name for name, (of, _) in VIEWS.items() if of == layout] for layout in ("NCHW", "NHWC")}
-
-
-@pytest.fixture(autouse=True)
-def fresh_plans() -> None:
-    heatmap._plan.cache_clear()
-
-
-def peaks(shape: tuple[int, ...], dtype: str, seed: int) -> np.ndarray:
-    """Gaussian peaks all over the map, some at its borders, with a little noise: positions are well conditioned."""
-    rng = np.random.default_rng(seed)
-    B, K, H, W = shape
-    y, x = np.mgrid[:H, :W]
-    centre = rng.uniform(-0.5, 0.5, (B, K, 2)) + np.stack([rng.integers(0, W, (B, K)), rng.integers(0, H, (B, K))], -1)
-    apart = (x - centre[..., 0, None, None]) ** 2 + (y - centre[..., 1, None, None]) ** 2
-    maps = rng.uniform(0.3, 1, (B, K, 1, 1)) * np.exp(-apart / 8) + rng.uniform(0, 0.02, shape)
-    if "int" in dtype:
-        return (maps * 100).astype(dtype)
-    from .cases import dtype_of
-
-    return maps.astype(np.float32).astype(dtype_of(dtype))
-
-
-def same(got: posepost.Keypoints, expected: posepost.Keypoints, atol: float = 0.0, rtol: float = 0.0) -> None:
-    np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=rtol, atol=atol)
-    np.testing.assert_allclose(got.scores, expected.scores, rtol=SIGMOID_RTOL, atol=0)
 
 
 def run_both(arrays: dict[str, Any], view_name: str = "nchw", **options: Any) -> tuple[Any, Any]:
@@ -79,7 +51,7 @@ def test_argmax_heads_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_na
             for head in EXACT_HEADS:
                 maps = values(kind, dtype, shape, case)
                 got, expected = run_both({"heatmaps": maps}, view_name, preset=head, input_size=(96, 128))
-                same(got, expected)
+                same_keypoints(got, expected)
     assert {launched.variant.entry for launched in cpu_cuda.launches} == {"decode_heatmap"}
 
 
@@ -93,7 +65,7 @@ def test_dark_equals_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str
         (((2, 5, 24, 20), 11), ((1, 4, 9, 11), 17), ((2, 2, 33, 7), 3), ((1, 1, 2, 2), 5))
     ):
         cpu_cuda.schedule = SCHEDULES[case % 4]
-        maps = peaks(shape, dtype, case)
+        maps = gaussian_maps(shape, dtype, case)
         for preset in ("mmpose_dark", "mmpose_udp", "vitpose_hf"):
             got, expected = run_both({"heatmaps": maps}, view_name, preset=preset, blur=blur)
             plain, _ = run_both({"heatmaps": maps}, view_name)
@@ -124,10 +96,10 @@ def test_where_a_clip_acts_the_whole_map_is_blurred(cpu_cuda: ExecutorCuda, pres
     """Weak maps (1e-3), negative surroundings, values above 50: the factor to the old maximum matters, and is right."""
     for case, maps in enumerate(
         (
-            peaks((1, 3, 20, 24), "float32", 1) * np.float32(2e-3),
-            peaks((1, 3, 20, 24), "float32", 2) * np.float32(1e-9),
-            peaks((1, 3, 20, 24), "float32", 3) * np.float32(90),
-            peaks((1, 3, 20, 24), "float32", 4) - np.float32(0.2),
+            gaussian_maps((1, 3, 20, 24), "float32", 1) * np.float32(2e-3),
+            gaussian_maps((1, 3, 20, 24), "float32", 2) * np.float32(1e-9),
+            gaussian_maps((1, 3, 20, 24), "float32", 3) * np.float32(90),
+            gaussian_maps((1, 3, 20, 24), "float32", 4) - np.float32(0.2),
             np.pad(np.ones((1, 1, 1, 1), np.float32), ((0, 0), (0, 0), (9, 9), (9, 9)), constant_values=-1e-3),
         )
     ):
@@ -191,7 +163,7 @@ def test_soft_argmax_equals_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_na
         for options in ({}, {"temperature": 0.25, "debias": True}, {"window": 5, "temperature": 0.5}):
             got, expected = run_both({"heatmaps": maps}, view_name, refine="soft_argmax", **options)
             # debias divides by a mass that on maps of few cells is close to 1
-            same(got, expected, atol=SOFT_ATOL * max(shape[2:]), rtol=2e-6 if "debias" in options else 0)
+            same_keypoints(got, expected, atol=SOFT_ATOL * max(shape[2:]), rtol=2e-6 if "debias" in options else 0)
 
 
 @pytest.mark.parametrize("kind", ["nan", "infinite", "neginf", "constant", "zeros", "denormal"])
@@ -202,7 +174,7 @@ def test_soft_argmax_of_any_values(cpu_cuda: ExecutorCuda, kind: str) -> None:
     maps[0, 0, 3, 4], maps[0, 0, 5, 4] = 2, 2
     for options in ({}, {"window": 3}):
         got, expected = run_both({"heatmaps": maps}, refine="soft_argmax", **options)
-        same(got, expected, atol=SOFT_ATOL * 19)
+        same_keypoints(got, expected, atol=SOFT_ATOL * 19)
         if not options:
             np.testing.assert_allclose(got.keypoints[0, 0], [4, 4], atol=1e-5)
             assert np.isnan(got.keypoints[0, 1]).all() == (kind in ("nan", "infinite", "neginf"))
@@ -229,10 +201,10 @@ def test_blurred_heads_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_n
         (((1, 6, 20, 70), 11), ((2, 3, 9, 11), 5), ((1, 3, 40, 3), 3), ((1, 3, 1, 1), 7))
     ):
         cpu_cuda.schedule = SCHEDULES[case % 4]
-        maps = peaks(shape, dtype, case)
+        maps = gaussian_maps(shape, dtype, case)
         for preset in ("mmpose_udp_combined", "mmpose_megvii"):
             got, expected = run_both({"heatmaps": maps}, view_name, preset=preset, blur=blur, input_size=(96, 128))
-            same(got, expected)
+            same_keypoints(got, expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -240,7 +212,7 @@ def test_blurred_heads_of_any_values(cpu_cuda: ExecutorCuda, kind: str) -> None:
     for seed, shape in enumerate(((2, 3, 9, 11), (1, 3, 1, 5))):
         maps = values(kind, "float32", shape, seed)
         for preset in ("mmpose_udp_combined", "mmpose_megvii"):
-            same(*run_both({"heatmaps": maps}, preset=preset, blur=3))
+            same_keypoints(*run_both({"heatmaps": maps}, preset=preset, blur=3))
 
 
 @pytest.mark.parametrize("view_name", VIEWS)
@@ -254,10 +226,12 @@ def test_flip_test_is_merged_in_the_same_launch(
         ("mmpose_msra", "mmpose_dark", "mmpose_integral", "mmpose_megvii", "mmpose_udp_combined")
     ):
         cpu_cuda.schedule = SCHEDULES[case % 4]
-        arrays = {"heatmaps": peaks(shape, dtype, case), "flipped": peaks(shape, dtype, 50 + case)}
+        arrays = {"heatmaps": gaussian_maps(shape, dtype, case), "flipped": gaussian_maps(shape, dtype, 50 + case)}
         flip = {"flip_pairs": pairs if preset != "mmpose_udp_combined" else [1, 0], "flip_shift": shift}
         got, expected = run_both(arrays, view_name, preset=preset, blur=5, **flip)
-        same(got, expected, atol={"mmpose_dark": 3 * DARK_RTOL, "mmpose_integral": SOFT_ATOL * 12}.get(preset, 0))
+        same_keypoints(
+            got, expected, atol={"mmpose_dark": 3 * DARK_RTOL, "mmpose_integral": SOFT_ATOL * 12}.get(preset, 0)
+        )
         assert len(cpu_cuda.launches) == case + 1
         alone, _ = run_both({"heatmaps": arrays["heatmaps"]}, view_name, preset=preset, blur=5)
         assert (alone.keypoints != got.keypoints).any()
@@ -273,7 +247,7 @@ def test_offsets_as_deeplabcut_has_them(cpu_cuda: ExecutorCuda, offset_dtype: st
     options = {"preset": "deeplabcut", "refine": "offset", "input_size": (48, 64), "offset_scale": 7.2801}
     expected = ref.decode_heatmap(logits, fields, quantization=quantization, **options)
     got = posepost.decode_heatmap(to_device(logits), to_device(fields), quantization=quantization, **options).numpy()
-    same(got, expected)
+    same_keypoints(got, expected)
     wide = fields.astype(np.float64)
     if quantization:
         wide = (wide - 3) * 0.01
@@ -297,7 +271,7 @@ def test_offsets_as_deeplabcut_has_them(cpu_cuda: ExecutorCuda, offset_dtype: st
         **options,
         **flip,
     ).numpy()
-    same(got, expected)
+    same_keypoints(got, expected)
 
 
 def test_volumes(cpu_cuda: ExecutorCuda) -> None:
@@ -313,7 +287,7 @@ def test_volumes(cpu_cuda: ExecutorCuda) -> None:
         options = {"layout": "NCDHW", "input_size": (10 * shape[2], 10 * shape[1], 2 * shape[0])}
         expected = ref.decode_heatmap(maps, **options)
         got = posepost.decode_heatmap(view, **options).numpy()
-        same(got, expected)
+        same_keypoints(got, expected)
         flat = maps.reshape(-1, maps.shape[-4], np.prod(shape)).astype(np.float32)
         z, y, x = np.unravel_index(flat.argmax(axis=2), shape)
         np.testing.assert_array_equal(got.keypoints, np.stack([10 * x, 10 * y, 2 * z], axis=-1))
@@ -323,25 +297,25 @@ def test_volumes(cpu_cuda: ExecutorCuda) -> None:
 def test_many_keypoints_and_none(cpu_cuda: ExecutorCuda) -> None:
     for layout, view_name in (("NCHW", "nchw"), ("NHWC", "nhwc")):
         for K in (1, 133, 300):
-            got, expected = run_both({"heatmaps": peaks((1, K, 6, 7), "float32", K)}, view_name, preset="hrnet")
-            same(got, expected)
+            got, expected = run_both({"heatmaps": gaussian_maps((1, K, 6, 7), "float32", K)}, view_name, preset="hrnet")
+            same_keypoints(got, expected)
         shape = (0, 3, 4, 5) if layout == "NCHW" else (0, 4, 5, 3)
         empty = posepost.decode_heatmap(to_device(np.zeros(shape, np.float32)), layout=layout).numpy()
         assert (empty.keypoints.shape, empty.scores.shape) == ((0, 3, 2), (0, 3))
 
 
 def test_maps_that_several_blocks_share(cpu_cuda: ExecutorCuda) -> None:
-    maps = peaks((1, 2, 90, 120), "float16", 1)
+    maps = gaussian_maps((1, 2, 90, 120), "float16", 1)
     for view_name in ("nchw", "nhwc", "nchw_every_other_column"):
         for schedule in SCHEDULES:
             cpu_cuda.schedule = schedule
             got, expected = run_both({"heatmaps": maps}, view_name, preset="sleap")
-            same(got, expected)
+            same_keypoints(got, expected)
         assert cpu_cuda.launches[-1].grid[1] > 1
 
 
 def test_transform_out_stream_and_one_launch(cpu_cuda: ExecutorCuda) -> None:
-    maps = to_device(peaks((2, 3, 9, 11), "float32", 1))
+    maps = to_device(gaussian_maps((2, 3, 9, 11), "float32", 1))
     matrices = np.array([[[2, 0.5, 3], [0, 1.5, -4]], [[1, 0, 0], [0, 1, 0]]], np.float32)
     options = {"preset": "mmpose_msra", "input_size": (44, 36), "stream": 55}
     plain = posepost.decode_heatmap(maps, **options).numpy()
@@ -508,5 +482,5 @@ def test_blocks_share_maps_with_their_mirrored_partners(cpu_cuda: ExecutorCuda, 
     }
     for schedule in SCHEDULES:
         cpu_cuda.schedule = schedule
-        same(*run_both(arrays, view_name, refine="quarter", flip_pairs=[1, 0, 3, 2], flip_shift=True))
+        same_keypoints(*run_both(arrays, view_name, refine="quarter", flip_pairs=[1, 0, 3, 2], flip_shift=True))
         assert cpu_cuda.launches[-1].grid[1] > 1

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 import posepost
-from posepost import heatmap, ref
+from bench.cuda_cpu.seam import ExecutorCuda, to_device
+from bench.tolerance import SOFT_ATOL
+from posepost import ref
 
 from .conftest import SHARED
-from .cuda_cpu.seam import ExecutorCuda, to_device
-from .tolerance import SOFT_ATOL
+
+pytestmark = pytest.mark.usefixtures("fresh_plans")
 
 TOPDOWN = sorted(path.name for path in (SHARED / "topdown").glob("*maps_*.npz"))
 FOLDERS = {
@@ -28,11 +30,6 @@ STEADY = 1e-4
 """Stored sensitivity, in cells, up to which a keypoint counts: what 1e-6 of noise in the map moves it by."""
 
 SOFT_CELLS = 1e-5
-
-
-@pytest.fixture(autouse=True)
-def fresh_plans() -> None:
-    heatmap._plan.cache_clear()
 
 
 def both(arrays: dict[str, np.ndarray], **options: Any) -> list[posepost.Keypoints]:

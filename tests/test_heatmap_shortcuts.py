@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.arrays import KINDS, values
 from posepost import ref
 from posepost.ref import blurred, refine
 from posepost.ref.refine import Maps, Peaks
-
-from .cases import KINDS, values
 
 SHAPES = [(1, 1, 1), (3, 4, 9), (2, 33, 47), (17, 64, 48), (5, 96, 72), (2, 530, 12)]
 RULES = [(11, "zero"), (17, "zero"), (23, "reflect_101"), (35, "reflect_101"), (5, "reflect"), (1, "zero")]

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.cuda_cpu import executor
+from bench.cuda_cpu.seam import ExecutorCuda
 from bench.resources import compile_for
 from posepost import _kernels
-
-from .cuda_cpu import executor
-from .cuda_cpu.seam import ExecutorCuda
 
 
 @pytest.mark.parametrize("variant", _kernels.VARIANTS, ids=str)

@@ -3,47 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 import numpy as np
 import pytest
 
 import posepost
+from bench.arrays import DTYPES, KINDS, VIEWS, values
+from bench.cuda_cpu import executor
+from bench.cuda_cpu.seam import ExecutorCuda, host, to_device
+from bench.tolerance import DARK_RTOL
 from posepost import _kernels, peaks, ref
 
-from .cases import DTYPES, KINDS, VIEWS, values
-from .cuda_cpu import executor
-from .cuda_cpu.seam import ExecutorCuda, host, to_device
-from .test_heatmap import peaks as gaussian_peaks
-from .tolerance import DARK_RTOL, SIGMOID_RTOL
+from .helpers import SCHEDULES, check_peaks, gaussian_maps
 
-SCHEDULES = (
-    {"order": "forward"},
-    {"order": "reverse"},
-    {"order": "random", "seed": 3, "resident": 3, "chaos": 1},
-    {"order": "random", "seed": 4, "resident": 4, "chaos": 2},
-)
-
-
-@pytest.fixture(autouse=True)
-def fresh_plans() -> None:
-    peaks._plan.cache_clear()
-    _kernels._scratch.clear()
-
-
-def check_against_twin(heatmaps: np.ndarray, view_name: str, tolerance: float = 0.0, **options: Any) -> posepost.Peaks:
-    layout, view = VIEWS[view_name]
-    options = {"layout": layout, "activation": None, "max_peaks": 4, **options}
-    if heatmaps.dtype.kind in "iu":
-        options["quantization"] = {"heatmaps": (0.25, 3)}
-    expected = ref.find_peaks(view(heatmaps, np.array), **options)
-    got = posepost.find_peaks(view(heatmaps, to_device), **options).numpy()
-    np.testing.assert_array_equal(got.count, expected.count)
-    np.testing.assert_allclose(got.points, expected.points, rtol=0, atol=tolerance)
-    np.testing.assert_allclose(got.scores, expected.scores, rtol=SIGMOID_RTOL, atol=0)
-    np.testing.assert_array_equal(got.left_out, expected.left_out)
-    assert got.count.dtype == got.left_out.dtype == np.int32
-    return got
+pytestmark = pytest.mark.usefixtures("fresh_plans")
 
 
 @pytest.mark.parametrize("view_name", VIEWS)
@@ -57,7 +30,7 @@ def test_kernel_equals_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) 
             for plateau, window in (("all", 3), ("none", 3), ("all", 7), ("none", 1)):
                 threshold = -2.0 if kind in ("negative", "constant") else 0.0
                 options = {"plateau": plateau, "window": window, "threshold": threshold}
-                got = check_against_twin(values(kind, dtype, shape, case), view_name, **options)
+                got = check_peaks(values(kind, dtype, shape, case), view_name, **options)
                 found, left = found + int(got.count.sum()), left + int(got.left_out.sum())
     assert found > 100
     assert left > 100
@@ -80,11 +53,11 @@ def test_refined_peaks_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_n
     )
     for case, rule in enumerate(rules):
         cpu_cuda.schedule = SCHEDULES[case % 4]
-        heatmaps = gaussian_peaks((2, 3, 19, 22), dtype, case)
+        heatmaps = gaussian_maps((2, 3, 19, 22), dtype, case)
         options = {"threshold": 0.05, "max_peaks": 12, "window": 5, **rule}
         tolerance = 30 * DARK_RTOL if "dark" in rule["refine"] else 1e-6 if rule["refine"] == "soft_argmax" else 0
-        got = check_against_twin(heatmaps, view_name, tolerance, **options)
-        cells = check_against_twin(heatmaps, view_name, **{**options, "refine": "none"})
+        got = check_peaks(heatmaps, view_name, tolerance, **options)
+        cells = check_peaks(heatmaps, view_name, **{**options, "refine": "none"})
         np.testing.assert_array_equal(got.scores, cells.scores)
         moved = np.abs(got.points - cells.points).max(axis=-1)[got.scores > 0]
         assert (moved > 0).any()
@@ -93,10 +66,10 @@ def test_refined_peaks_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_n
 def test_a_clip_of_dark_needs_the_whole_map(cpu_cuda: ExecutorCuda) -> None:
     """Weak peaks beside a strong one: they are looked at again with the maximum of the blurred map, the strong one is
     not."""
-    heatmaps = np.max([gaussian_peaks((1, 2, 24, 24), "float32", seed) for seed in range(6)], axis=0) * np.float32(2e-3)
+    heatmaps = np.max([gaussian_maps((1, 2, 24, 24), "float32", seed) for seed in range(6)], axis=0) * np.float32(2e-3)
     heatmaps[0, 0, 12, 12] = 0.5
     options = {"threshold": 2e-4, "max_peaks": 20, "window": 5, "refine": "dark_udp", "blur": 5}
-    got = check_against_twin(heatmaps, "nchw", 3e-4, **options)
+    got = check_peaks(heatmaps, "nchw", 3e-4, **options)
     assert got.count.min() > 2
     reflected = ref.find_peaks(heatmaps, **{**options, "border": "reflect_101"}, activation=None)
     assert np.abs(reflected.points - got.points).max() > 1e-2  # that border knows no factor
@@ -105,14 +78,14 @@ def test_a_clip_of_dark_needs_the_whole_map(cpu_cuda: ExecutorCuda) -> None:
 def test_sigmoid_and_threshold_in_probabilities(cpu_cuda: ExecutorCuda) -> None:
     heatmaps = values("random", "float32", (2, 3, 9, 11), 1) * 3
     for threshold in (0.0, 0.2, 0.5, 0.9, 1.0):
-        got = check_against_twin(heatmaps, "nchw", activation="sigmoid", threshold=threshold, max_peaks=50)
+        got = check_peaks(heatmaps, "nchw", activation="sigmoid", threshold=threshold, max_peaks=50)
         assert (got.scores[got.scores > 0] >= threshold * (1 - 1e-6)).all()
 
 
 def test_the_best_are_kept_and_the_others_counted(cpu_cuda: ExecutorCuda) -> None:
     heatmaps = np.zeros((1, 1, 9, 9), np.float32)
     heatmaps[0, 0, ::2, ::2] = np.arange(25).reshape(5, 5) / 25 + 0.1  # 25 peaks, the best last in raster order
-    got = check_against_twin(heatmaps, "nchw", threshold=0.05, max_peaks=3)
+    got = check_peaks(heatmaps, "nchw", threshold=0.05, max_peaks=3)
     assert got.points[0, 0].tolist() == [[8, 8], [6, 8], [4, 8]]
     assert (got.count[0, 0], got.left_out[0, 0]) == (3, 22)
 
@@ -181,8 +154,8 @@ def test_bad_input(cpu_cuda: ExecutorCuda, options: dict, error: type, message: 
 SANITIZED = """
 import sys
 from posepost import _kernels
-from tests.cases import values
-from tests.cuda_cpu.seam import ExecutorCuda, to_device
+from bench.arrays import values
+from bench.cuda_cpu.seam import ExecutorCuda, to_device
 import posepost
 _kernels.cuda = ExecutorCuda(sanitize=sys.argv[1])
 if sys.argv[2] != "none":
@@ -224,11 +197,11 @@ def test_more_peaks_than_shared_memory_lists(cpu_cuda: ExecutorCuda, view_name: 
     """Levels of 40 x 60 cells are 2400 peaks; of a chequered map every other cell is one, strictly."""
     level = np.full((1, 2, 40, 60), 0.5, np.float32)
     level[0, 1] += np.arange(2400, dtype=np.float32).reshape(40, 60) % 7
-    got = check_against_twin(level, view_name, plateau="all", window=3, threshold=0.25, max_peaks=max_peaks)
+    got = check_peaks(level, view_name, plateau="all", window=3, threshold=0.25, max_peaks=max_peaks)
     assert got.left_out[0, 0] == 2400 - min(max_peaks, 2400)
     y, x = np.indices((70, 80))
     chequered = np.where((x % 2 == 0) & (y % 2 == 0), 1.0, 0.0).astype(np.float32)[None, None]
-    got = check_against_twin(chequered, view_name, plateau="none", window=3, threshold=0.25, max_peaks=max_peaks)
+    got = check_peaks(chequered, view_name, plateau="none", window=3, threshold=0.25, max_peaks=max_peaks)
     assert got.count[0, 0] + got.left_out[0, 0] == 35 * 40
 
 

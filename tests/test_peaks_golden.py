@@ -10,21 +10,17 @@ import numpy as np
 import pytest
 
 import posepost
-from posepost import _kernels, peaks, ref
+from bench.cuda_cpu.seam import ExecutorCuda, to_device
+from posepost import ref
 
 from .conftest import SHARED
-from .cuda_cpu.seam import ExecutorCuda, to_device
+
+pytestmark = pytest.mark.usefixtures("fresh_plans")
 
 TRT_POSE = sorted(
     path.name for path in (SHARED / "bottomup" / "trt_pose").glob("*.npz") if "assignment" not in path.name
 )
 SLEAP = sorted(path.name for path in (SHARED / "bottomup" / "sleap_integral_from_formula").glob("*.npz"))
-
-
-@pytest.fixture(autouse=True)
-def fresh_plans() -> None:
-    peaks._plan.cache_clear()
-    _kernels._scratch.clear()
 
 
 def both(maps: np.ndarray, **options: Any) -> list[posepost.Peaks]:

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bench.arrays import DTYPES, KINDS, VIEWS, quantization_for, values
+from bench.tolerance import SIGMOID_RTOL
 from posepost.ref.peaks import Peaks, find_peaks
 
-from .cases import DTYPES, KINDS, VIEWS, quantization_for, values
-from .tolerance import SIGMOID_RTOL
-
-
-@pytest.fixture(autouse=True)
-def _no_warning() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.usefixtures("warnings_are_errors")
 
 
 def loops(maps: np.ndarray, threshold: float, most: int, window: int, plateau: str, activation: str | None) -> Peaks:

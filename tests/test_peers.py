@@ -17,12 +17,11 @@ import pytest
 
 import posepost
 from bench.cases import Case, inputs
+from bench.optional import Unsupported, absent
 from bench.peers import (
     CROWD_PEERS,
     PEERS,
     Crowd,
-    Unsupported,
-    absent,
     cupy_ops,
     libcoral,
     mmpose_codec,
@@ -33,7 +32,7 @@ from bench.peers import (
     torch_compile,
 )
 
-from .test_posenet_multi_golden import random_maps
+from .helpers import random_maps
 
 LAYOUTS = ("NCHW", "NHWC")
 DTYPES = ("float32", "float16", "bfloat16", "uint8")

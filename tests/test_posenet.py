@@ -9,22 +9,15 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.arrays import DTYPES, KINDS, VIEWS, dtype_of, quantization_for, values
+from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
+from bench.tolerance import SIGMOID_ATOL, SIGMOID_RTOL
 from posepost import _check, _kernels, _view, ref
 from posepost.posenet import choose
 from posepost.ref import argmax
 from posepost.ref.argmax import first_largest
 
-from .cases import DTYPES, KINDS, VIEWS, dtype_of, quantization_for, values
-from .cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
-from .tolerance import SIGMOID_ATOL, SIGMOID_RTOL
-
-MATRIX = np.array([[1.5, -0.25, 7], [0.125, 2, -3]], np.float32)
-
-
-def equal(left: object, right: object) -> None:
-    """The same bits, but that every NaN equals every NaN and -0 equals +0."""
-    np.testing.assert_array_equal(np.asarray(left), np.asarray(right))
-
+from .helpers import MATRIX, equal
 
 # ---- the twin against the definition, written as loops over single elements
 

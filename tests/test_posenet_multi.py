@@ -12,71 +12,27 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.arrays import DTYPES, dtype_of
+from bench.cuda_cpu import executor
+from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
 from posepost import _kernels, _skeleton, posenet_multi, ref
 
-from .cases import DTYPES, VIEWS, dtype_of, values
-from .cuda_cpu import executor
-from .cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
-from .test_posenet_multi_golden import CASES as GOLDEN
-from .test_posenet_multi_golden import ERRORS, MAPS, draw, figure, random_tree
-from .tolerance import SIGMOID_RTOL
-
-MODES = ("tfjs", "pytorch", "coral", "edgetpu")
-CHANNELS = {"heatmaps": 17, "offsets": 34, "displacement_fwd": 32, "displacement_bwd": 32}
-MATRIX = np.array([[1.5, -0.25, 7], [0.125, 2, -3]], np.float32)
-SCHEDULES = (
-    {"order": "forward"},
-    {"order": "reverse"},
-    {"order": "random", "seed": 3, "resident": 3, "chaos": 1},
-    {"order": "random", "seed": 4, "resident": 4, "chaos": 2},
+from .helpers import (
+    CHANNELS,
+    MATRIX,
+    MODES,
+    SCHEDULES,
+    TFJS_CASES,
+    check_poses,
+    crowd,
+    draw,
+    figure,
+    random_tree,
+    scales,
 )
+from .multi_errors import ERRORS, MAPS
 
-
-@pytest.fixture(autouse=True)
-def fresh_plans() -> None:
-    posenet_multi._plan.cache_clear()
-    _kernels._scratch.clear()
-
-
-def crowd(dtype: str, B: int, H: int, W: int, seed: int, K: int = 17) -> dict[str, np.ndarray]:
-    """Four tensors of noise, channels first: many roots, short displacements, offsets within a cell or two."""
-    spread = {"heatmaps": 2.0, "offsets": 9.0, "displacement_fwd": 20.0, "displacement_bwd": 20.0}
-    tensors = {}
-    for i, (name, channels) in enumerate(zip(CHANNELS, (K, 2 * K, 2 * K - 2, 2 * K - 2))):
-        noise = values("random", "float32", (B, channels, H, W), 10 * seed + i) * spread[name]
-        if "int" in dtype:
-            noise = np.clip(
-                np.rint(noise) + (20 if dtype == "int8" else 128), *(np.iinfo(dtype).min, np.iinfo(dtype).max)
-            )
-        tensors[name] = noise.astype(dtype_of(dtype))
-    return tensors
-
-
-def scales(dtype: str) -> dict[str, tuple[float, int]] | None:
-    if "int" not in dtype:
-        return None
-    zero = 20 if dtype == "int8" else 128
-    return {
-        "heatmaps": (0.125, zero),
-        "offsets": (0.5, zero),
-        "displacement_fwd": (1, zero),
-        "displacement_bwd": (1, zero),
-    }
-
-
-def check_against_twin(tensors: dict[str, np.ndarray], view_name: str = "nchw", **options: Any) -> posepost.Poses:
-    layout, view = VIEWS[view_name]
-    options = {"output_stride": 8, "layout": layout, **options}
-    placed = [view(array, np.array) for array in tensors.values()]
-    expected = ref.decode_posenet_multi(*placed, **options)
-    got = posepost.decode_posenet_multi(*(view(array, to_device) for array in tensors.values()), **options).numpy()
-    assert [array.dtype.name for array in got] == ["float32", "float32", "float32", "int32"]
-    np.testing.assert_array_equal(got.count, expected.count)
-    np.testing.assert_array_equal(got.keypoints, expected.keypoints)
-    np.testing.assert_allclose(got.keypoint_scores, expected.keypoint_scores, rtol=SIGMOID_RTOL, atol=1e-37)
-    np.testing.assert_allclose(got.scores, expected.scores, rtol=2 * SIGMOID_RTOL, atol=1e-37)
-    return got
-
+pytestmark = pytest.mark.usefixtures("fresh_plans")
 
 # ---- equality
 
@@ -91,7 +47,7 @@ def test_kernels_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: s
         tensors = crowd(dtype, B, H, W, seed)
         for threshold in (0.3, 0.6):
             options = {"mode": mode, "score_threshold": threshold, "max_poses": 6, "nms_radius": 6.0}
-            got = check_against_twin(tensors, view_name, quantization=scales(dtype), **options)
+            got = check_poses(tensors, view_name, quantization=scales(dtype), **options)
             found += int(got.count.sum())
     assert found > 10
     assert len(cpu_cuda.launches) == 3 * 8
@@ -108,7 +64,7 @@ def test_any_tree(cpu_cuda: ExecutorCuda, K: int, mode: str) -> None:
         tensors = crowd("float32", 2, 6, 7, seed, K)
         options = {"skeleton": random_tree(K, seed), "mode": mode, "score_threshold": 0.5, "max_poses": 6}
         for view_name in ("nchw", "nhwc"):
-            got = check_against_twin(tensors, view_name, nms_radius=6.0, **options)
+            got = check_poses(tensors, view_name, nms_radius=6.0, **options)
             assert got.keypoints.shape == (2, 6, K, 2)
             found += int(got.count.sum())
     assert found > 10
@@ -121,7 +77,7 @@ def test_a_warp_has_a_lane_for_each_keypoint() -> None:
         assert params[name].shape == (_skeleton.MOST_KEYPOINTS,)
 
 
-@pytest.mark.parametrize("case", GOLDEN)
+@pytest.mark.parametrize("case", TFJS_CASES)
 def test_golden_tensors_through_the_kernels(shared: Path, cpu_cuda: ExecutorCuda, case: str) -> None:
     """The tensors on which the twin equals tfjs and libcoral, in both layouts: equal to the twin."""
     with np.load(shared / "tensors" / f"{case}.npz") as stored:
@@ -132,7 +88,7 @@ def test_golden_tensors_through_the_kernels(shared: Path, cpu_cuda: ExecutorCuda
             tensors = dict(zip(CHANNELS, channels_first))
             for view_name in ("nchw", "nhwc"):
                 options = {"mode": mode, "activation": activation, "output_stride": stride, "score_threshold": 0.3}
-                check_against_twin(tensors, view_name, nms_radius=10.0, **options)
+                check_poses(tensors, view_name, nms_radius=10.0, **options)
 
 
 def test_roots_beyond_those_whose_walks_are_kept(cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +98,7 @@ def test_roots_beyond_those_whose_walks_are_kept(cpu_cuda: ExecutorCuda, monkeyp
         monkeypatch.setattr(posenet_multi, "WALKED", walked)
         posenet_multi._plan.cache_clear()
         for mode in MODES:
-            check_against_twin(tensors, mode=mode, score_threshold=0.4, nms_radius=3.0)
+            check_poses(tensors, mode=mode, score_threshold=0.4, nms_radius=3.0)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -151,14 +107,14 @@ def test_maps_that_are_hard(cpu_cuda: ExecutorCuda, mode: str) -> None:
     options = {"mode": mode, "activation": None, "score_threshold": 0.5}
     plain = crowd("float32", 1, 9, 11, 1)
     for fill, count in ((0.75, None), (0.25, 0), (np.nan, 0), (-np.inf, 0)):
-        got = check_against_twin({**plain, "heatmaps": np.full_like(plain["heatmaps"], fill)}, **options)
+        got = check_poses({**plain, "heatmaps": np.full_like(plain["heatmaps"], fill)}, **options)
         assert count is None or got.count[0] == count
     rng = np.random.default_rng(0)
     for name in CHANNELS:
         for bad in (np.nan, np.inf, -np.inf):
             spoilt = {key: array.copy() for key, array in plain.items()}
             spoilt[name][rng.random(spoilt[name].shape) < 0.1] = bad
-            check_against_twin(spoilt, **options)
+            check_poses(spoilt, **options)
 
 
 @pytest.mark.parametrize("mode", ["pytorch", "coral", "edgetpu"])
@@ -176,7 +132,7 @@ def test_thousands_of_roots_whose_poses_are_all_rejected(cpu_cuda: ExecutorCuda,
         in_the_list.append(int((host(_kernels._scratch[0, STREAM, 0]).view(np.uint64)[:found] != 0).sum()))
 
     cpu_cuda.launch = launch_and_count
-    assert check_against_twin(tensors, mode=mode, activation=None).count[0] == 0
+    assert check_poses(tensors, mode=mode, activation=None).count[0] == 0
     assert in_the_list[:2] == [8 * 16 * 24, 0]
 
 
@@ -191,16 +147,16 @@ def test_a_root_is_not_struck_out_for_a_score_that_may_not_count(cpu_cuda: Execu
     tensors["offsets"][0, 17 + wrist, 4, 24] = -16
     forward[0, to_wrist, 4, 20] = 16  # the second pose's wrist lies in cell 22, the first one's in cell 4
     options = {"mode": "pytorch", "activation": None, "nms_radius": 4.0}
-    assert check_against_twin(tensors, **options).count[0] == 1
+    assert check_poses(tensors, **options).count[0] == 1
     forward[0, to_wrist, 4, 4] = 160  # and now in cell 24, whose offset leads to the same place
-    assert check_against_twin(tensors, **options).count[0] == 2
+    assert check_poses(tensors, **options).count[0] == 2
 
 
 def test_equal_scores_go_by_y_then_x_then_k(cpu_cuda: ExecutorCuda) -> None:
     tensors = {name: np.zeros((1, channels, 6, 40), np.float32) for name, channels in CHANNELS.items()}
     for y, x, k in ((4, 3, 2), (1, 30, 5), (1, 30, 1), (1, 10, 16)):
         tensors["heatmaps"][0, k, y, x] = 0.75
-    got = check_against_twin(tensors, activation=None, nms_radius=2.0)
+    got = check_poses(tensors, activation=None, nms_radius=2.0)
     roots = [np.argmax(row) for row in got.keypoint_scores[0, : got.count[0]]]
     assert roots == [16, 1, 2]  # (1, 30, 5) lies where the pose of (1, 30, 1) has its keypoint 5: suppressed
 
@@ -208,7 +164,7 @@ def test_equal_scores_go_by_y_then_x_then_k(cpu_cuda: ExecutorCuda) -> None:
 def test_max_poses_and_padding(cpu_cuda: ExecutorCuda) -> None:
     tensors = crowd("float32", 2, 12, 12, 3)
     for max_poses in (1, 3, 300):
-        got = check_against_twin(tensors, max_poses=max_poses, nms_radius=0.0, score_threshold=0.7)
+        got = check_poses(tensors, max_poses=max_poses, nms_radius=0.0, score_threshold=0.7)
         assert got.keypoints.shape == (2, max_poses, 17, 2)
         assert (got.count <= max_poses).all()
         for b, count in enumerate(got.count):
@@ -221,7 +177,7 @@ def test_transform(cpu_cuda: ExecutorCuda, mode: str) -> None:
     tensors = crowd("float32", 3, 5, 6, 4)
     rows = np.stack([MATRIX, 2 * MATRIX, -MATRIX])
     for matrix in (MATRIX, rows):
-        check_against_twin(tensors, mode=mode, transform=matrix)
+        check_poses(tensors, mode=mode, transform=matrix)
     got = posepost.decode_posenet_multi(
         *map(to_device, tensors.values()), output_stride=8, mode=mode, transform=to_device(rows)
     ).numpy()
@@ -236,7 +192,7 @@ def test_two_hundred_people(cpu_cuda: ExecutorCuda, mode: str) -> None:
     maps = draw(people, 84, 84, 8)
     maps[0] = 1 / (1 + np.exp(-maps[0]))  # equal poses have equal scores, whichever exponential
     tensors = {name: array.transpose(2, 0, 1)[None] for name, array in zip(CHANNELS, maps)}
-    got = check_against_twin(tensors, mode=mode, max_poses=200, nms_radius=5.0, activation=None)
+    got = check_poses(tensors, mode=mode, max_poses=200, nms_radius=5.0, activation=None)
     assert got.count[0] == 200
     found = got.keypoints[0][np.lexsort((got.keypoints[0, :, 0, 0].round(), got.keypoints[0, :, 0, 1].round()))]
     np.testing.assert_allclose(found, people, rtol=0, atol=1e-3)
@@ -248,7 +204,7 @@ def test_a_call_that_was_cut_off_spoils_no_other(
 ) -> None:
     """find_roots counts up from a zero that accept_poses leaves behind."""
     tensors = crowd("float32", 2, 6, 7, 1)
-    check_against_twin(tensors)
+    check_poses(tensors)
     done = len(cpu_cuda.launches)
 
     def failing(compile_or_launch: Any) -> Any:
@@ -269,14 +225,14 @@ def test_a_call_that_was_cut_off_spoils_no_other(
         with pytest.raises(KeyboardInterrupt):
             posepost.decode_posenet_multi(*map(to_device, tensors.values()), output_stride=8)
     assert len(cpu_cuda.launches) == done + {"compiling": 0, "launching": 2}[step]
-    check_against_twin(crowd("float32", 2, 6, 7, 2))
+    check_poses(crowd("float32", 2, 6, 7, 2))
 
 
 def test_a_radius_beyond_float32_leaves_one_pose(cpu_cuda: ExecutorCuda) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for radius in (1e30, 1e300):
-            got = check_against_twin(crowd("float32", 1, 6, 7, 1), nms_radius=radius)
+            got = check_poses(crowd("float32", 1, 6, 7, 1), nms_radius=radius)
             assert got.count[0] == 1
 
 
@@ -411,8 +367,8 @@ def test_errors_of_the_twin_on_the_device(
 SANITIZED = """
 import sys
 from posepost import _kernels
-from tests.cuda_cpu.seam import ExecutorCuda, to_device
-from tests.test_posenet_multi import crowd, random_tree
+from bench.cuda_cpu.seam import ExecutorCuda, to_device
+from tests.helpers import crowd, random_tree
 import posepost, posepost.posenet_multi as multi
 _kernels.cuda = ExecutorCuda(sanitize=sys.argv[1])
 if sys.argv[2] != "none":

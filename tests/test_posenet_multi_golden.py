@@ -6,7 +6,6 @@ import csv
 import json
 import math
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,26 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.arrays import VIEWS, dtype_of
 from posepost._check import POSENET_MODES as MODES
 from posepost._skeleton import POSENET as EDGES
 from posepost._skeleton import Edges, tree
 from posepost.ref.posenet_multi import Poses, decode_posenet_multi
 
-from .cases import VIEWS, dtype_of
-from .conftest import SHARED
+from .helpers import TFJS_CASES, draw, figure, random_maps, random_tree
+from .multi_errors import ERRORS, MAPS
+
+pytestmark = pytest.mark.usefixtures("warnings_are_errors")
 
 POSITION, SCORE = 1e-3, 1e-5  # tfjs computes in float64: pixels, and scores
 CORAL_POSITION, CORAL_SCORE = 0.02, 1e-5
-CASES = sorted(path.stem for path in (SHARED / "golden_tfjs").glob("*.json"))
 LAYOUTS = {"NHWC": (0, 1, 2), "NCHW": (2, 0, 1)}  # axes of the stored (H, W, C)
 NAMES = ("offsets", "displacement_fwd", "displacement_bwd")
-
-
-@pytest.fixture(autouse=True)
-def _no_warning() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 # ---- the rules as loops over candidates
@@ -325,15 +319,15 @@ def manifest(shared: Path) -> dict[str, dict]:
 
 
 def test_the_golden_files_are_there(shared: Path, manifest: dict[str, dict]) -> None:
-    assert len(CASES) == 62
-    assert sorted(path.stem for path in (shared / "golden_coral").glob("*.json")) == CASES
+    assert len(TFJS_CASES) == 62
+    assert sorted(path.stem for path in (shared / "golden_coral").glob("*.json")) == TFJS_CASES
     ties = "scoreThresholds_whose_poses_depend_on_tie_order"
-    assert sum(len(manifest[f"golden_tfjs/{case}.json"][ties]) for case in CASES) == 40
+    assert sum(len(manifest[f"golden_tfjs/{case}.json"][ties]) for case in TFJS_CASES) == 40
     float64 = "scoreThresholds_where_float32_arithmetic_differs"
-    assert not any(manifest[f"golden_tfjs/{case}.json"][float64] for case in CASES)
+    assert not any(manifest[f"golden_tfjs/{case}.json"][float64] for case in TFJS_CASES)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", TFJS_CASES)
 def test_tfjs(shared: Path, manifest: dict[str, dict], case: str) -> None:
     """tfjs's own poses. Where it decides between equal scores by the order of its heap: the rules as loops give tfjs's
     poses with that heap and the twin's with the documented order, and all poses before the first tie are tfjs's."""
@@ -363,7 +357,9 @@ def test_tfjs(shared: Path, manifest: dict[str, dict], case: str) -> None:
             same(got, points, scores, POSITION, SCORE)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.startswith("real_") and not case.endswith("_f16")])
+@pytest.mark.parametrize(
+    "case", [case for case in TFJS_CASES if case.startswith("real_") and not case.endswith("_f16")]
+)
 def test_tfjs_from_logits(shared: Path, manifest: dict[str, dict], case: str) -> None:
     """From the logits, found by the layout's own search: the same poses and, to rounding, the same scores."""
     golden, tensors = load(shared, "tfjs", case)
@@ -375,7 +371,7 @@ def test_tfjs_from_logits(shared: Path, manifest: dict[str, dict], case: str) ->
             same(got, *expected_of(entry), POSITION, SCORE)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", TFJS_CASES)
 def test_libcoral(shared: Path, case: str) -> None:
     """libcoral's own poses. Where its priority queue decides between equal logits: the rules as loops give libcoral's
     poses with that queue, and the twin's with the documented order. On the constant map the poses' mean scores are
@@ -418,7 +414,7 @@ CORAL_TIES = {
 """Cases in which the order of equal logits changes libcoral's poses."""
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.startswith("coralref_")])
+@pytest.mark.parametrize("case", [case for case in TFJS_CASES if case.startswith("coralref_")])
 def test_corals_reference_csv(shared: Path, manifest: dict[str, dict], case: str) -> None:
     """End to end as its authors test it: pose and keypoint scores within 0.1, keypoints with a score above 0.7 within
     0.04 of the image's side. `manifest.json` gives the options."""
@@ -461,18 +457,6 @@ def test_modes_without_golden_files(shared: Path, case: str, mode: str) -> None:
 # ---- without golden data
 
 
-def random_maps(seed: int, H: int = 9, W: int = 12, kind: str = "distinct", K: int = 17) -> list[np.ndarray]:
-    """Scores, offsets and displacements (H, W, C) of a crowd that makes no sense: every rule comes into play."""
-    rng = np.random.default_rng(seed)
-    scores = rng.random((H, W, K), np.float32)
-    if kind == "ties":
-        scores = np.round(scores * 8) / 8
-    if kind == "negative too":
-        scores = 3 * scores - 1
-    fields = [rng.normal(0, size, (H, W, 2 * n)).astype(np.float32) for size, n in ((6, K), (40, K - 1), (40, K - 1))]
-    return [scores, *fields]
-
-
 @pytest.mark.parametrize("kind", ["distinct", "ties", "negative too"])
 @pytest.mark.parametrize("mode", MODES)
 def test_the_rules_as_loops_give_the_same_bits(mode: str, kind: str) -> None:
@@ -496,15 +480,6 @@ def test_the_rules_as_loops_give_the_same_bits(mode: str, kind: str) -> None:
         same(got, points, scores, 0, 0)
         poses += len(points)
     assert poses >= 12
-
-
-def random_tree(K: int, seed: int) -> Edges:
-    """Any keypoint may be the root, edges in any order; seed 0: a chain."""
-    rng = np.random.default_rng(seed)
-    names = rng.permutation(K)
-    parents = [child - 1 if seed == 0 else rng.integers(child) for child in range(1, K)]
-    edges = [(int(names[parent]), int(names[child])) for child, parent in enumerate(parents, 1)]
-    return tuple(edges[i] for i in rng.permutation(K - 1))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -551,31 +526,6 @@ def test_the_edge_rule_of_edgetpu_matters() -> None:
     coral, edgetpu = (decode_posenet_multi(*maps, mode=mode, **options) for mode in ("coral", "edgetpu"))
     assert coral.count[0] > 0
     assert (coral.keypoints != edgetpu.keypoints).any()
-
-
-def figure(x: float, y: float, size: float) -> np.ndarray:
-    """(17, 2) as (x, y): a standing person."""
-    unit = [(0, 0), (1, -1), (-1, -1), (2, 0), (-2, 0), (3, 4), (-3, 4), (5, 8), (-5, 8), (5, 12), (-5, 12)]
-    unit += [(2, 12), (-2, 12), (2, 18), (-2, 18), (2, 24), (-2, 24)]
-    return np.array(unit, np.float32) * size + (x, y)
-
-
-def draw(people: list[np.ndarray], H: int, W: int, stride: int) -> list[np.ndarray]:
-    """Logits, offsets and displacements (H, W, C) that a perfect network gives: the nearest person's within 2 cells."""
-    y, x = np.mgrid[:H, :W].astype(np.float32) * stride
-    logits = np.full((H, W, 17), -8, np.float32)
-    offsets, fwd, bwd = (np.zeros((H, W, 2 * n), np.float32) for n in (17, 16, 16))
-    for k in range(17):
-        distance = np.stack([np.hypot(x - person[k, 0], y - person[k, 1]) for person in people])
-        nearest = distance.argmin(axis=0)
-        at = np.stack(people)[nearest]  # (H, W, 17, 2)
-        logits[..., k] = np.maximum(4 - 5 * distance.min(axis=0) / stride, -8)
-        offsets[..., k], offsets[..., 17 + k] = at[..., k, 1] - y, at[..., k, 0] - x
-        for e, (parent, child) in enumerate(EDGES):
-            for field, source, target in ((fwd, parent, child), (bwd, child, parent)):
-                if source == k:
-                    field[..., e], field[..., 16 + e] = np.moveaxis(at[..., target, ::-1] - at[..., k, ::-1], -1, 0)
-    return [logits, offsets, fwd, bwd]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -770,65 +720,6 @@ def test_the_threshold_is_not_rounded() -> None:
 
 def zeros(*shape: int) -> np.ndarray:
     return np.zeros(shape, np.float32)
-
-
-MAPS = [zeros(17, 4, 5), zeros(34, 4, 5), zeros(32, 4, 5), zeros(32, 4, 5)]
-FOUR = {0: zeros(4, 4, 5), 1: zeros(8, 4, 5), 2: zeros(6, 4, 5), 3: zeros(6, 4, 5)}
-PAIRS = "skeleton must be None or (parent, child) pairs of ints, got "
-ERRORS: list[tuple[type[Exception], str, dict[int, Any], dict[str, Any]]] = [
-    (ValueError, "heatmaps must have 17 channels, the keypoints of PoseNet's skeleton, got 5; skeleton= joins others",
-     {0: zeros(5, 4, 6), 1: zeros(10, 4, 6)}, {}),
-    (ValueError, "displacement_fwd must have 32 channels, two for each edge of PoseNet's skeleton, got 30",
-     {2: zeros(30, 4, 5)}, {}),
-    (ValueError, "displacement_bwd must have 32 channels, two for each edge of PoseNet's skeleton, got 34",
-     {3: zeros(34, 4, 5)}, {}),
-    (ValueError, "displacement_bwd must match heatmaps in all axes but the channels of NCHW, "
-     "got shapes (32, 4, 6) and (17, 4, 5)", {3: zeros(32, 4, 6)}, {}),
-    (ValueError, "displacement_fwd must have as many dimensions as heatmaps, got shapes (1, 32, 4, 5) and (17, 4, 5)",
-     {2: zeros(1, 32, 4, 5)}, {}),
-    (TypeError, "displacement_fwd must be float32, float16, bfloat16, uint8 or int8, got float64",
-     {2: np.zeros((32, 4, 5), np.float64)}, {}),
-    (ValueError, "heatmaps must have at most 32 channels, got 33", {0: zeros(33, 4, 5), 1: zeros(66, 4, 5)}, {}),
-    (ValueError, "displacement_bwd must have 6 channels, two for each edge of the skeleton, got 32",
-     {**FOUR, 3: zeros(32, 4, 5)}, {"skeleton": [(0, 1), (1, 2), (1, 3)]}),
-    (ValueError, "skeleton must have one pair fewer than heatmaps have channels, got 3 and 17", {},
-     {"skeleton": [(0, 1), (1, 2), (1, 3)]}),
-    (TypeError, PAIRS + "7", FOUR, {"skeleton": 7}),
-    (TypeError, PAIRS + "[0, 1, 2]", FOUR, {"skeleton": [0, 1, 2]}),
-    (TypeError, PAIRS + "the pair (0, 1, 2)", FOUR, {"skeleton": [(0, 1, 2)]}),
-    (TypeError, PAIRS + "the pair (0, 1.0)", FOUR, {"skeleton": [(0, 1.0), (1, 2), (1, 3)]}),
-    (TypeError, PAIRS + "the pair (False, 1)", FOUR, {"skeleton": [(False, 1), (1, 2), (1, 3)]}),
-    (ValueError, "skeleton must join keypoints from 0 to 3, got (1, 4)", FOUR, {"skeleton": [(0, 1), (1, 4), (1, 3)]}),
-    (ValueError, "skeleton must join keypoints from 0 to 3, got (-1, 2)", FOUR,
-     {"skeleton": [(0, 1), (-1, 2), (1, 3)]}),
-    (ValueError, "skeleton must join a keypoint to another, got (2, 2)", FOUR, {"skeleton": [(0, 1), (2, 2), (1, 3)]}),
-    (ValueError, "skeleton must give a keypoint one parent, got 1 and 0 for 2", FOUR,
-     {"skeleton": [(0, 1), (1, 2), (0, 2)]}),
-    (ValueError, "skeleton must be one tree, got a circle from child to parent, 1 to 3 to 2 to 1", FOUR,
-     {"skeleton": [(2, 3), (1, 2), (3, 1)]}),
-    (ValueError, 'skeleton must be None in mode "edgetpu", got ((0, 1), (1, 2), (1, 3))', FOUR,
-     {"skeleton": [(0, 1), (1, 2), (1, 3)], "mode": "edgetpu"}),
-    (ValueError, "max_poses must be at least 1, got 0", {}, {"max_poses": 0}),
-    (ValueError, "max_poses must be less than 2**31, got 2147483648", {}, {"max_poses": 2**31}),
-    (TypeError, "max_poses must be an int, got float", {}, {"max_poses": 5.0}),
-    (ValueError, "score_threshold must be from 0 to 1, got 1.5", {}, {"score_threshold": 1.5}),
-    (ValueError, "score_threshold must be from 0 to 1, got nan", {}, {"score_threshold": math.nan}),
-    (TypeError, "score_threshold must be a number, got str", {}, {"score_threshold": "0.5"}),
-    (ValueError, "nms_radius must be finite and not negative, got -1", {}, {"nms_radius": -1}),
-    (ValueError, "nms_radius must be finite and not negative, got inf", {}, {"nms_radius": math.inf}),
-    (ValueError, 'mode must be "tfjs", "pytorch", "coral" or "edgetpu", got \'torch\'', {}, {"mode": "torch"}),
-    (ValueError, "refinement_steps must be at least 0, got -1", {}, {"mode": "coral", "refinement_steps": -1}),
-    (ValueError, 'refinement_steps must be None but in modes "coral" and "edgetpu", got 3', {},
-     {"refinement_steps": 3}),
-    (TypeError, "out must be a result of the same call or a tuple (keypoints, keypoint_scores, scores, count), "
-     "got 2 arrays", {}, {"out": (1, 2)}),
-    (TypeError, "out.count must be int32, got int64", {},
-     {"out": (zeros(1, 20, 17, 2), zeros(1, 20, 17), zeros(1, 20),
-              np.zeros(1, np.int64))}),
-    (ValueError, "out.scores must have shape (1, 20), got (1, 19)", {},
-     {"out": (zeros(1, 20, 17, 2), zeros(1, 20, 17), zeros(1, 19),
-              np.zeros(1, np.int32))}),
-]  # fmt: skip
 
 
 @pytest.mark.parametrize(("error", "message", "replaced", "options"), ERRORS, ids=[row[1][:50] for row in ERRORS])

@@ -1,4 +1,4 @@
-"""bench/report.py on small result files made here: the page, the tables, the comparison, and what it refuses."""
+"""bench/report on small result files made here: the page, the tables, the comparison, and what it refuses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from bench import report
-from bench.plots import duration, log_ticks, size, times
 from bench.report import (
     four_digits,
     load,
@@ -23,6 +22,7 @@ from bench.report import (
     terminal_table,
     write_report,
 )
+from bench.report.plots import duration, log_ticks, size, times
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 POSENET, HRNET = "PoseNet 353x481/16", "HRNet 64x48"

@@ -1,6 +1,6 @@
 """The kernels under AddressSanitizer and UBSan, and under ThreadSanitizer, and that each of these would have spoken.
 
-The suites are those of tests/cuda_cpu/probe.py: several blocks a tile, starts off the 16-byte grid, crops, channels
+The suites are those of bench/cuda_cpu/probe.py: several blocks a tile, starts off the 16-byte grid, crops, channels
 last, buffers without a byte to spare. Every run is a process of its own.
 """
 
@@ -10,9 +10,8 @@ import itertools
 
 import pytest
 
+from bench.cuda_cpu import executor, probe
 from posepost import _kernels
-
-from .cuda_cpu import executor, probe
 
 ABLE, REASON = executor.available()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not ABLE, reason=REASON)]

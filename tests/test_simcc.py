@@ -6,7 +6,6 @@ import inspect
 import json
 import math
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +13,25 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.arrays import DTYPES, KINDS, dtype_of, values
+from bench.cuda_cpu import executor
+from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
+from bench.tolerance import SIGMOID_RTOL, VISIBILITY_RTOL
 from posepost import _kernels, ref, simcc
 
-from .cases import DTYPES, KINDS, dtype_of, values
 from .conftest import SHARED
-from .cuda_cpu import executor
-from .cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
-from .tolerance import SIGMOID_ATOL, SIGMOID_RTOL, VISIBILITY_RTOL
-
-MATRIX = np.array([[1.5, -0.25, 7], [0.125, 2, -3]], np.float32)
-SCHEDULES = (
-    {"order": "forward"},
-    {"order": "reverse"},
-    {"order": "random", "seed": 3, "resident": 3, "chaos": 1},
-    {"order": "random", "seed": 4, "resident": 4, "chaos": 2},
+from .helpers import (
+    MATRIX,
+    SCHEDULES,
+    SIMCC_OPTIONS,
+    VECTOR_VIEWS,
+    check_simcc,
+    equal,
+    gaussian_vectors,
+    simcc_quantization,
 )
 
-
-@pytest.fixture(autouse=True)
-def fresh_plans() -> None:
-    simcc._plan.cache_clear()
-
-
-def equal(left: object, right: object) -> None:
-    """The same bits, but that every NaN equals every NaN and -0 equals +0."""
-    np.testing.assert_array_equal(np.asarray(left), np.asarray(right))
-
-
-def peaks(shape: tuple[int, ...], seed: int, sigma: float = 6.0, noise: float = 0.01) -> np.ndarray:
-    """Vectors (N, K, W) such as networks give: a Gaussian anywhere, weak or strong, over a little noise."""
-    rng = np.random.default_rng(seed)
-    centre, height = rng.uniform(-1, shape[2], (*shape[:2], 1)), rng.uniform(0.05, 1.2, (*shape[:2], 1))
-    bell = height * np.exp(-((np.arange(shape[2]) - centre) ** 2) / (2 * sigma**2))
-    return (bell + noise * rng.standard_normal(shape)).astype(np.float32)
-
+pytestmark = pytest.mark.usefixtures("fresh_plans")
 
 # ---- what MMPose computed
 
@@ -219,7 +203,7 @@ def test_twin_follows_the_definition(dtype: str, kind: str) -> None:
     """Bin and score by loops over single elements, for every view, alone and merged with a mirrored image."""
     shape, pairs = (2, 5, 23), (1, 0, 2, 4, 3)
     arrays = [values(kind, dtype, (*shape[:2], W), seed) for seed, W in enumerate((23, 9, 23, 9))]
-    scales = quantization_for(dtype)
+    scales = simcc_quantization(dtype)
     for flipped in (False, True):
         points, scores = [], []
         for n, k in np.ndindex(shape[:2]):
@@ -239,7 +223,7 @@ def test_twin_follows_the_definition(dtype: str, kind: str) -> None:
                 scale, zero = (scales or {}).get(("simcc_x", "simcc_y")[axis], (1, 0))
                 tops.append(np.float32(np.float32(vector[best]) - np.float32(zero)) * np.float32(scale))
             scores.append(np.nan if np.isnan(tops).any() else min(tops))
-        for name, view in VIEWS.items():
+        for name, view in VECTOR_VIEWS.items():
             x, y, flipped_x, flipped_y = (view(array, np.array) for array in arrays)
             flips = {"flipped_x": flipped_x, "flipped_y": flipped_y, "flip_pairs": pairs} if flipped else {}
             got = ref.decode_simcc(x, y, split_ratio=1, absent=None, quantization=scales, **flips)
@@ -252,7 +236,7 @@ def test_dark_of_the_twin_follows_the_definition(sigma: float) -> None:
     """Every length of blur, against whole convolutions in float64; weak, strong and border peaks, vectors shorter than
     the blur. Where the parabola is flat, rounding is multiplied: in proportion to the step."""
     for seed, W in enumerate((384, 200, 40, 9, 3)):
-        x, y = peaks((2, 40, W), seed, sigma), peaks((2, 40, 3 * W), seed + 9, sigma)
+        x, y = gaussian_vectors((2, 40, W), seed, sigma), gaussian_vectors((2, 40, 3 * W), seed + 9, sigma)
         x[0, :4] *= np.float32([[60], [1e-3], [5e-3], [2e-2]])  # the clips act
         got = ref.decode_simcc(x, y, refine="dark", sigma=sigma, split_ratio=1, absent=None)
         for axis, vectors in enumerate((x, y)):
@@ -273,7 +257,7 @@ def test_where_a_clip_acts_the_whole_vector_is_blurred(monkeypatch: pytest.Monke
         return whole(vectors, taps)
 
     monkeypatch.setattr(ref.simcc, "_largest_blurred", spy)
-    x = peaks((1, 5, 100), 1, noise=0)
+    x = gaussian_vectors((1, 5, 100), 1, noise=0)
     x *= np.float32(1) / x.max(axis=2, keepdims=True)
     x *= np.float32([[1], [60], [1.05e-3], [0.5], [1e-3]])
     got = ref.decode_simcc(x, np.ones_like(x), refine="dark", sigma=1.3, split_ratio=1)
@@ -293,8 +277,8 @@ def test_logarithm_of_a_quotient() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_visibility_of_the_twin(dtype: str) -> None:
-    x, y = (peaks((2, 7, W), W) for W in (90, 70))
-    scales = quantization_for(dtype)
+    x, y = (gaussian_vectors((2, 7, W), W) for W in (90, 70))
+    scales = simcc_quantization(dtype)
     if scales:
         x, y = x * 100, y * 100
     x, y = x.astype(dtype_of(dtype)), y.astype(dtype_of(dtype))
@@ -315,7 +299,7 @@ def test_zeros_negatives_nan_and_plateaus(cpu_cuda: ExecutorCuda) -> None:
     """What the documentation promises, without a NumPy warning, of kernel and twin."""
     inf, nan = math.inf, math.nan
     x = np.zeros((1, 9, 40), np.float32)
-    y = np.tile(peaks((1, 1, 30), 3), (1, 9, 1)) * np.float32(5)
+    y = np.tile(gaussian_vectors((1, 1, 30), 3), (1, 9, 1)) * np.float32(5)
     top = y[0, 0].argmax(), y[0, 0].max()
     x[0, 1] = -1
     x[0, 2, 5:9] = nan
@@ -374,7 +358,7 @@ def test_threshold_and_sigmoid(cpu_cuda: ExecutorCuda) -> None:
 
 
 def test_presets() -> None:
-    x, y = peaks((1, 3, 40), 1), peaks((1, 3, 30), 2)
+    x, y = gaussian_vectors((1, 3, 40), 1), gaussian_vectors((1, 3, 30), 2)
     plain = ref.decode_simcc(x, y, visibility=True)
     named = ref.decode_simcc(x, y, preset="rtmpose", visibility=True)
     spelt = ref.decode_simcc(x, y, split_ratio=2.0, refine="none", sigma=(4.9, 5.66), visibility=True)
@@ -390,84 +374,20 @@ def test_presets() -> None:
 
 # ---- the kernels against the twin
 
-Place = Callable[[np.ndarray], Any]
-
-
-def _around(x: np.ndarray, place: Place) -> Any:
-    """The values as a slice of a larger array, which holds the type's largest value everywhere else."""
-    largest = np.iinfo(x.dtype).max if x.dtype.kind in "iu" else np.inf
-    N, K, W = x.shape
-    whole = np.full((N + 2, K + 3, W + 9), largest).astype(x.dtype)
-    whole[1 : N + 1, 2 : K + 2, 3 : W + 3] = x
-    return place(whole)[1 : N + 1, 2 : K + 2, 3 : W + 3]
-
-
-VIEWS: dict[str, Callable[[np.ndarray, Place], Any]] = {
-    "dense": lambda x, place: place(np.ascontiguousarray(x)),
-    "slice_of_more": _around,
-    "every_other_bin": lambda x, place: place(np.repeat(np.ascontiguousarray(x), 2, axis=2))[:, :, ::2],
-    "keypoints_last": lambda x, place: place(np.ascontiguousarray(x.swapaxes(1, 2))).swapaxes(1, 2),
-    "rows_last": lambda x, place: place(np.ascontiguousarray(x.transpose(2, 1, 0))).transpose(2, 1, 0),
-}
-
-
-def quantization_for(dtype: str) -> dict[str, tuple[float, int]] | None:
-    return {"simcc_x": (0.0375, 11), "simcc_y": (0.0625, 7)} if "int" in dtype else None
-
 
 SHAPES = ((1, 17, 96, 128), (3, 5, 40, 33), (2, 1, 1, 1), (1, 3, 2, 7), (2, 2, 515, 260), (1, 300, 5, 9))
 
 
-def check_against_twin(
-    cuda: ExecutorCuda,
-    arrays: list[np.ndarray],
-    view: Callable[[np.ndarray, Place], Any],
-    skip: int = 0,
-    **options: Any,
-) -> None:
-    """arrays: simcc_x, simcc_y and, for a flip test, the same of the mirrored image."""
-    flips = ("flipped_x", "flipped_y")[: len(arrays) - 2]
-    if flips:
-        options["flip_pairs"] = np.random.default_rng(2).permutation(arrays[0].shape[1]).tolist()
-
-    def call(decode: Callable[..., posepost.Keypoints], place: Place) -> posepost.Keypoints:
-        x, y, *mirrored = (view(array, place) for array in arrays)
-        return decode(x, y, **dict(zip(flips, mirrored)), **options)
-
-    expected = call(ref.decode_simcc, np.array)
-    before = len(cuda.launches)
-    got = call(posepost.decode_simcc, lambda array: to_device(array, skip=skip)).numpy()
-    assert len(cuda.launches) == before + 1
-    equal(got.keypoints, expected.keypoints)
-    if options.get("activation") is None:
-        equal(got.scores, expected.scores)
-    else:
-        np.testing.assert_allclose(got.scores, expected.scores, rtol=SIGMOID_RTOL, atol=SIGMOID_ATOL)
-    assert (got.visibility is None) == (expected.visibility is None)
-    if expected.visibility is not None:
-        np.testing.assert_allclose(got.visibility, expected.visibility, rtol=VISIBILITY_RTOL)
-
-
-OPTIONS: tuple[dict[str, Any], ...] = (
-    {},
-    {"refine": "dark"},
-    {"refine": "dark", "sigma": (1.3, 19.6), "absent": None, "visibility": True, "beta": 0.5},
-    {"visibility": True, "threshold": 0.4, "beta": 3.0},
-    {"normalize": "sigma", "refine": "dark", "sigma": (1.0, 0.4)},
-    {"activation": "sigmoid", "threshold": 0.6, "absent": -3.25},
-)
-
-
-@pytest.mark.parametrize("view_name", VIEWS)
+@pytest.mark.parametrize("view_name", VECTOR_VIEWS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_kernel_equals_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
     """Every kind of value, every shape, alone and merged, schedules in turn, starts on and off the 16-byte grid."""
     case = 0
     for N, K, Wx, Wy in SHAPES:
         for kind in (*KINDS, "peaks") if N > 1 else ("random", "ties", "nan", "peaks"):
-            sizes, scales = (Wx, Wy, Wx, Wy), quantization_for(dtype)
+            sizes, scales = (Wx, Wy, Wx, Wy), simcc_quantization(dtype)
             if kind == "peaks":
-                arrays = [peaks((N, K, W), case + i) for i, W in enumerate(sizes)]
+                arrays = [gaussian_vectors((N, K, W), case + i) for i, W in enumerate(sizes)]
                 arrays = [(one * 100 if scales else one).astype(dtype_of(dtype)) for one in arrays]
             else:
                 arrays = [values(kind, dtype, (N, K, W), case + i) for i, W in enumerate(sizes)]
@@ -475,9 +395,9 @@ def test_kernel_equals_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) 
                 if merged and kind == "denormal":
                     continue  # a GPU flushes their means, as documented: no promise to test
                 cpu_cuda.schedule = SCHEDULES[case % 4]
-                options = {**OPTIONS[case % len(OPTIONS)], "quantization": scales}
+                options = {**SIMCC_OPTIONS[case % len(SIMCC_OPTIONS)], "quantization": scales}
                 given = arrays if merged else arrays[:2]
-                check_against_twin(cpu_cuda, given, VIEWS[view_name], skip=(0, 1, 3, 8)[case // 4 % 4], **options)
+                check_simcc(cpu_cuda, given, VECTOR_VIEWS[view_name], skip=(0, 1, 3, 8)[case // 4 % 4], **options)
                 case += 1
     variants = {launched.variant for launched in cpu_cuda.launches}
     assert variants == {_kernels.simcc(_kernels.ELEMENTS[dtype], merged) for merged in (False, True)}
@@ -487,8 +407,8 @@ def test_kernel_equals_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) 
 def test_transform(cpu_cuda: ExecutorCuda, transform: Any) -> None:
     if isinstance(transform, str):
         transform = np.random.default_rng(5).standard_normal((3, 2, 3)).astype(np.float32)
-    arrays = [peaks((3, 5, W), W) for W in (40, 33)]
-    check_against_twin(cpu_cuda, arrays, VIEWS["dense"], transform=transform, refine="dark")
+    arrays = [gaussian_vectors((3, 5, W), W) for W in (40, 33)]
+    check_simcc(cpu_cuda, arrays, VECTOR_VIEWS["dense"], transform=transform, refine="dark")
     on_device = posepost.decode_simcc(*map(to_device, arrays), transform=to_device(transform), refine="dark").numpy()
     equal(on_device.keypoints, ref.decode_simcc(*arrays, transform=transform, refine="dark").keypoints)
     x, y = (np.full((1, 1, 2), -1, np.float32),) * 2
@@ -498,7 +418,7 @@ def test_transform(cpu_cuda: ExecutorCuda, transform: Any) -> None:
 
 def test_same_bits_whatever_the_batch_and_the_blocks(cpu_cuda: ExecutorCuda) -> None:
     """One row, the same row in a batch, one or four keypoints a block, any schedule."""
-    x, y = peaks((4, 5, 90), 1), peaks((4, 5, 70), 2)
+    x, y = gaussian_vectors((4, 5, 90), 1), gaussian_vectors((4, 5, 70), 2)
     whole = ref.decode_simcc(x, y, refine="dark")
     for processors in (0, 128):  # of 0 any number is many
         cpu_cuda.processors = processors
@@ -530,7 +450,7 @@ def test_each_element_is_read_once(
 ) -> None:
     """Every byte once, in 16-byte loads where the layout allows, and nothing between or outside."""
     shapes = [(2, 5, W) for W in (384, 512, 384, 512)][: 4 if merged else 2]
-    tensors = [VIEWS[view_name](values("random", dtype, shape, 1), to_device) for shape in shapes]
+    tensors = [VECTOR_VIEWS[view_name](values("random", dtype, shape, 1), to_device) for shape in shapes]
     kernel = _kernels.kernel(_kernels.simcc(_kernels.ELEMENTS[dtype], merged))
     itemsize = tensors[0].dtype.itemsize
     spans = [sum((n - 1) * s for n, s in zip(one.shape, one.strides)) + itemsize for one in tensors]
@@ -538,7 +458,7 @@ def test_each_element_is_read_once(
     flips = dict(zip(("flipped_x", "flipped_y"), tensors[2:]))
     if merged:
         flips["flip_pairs"] = [1, 0, 2, 4, 3]
-    posepost.decode_simcc(*tensors[:2], **flips, visibility=True, quantization=quantization_for(dtype))
+    posepost.decode_simcc(*tensors[:2], **flips, visibility=True, quantization=simcc_quantization(dtype))
     for one, count in zip(tensors, counts):
         seen = np.lib.stride_tricks.as_strided(count, (*one.shape, itemsize), (*one.strides, 1))
         assert seen.min() == seen.max() == 1
@@ -556,7 +476,7 @@ def test_each_element_is_read_once(
 
 
 def test_dark_reads_the_window_alone_again(cpu_cuda: ExecutorCuda) -> None:
-    x, y = peaks((1, 6, 400), 1), peaks((1, 6, 300), 2)
+    x, y = gaussian_vectors((1, 6, 400), 1), gaussian_vectors((1, 6, 300), 2)
     x[0, :, 100], y[0, :, 100] = 2, 2
     x[0, 0] *= 40  # above 50: the whole vector is blurred
     tensors = [to_device(x), to_device(y)]
@@ -602,7 +522,7 @@ def test_vectors_past_2_to_the_31_elements(cpu_cuda: ExecutorCuda) -> None:
 @pytest.mark.parametrize("visibility", [False, True])
 def test_out_is_written_and_returned(cpu_cuda: ExecutorCuda, device: bool, visibility: bool) -> None:
     place = to_device if device else np.array
-    x, y = place(peaks((2, 3, 40), 1)), place(peaks((2, 3, 30), 2))
+    x, y = place(gaussian_vectors((2, 3, 40), 1)), place(gaussian_vectors((2, 3, 30), 2))
     options = {"visibility": visibility, "refine": "dark"}
     first = posepost.decode_simcc(x, y, **options)
     expected = first.numpy()
@@ -631,7 +551,7 @@ def test_out_is_written_and_returned(cpu_cuda: ExecutorCuda, device: bool, visib
 
 
 def test_out_in_pinned_memory(cpu_cuda: ExecutorCuda) -> None:
-    x, y = peaks((2, 3, 40), 1), peaks((2, 3, 30), 2)
+    x, y = gaussian_vectors((2, 3, 40), 1), gaussian_vectors((2, 3, 30), 2)
     expected = ref.decode_simcc(x, y, visibility=True)
     out = posepost.pinned(2, 3, visibility=True)
     allocated = cpu_cuda.allocations
@@ -658,7 +578,7 @@ def test_stream_reaches_the_launch_and_a_repeated_call_uses_its_plan(cpu_cuda: E
 @pytest.mark.parametrize("device", [False, True])
 def test_two_dimensions_are_a_batch_of_one_and_an_empty_batch_is_empty(cpu_cuda: ExecutorCuda, device: bool) -> None:
     place = to_device if device else np.array
-    x, y = peaks((1, 3, 40), 1), peaks((1, 3, 30), 2)
+    x, y = gaussian_vectors((1, 3, 40), 1), gaussian_vectors((1, 3, 30), 2)
     pairs = (1, 0, 2)
     for options in ({"refine": "dark"}, {"visibility": True, "activation": "sigmoid"}):
         batch = ref.decode_simcc(x, y, **options, flipped_x=x, flipped_y=y, flip_pairs=pairs)
@@ -670,7 +590,7 @@ def test_two_dimensions_are_a_batch_of_one_and_an_empty_batch_is_empty(cpu_cuda:
 
 
 def test_inputs_are_not_written(cpu_cuda: ExecutorCuda) -> None:
-    arrays = [peaks((2, 3, W), W) for W in (40, 30, 40, 30)]
+    arrays = [gaussian_vectors((2, 3, W), W) for W in (40, 30, 40, 30)]
     arrays[0][0, 0] *= 90
     for place in (np.array, to_device):
         x, y, flipped_x, flipped_y = placed = [place(array) for array in arrays]
@@ -683,7 +603,7 @@ def test_inputs_are_not_written(cpu_cuda: ExecutorCuda) -> None:
 
 def test_torch_tensors_on_the_host() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    x, y = peaks((1, 3, 40), 1), peaks((1, 3, 30), 2)
+    x, y = gaussian_vectors((1, 3, 40), 1), gaussian_vectors((1, 3, 30), 2)
     got = posepost.decode_simcc(torch.from_numpy(x), torch.from_numpy(y), visibility=True)
     assert isinstance(got.visibility, torch.Tensor)
     equal(got.numpy().keypoints, ref.decode_simcc(x, y).keypoints)
@@ -878,7 +798,7 @@ def test_bad_strides_devices_and_alignment(cpu_cuda: ExecutorCuda) -> None:
 SANITIZED = """
 import sys
 from posepost import _kernels
-from tests.cuda_cpu.seam import ExecutorCuda
+from bench.cuda_cpu.seam import ExecutorCuda
 from tests.test_simcc import sanitized_suite
 _kernels.cuda = cuda = ExecutorCuda(sanitize=sys.argv[1])
 if sys.argv[2] != "none":
@@ -892,7 +812,7 @@ print("clean")
 
 def exact_place(array: np.ndarray, skip: int) -> Any:
     """On the "device" without a byte to spare behind it."""
-    from .cuda_cpu.probe import _array, _Heap
+    from bench.cuda_cpu.probe import _array, _Heap
 
     block = _Heap((array.size + skip) * array.itemsize, 0)
     start = block.address + skip * array.itemsize
@@ -903,11 +823,11 @@ def exact_place(array: np.ndarray, skip: int) -> Any:
 
 def sanitized_suite(cuda: ExecutorCuda, dtype: str) -> None:
     """Few bins and many, starts off the grid, blocks of one and of four keypoints, with DARK in every way."""
-    scales = quantization_for(dtype)
+    scales = simcc_quantization(dtype)
     for case, (N, K, Wx, Wy) in enumerate(((2, 3, 96, 40), (1, 5, 7, 1), (2, 2, 37, 150))):
         cuda.processors = 0 if case % 2 == 0 else 128  # of 0 any number is many
         simcc._plan.cache_clear()
-        arrays = [peaks((N, K, W), case + W) * 40 for W in (Wx, Wy, Wx, Wy)]
+        arrays = [gaussian_vectors((N, K, W), case + W) * 40 for W in (Wx, Wy, Wx, Wy)]
         arrays[0][-1, -1] *= 60 / arrays[0][-1, -1].max()  # above 50
         arrays = [one.clip(0, 120).astype(dtype_of(dtype)) if scales else one.astype(dtype_of(dtype)) for one in arrays]
         for merged in (False, True):

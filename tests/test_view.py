@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 
 import posepost
+from bench.arrays import dtype_of, quantization_for, values
+from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
 from posepost import _kernels, _view, ref
-
-from .cases import dtype_of, quantization_for, values
-from .cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
 
 SHAPE = (2, 3, 6, 5)
 

@@ -14,7 +14,7 @@ names; their code stays out of this repository.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -22,19 +22,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..cases import Case
-
-
-class Unsupported(Exception):
-    """A peer cannot take this layout or dtype."""
-
-
-def absent(package: str, command: str) -> str | None:
-    """Why `package` cannot be imported, without importing it, and the command that adds it."""
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):
-        spec = None
-    return None if spec and spec.origin else f"{package} is not installed: {command}"
 
 
 def no_clone(variable: str, address: str, parts: tuple[str, ...]) -> str | None:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..cases import Case
-from . import Unsupported, no_gpu, places
+from ..optional import Unsupported
+from . import no_gpu, places
 
 NAME = "CuPy operations"
 DEVICES = ("cuda",)

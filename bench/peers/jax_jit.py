@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..cases import Case
-from . import absent, no_gpu, places
+from ..optional import absent
+from . import no_gpu, places
 
 NAME = "JAX jit"
 DEVICES = ("cuda", "cpu")

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from ..cases import Case
-from . import Unsupported, absent, no_gpu
+from ..optional import Unsupported, absent
+from . import no_gpu
 from .numpy_download import sigmoid
 
 NAME = "MMPose get_heatmap_maximum"

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import absent
+from ..optional import absent
 
 MMPOSE, KORNIA = "MMPose", "kornia"
 EDITS = ("dark", "dark_udp")

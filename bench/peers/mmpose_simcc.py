@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from . import absent, no_gpu
+from ..optional import absent
+from . import no_gpu
 
 NAMES = {
     "plain": "MMPose get_simcc_maximum",

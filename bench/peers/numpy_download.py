@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..cases import Case
-from . import Unsupported, no_gpu
+from ..optional import Unsupported
+from . import no_gpu
 
 NAME = "NumPy after download"
 CPU_NAME = "plain NumPy"  # its label where nothing is downloaded

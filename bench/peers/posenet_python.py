@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from . import Crowd, Found, absent, no_clone
+from ..optional import absent
+from . import Crowd, Found, no_clone
 
 NAME = "posenet-python"
 MODE = "pytorch"

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..cases import Case
-from . import Unsupported
+from ..optional import Unsupported
 from .numpy_download import sigmoid
 
 NAME = "tfjs decodeSinglePose (node)"

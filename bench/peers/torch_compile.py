@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from ..cases import Case
-from . import absent, torch_eager
+from ..optional import absent
+from . import torch_eager
 
 NAME = "torch.compile"
 DEVICES = ("cuda", "cpu")

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..cases import Case
-from . import absent, no_gpu
+from ..optional import absent
+from . import no_gpu
 
 NAME = "PyTorch eager"
 DEVICES = ("cuda", "cpu")

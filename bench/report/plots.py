@@ -1,4 +1,4 @@
-"""The plots of report.py as SVG text. Looks are classes of its style sheet: `us`, `floor`, `p0` to `p4` for peers."""
+"""The plots of the page as SVG text. Looks are classes of its style sheet: `us`, `floor`, `p0` to `p4` for peers."""
 
 from __future__ import annotations
 

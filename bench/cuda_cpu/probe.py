@@ -29,7 +29,7 @@ import numpy as np
 import posepost
 from posepost import _kernels, posenet, ref
 
-from ..cases import DTYPES, KINDS, VIEWS, quantization_for, values
+from ..arrays import DTYPES, KINDS, VIEWS, quantization_for, values
 from ..tolerance import SIGMOID_ATOL, SIGMOID_RTOL
 from . import executor
 from .seam import ExecutorCuda, host
@@ -304,7 +304,7 @@ def judge(layout: str, element: str, edit: tuple | None = None, sanitize: str = 
 
 def judge_sanitized(kind: str, jobs: list[tuple[str, str, tuple | None]], timeout: float = 120) -> dict[str, str]:
     """What the suites find under the sanitizer `kind`, in a process of their own; the sanitizer's report ends it."""
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom tests.cuda_cpu import probe\nprobe.main(*sys.argv[1:])"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom bench.cuda_cpu import probe\nprobe.main(*sys.argv[1:])"
     done = executor.run_sanitized(kind, ["-c", code, kind, json.dumps(jobs)], timeout=timeout)
     if done.returncode == 0:
         found: dict[str, str] = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""How well the bundled model finds the joints of one freshly drawn figure: `python -m bench.figures.evaluate`.
+"""How well the bundled model finds the joints of one freshly drawn figure: `python -m examples.bundled_model.evaluate`.
 
 PCK@t is the share of the joints inside the picture, covered ones too, that are found within t torso lengths; a torso is
 the figure's own, the mean distance from shoulder to hip. Needs onnxruntime and Pillow.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import onnxruntime
 
-from bench.figures import scenes
+from examples.bundled_model import scenes
 from posepost import decode_posenet
 
 MODEL = Path(__file__).resolve().parents[2] / "posepost" / "assets" / "figures.onnx"

@@ -1,4 +1,6 @@
-"""How well the bundled model finds everybody in freshly drawn crowds: `python -m bench.figures.evaluate_crowds`.
+"""How well the bundled model finds all people in freshly drawn crowds.
+
+`python -m examples.bundled_model.evaluate_crowds`.
 
 Scene i has 1 + i % `--people` figures. The four outputs go through `decode_posenet_multi(mode="tfjs")` with its default
 threshold and radius; poses that score below LEAST_SCORE are dropped, the others are detections with that score.
@@ -24,8 +26,8 @@ import onnxruntime
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from bench.figures import scenes
-from bench.figures.evaluate import MODEL
+from examples.bundled_model import scenes
+from examples.bundled_model.evaluate import MODEL
 from posepost import decode_posenet_multi
 from posepost.draw import COCO_KEYPOINTS
 

@@ -1,4 +1,6 @@
-"""Draw scenes, train the bundled network on them and write it as ONNX: `python -m bench.figures.train OUT.onnx`.
+"""Draw scenes, train the bundled network on them and write it as ONNX.
+
+`python -m examples.bundled_model.train OUT.onnx`.
 
 Needs PyTorch (CPU), onnx and Pillow, about 6 GB of memory and `--minutes` of two CPU cores. The heads are PoseNet's:
 heatmaps, offsets from a cell to the joint, displacements between joints along the skeleton's edges.
@@ -20,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional as F
 
-from bench.figures import scenes
+from examples.bundled_model import scenes
 from posepost.draw import COCO_KEYPOINTS
 
 SIZE, STRIDE, BATCH, MOST_PEOPLE = 192, 8, 16, 6
@@ -309,7 +311,7 @@ def to_onnx(network: Network, note: str) -> onnx.ModelProto:
         "posepost.output_stride": str(STRIDE),
         "posepost.input_size": f"{SIZE},{SIZE}",
         "posepost.keypoints": ",".join(COCO_KEYPOINTS),
-        "posepost.knows": "Drawn figures only (bench/figures/scenes.py): it was never shown a photograph.",
+        "posepost.knows": "Drawn figures only (examples/bundled_model/scenes.py): it was never shown a photograph.",
         "posepost.training": note,
     }
     helper.set_model_props(model, metadata)

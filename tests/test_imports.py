@@ -1,0 +1,64 @@
+"""Which way imports go: bench never takes from tests, and no test module from another."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+OTHERS = {  # what is left to move to a module of its own
+    "tests.test_cli": {"tests.test_ort"},
+    "tests.test_topdown": {"tests.test_cli", "tests.test_ort"},
+}
+
+
+def modules(folder: str) -> dict[str, Path]:
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in (ROOT / folder).rglob("*.py")}
+
+
+def imported(name: str, path: Path) -> Iterator[str]:
+    """Full names of what a file imports, and of what the scripts in its strings import."""
+    trees = [ast.parse(path.read_text(encoding="utf-8"))]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+                module = ".".join([*above, *([node.module] if node.module else [])])
+                yield module
+                yield from (f"{module}.{alias.name}" for alias in node.names)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "import" in node.value:
+                trees += script(node.value)
+
+
+def script(text: str) -> list[ast.Module]:
+    try:
+        return [ast.parse(text)]
+    except SyntaxError:  # words, or a piece of C++
+        return []
+
+
+def test_the_reader_sees_every_kind_of_import(tmp_path: Path) -> None:
+    lines = ["import a.b", "def f():", "    from .c import d", "    from . import e", "    from ..g import h"]
+    text = "\n".join([*lines, "SCRIPT = 'from k import l'"])
+    (tmp_path / "m.py").write_text(text)
+    found = {"a.b", "p.q.c", "p.q.c.d", "p.q", "p.q.e", "p.g", "p.g.h", "k", "k.l"}
+    assert set(imported("p.q.m", tmp_path / "m.py")) == found
+
+
+def test_bench_imports_nothing_from_tests() -> None:
+    found = [(name, other) for name, path in modules("bench").items() for other in imported(name, path)]
+    assert len(found) > 100
+    assert not [pair for pair in found if pair[1].partition(".")[0] == "tests"]
+
+
+@pytest.mark.parametrize("name", [name for name in modules("tests") if name.startswith("tests.test_")])
+def test_no_test_module_imports_another(name: str) -> None:
+    every = modules("tests")
+    found = {other for other in imported(name, every[name]) if other in every and other.startswith("tests.test_")}
+    assert found - {name} == OTHERS.get(name, set())
