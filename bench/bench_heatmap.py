@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 
 import posepost
-from posepost import ref
 
 from . import timing
 from .harness import DEVICE, FAILURES, QUICK, Failure, Replay
@@ -135,7 +134,7 @@ class Found(NamedTuple):
 def measured(head: str, size: Size) -> Found:
     host = [draw(head, size, seed) for seed in range(SETS)]
     given = options(head, size)
-    answers = [tuple(ref.decode_heatmap(*_arguments(arrays), **given, **_mirrored(arrays))) for arrays in host]
+    answers = [tuple(posepost.decode_heatmap(*_arguments(arrays), **given, **_mirrored(arrays))) for arrays in host]
     placed: list[list[Any]] = host
     if DEVICE == "cuda":
         import cupy

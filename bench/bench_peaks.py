@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 import posepost
-from posepost import ref
 
 from . import timing
 from .harness import DEVICE, FAILURES, Failure, Replay
@@ -99,7 +98,7 @@ def measured(case: tuple[int, ...]) -> dict[tuple[str, str], list[float]]:
         if MISSING[name] is None:
             calls[name] = lambda i, call=call: call(placed[i])
     for i, maps in enumerate(sets):
-        expected = ref.find_peaks(maps, **OPTIONS)
+        expected = posepost.find_peaks(maps, **OPTIONS)
         cells = (expected.points[..., 1] * maps.shape[3] + expected.points[..., 0]).astype(np.int64)
         cells[np.arange(OPTIONS["max_peaks"]) >= expected.count[..., None]] = -1
         for call in calls.values():

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 import posepost
-from posepost import ref
 
 from . import timing
 from .harness import DEVICE, FAILURES, Failure, Replay
@@ -68,7 +67,7 @@ def posepost_in(mode: str, maps: Crowd) -> Callable[[], Found]:
         "mode": mode,
         **{name: getattr(maps, name) for name in ("output_stride", "max_poses", "score_threshold", "nms_radius")},
     }
-    expected = ref.decode_posenet_multi(*arrays, **options)
+    expected = posepost.decode_posenet_multi(*arrays, **options)
     if DEVICE == "cuda":
         import cupy
 

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 import posepost
-from posepost import ref
 
 from . import timing
 from .harness import DEVICE, FAILURES, Failure, Replay
@@ -73,7 +72,7 @@ def measured(case: tuple[Any, ...], head: str) -> dict[tuple[str, str], list[flo
 
         calls[mmpose_simcc.NAMES[head]] = mmpose
     for i, pair in enumerate(sets):
-        expected = ref.decode_simcc(*pair, **given)
+        expected = posepost.decode_simcc(*pair, **given)
         got = decode(i)
         np.testing.assert_array_equal(got.keypoints, expected.keypoints)
         np.testing.assert_array_equal(got.scores, expected.scores)

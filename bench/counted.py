@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from posepost import (
+    _cuda,
     _kernels,
     decode_heatmap,
     decode_posenet,
@@ -37,7 +38,7 @@ SHAPE = (1, 17, 33, 33)  # PoseNet, 513 x 513 at stride 16
 VIEW_OF = {"PLANAR": "nchw", "INTERLEAVED": "nhwc", "STRIDED": "nchw_every_other_column"}
 
 
-class NullCuda(_kernels.Cuda):
+class NullCuda(_cuda.Cuda):
     """posepost's launch path on a CuPy whose driver does nothing, so that all of a call but the driver remains."""
 
     def __init__(self) -> None:
@@ -54,7 +55,7 @@ class NullCuda(_kernels.Cuda):
         return to_device(np.zeros(floats, np.float32))
 
     def compile(self, variant: _kernels.Variant) -> Any:
-        kernel = _kernels.Kernel(None)
+        kernel = _cuda.Kernel(None)
         kernel.functions[0] = 1
         return kernel
 
@@ -66,11 +67,11 @@ def span_of(array: Any) -> int:
 
 def counted(variants: list[_kernels.Variant], tensors: list[Any], call: Callable[[], Any]) -> list[tuple[float, float]]:
     """What each kernel of one call reads of tensors[0], per byte of it: altogether, and by 16-byte loads."""
-    cuda = _kernels.cuda = ExecutorCuda()
-    _kernels.kernel.cache_clear()
+    cuda = _cuda.cuda = ExecutorCuda()
+    _cuda.kernel.cache_clear()
     memory = [to_device(np.zeros(1 << 20, np.uint64)) for _ in range(2)]
-    _kernels._workspaces[0, cuda.stream(0).ptr, 0], _kernels._scratch[0, cuda.stream(0).ptr, 0] = memory
-    kernels = [_kernels.kernel(variant) for variant in variants]
+    _cuda._workspaces[0, cuda.stream(0).ptr, 0], _cuda._scratch[0, cuda.stream(0).ptr, 0] = memory
+    kernels = [_cuda.kernel(variant) for variant in variants]
     counts = []
     for kernel in kernels:
         counts.append(kernel.watch(tensors[0].data.ptr, span_of(tensors[0]), count=True))
@@ -163,8 +164,8 @@ def simcc(dtype: str, merged: bool) -> tuple[list[_kernels.Variant], list[tuple[
 
 def host_time(*, with_out: bool, repeats: int = 20000) -> float:
     """Median microseconds of one decode_posenet call on CuPy arrays, all but the driver; the clock left out."""
-    _kernels.cuda = NullCuda()
-    _kernels.kernel.cache_clear()
+    _cuda.cuda = NullCuda()
+    _cuda.kernel.cache_clear()
     B, K, H, W = SHAPE
     heatmaps, offsets = to_device(np.zeros(SHAPE, np.float32)), to_device(np.zeros((B, 2 * K, H, W), np.float32))
     out = decode_posenet(heatmaps, offsets, output_stride=16) if with_out else None

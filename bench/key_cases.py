@@ -371,11 +371,11 @@ def once(case: KeyCase, put: Callable[[np.ndarray], Any]) -> dict[str, Any]:
 
 def fake() -> Callable[[np.ndarray], Any]:
     """The CPU executor in the place of the device; what puts an array there."""
-    from posepost import _kernels
+    from posepost import _cuda
 
     from .cuda_cpu.seam import ExecutorCuda, to_device
 
-    _kernels.cuda = ExecutorCuda()
+    _cuda.cuda = ExecutorCuda()
     return to_device
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from posepost import _kernels
+from posepost import _cuda
 
 from .optional import Unsupported, absent
 
@@ -27,11 +27,11 @@ RAW_KERNEL = "floor: launch by RawKernel"
 
 
 class Launch(NamedTuple):
-    """The arguments of `_kernels.Cuda.launch`."""
+    """The arguments of `_cuda.Cuda.launch`."""
 
     kernel: Any
-    grid: _kernels.Size
-    block: _kernels.Size
+    grid: _cuda.Size
+    block: _cuda.Size
     params: np.ndarray
     device: int
     stream: int
@@ -46,18 +46,18 @@ def recorded(call: Callable[[], Any]) -> Launch:
 def repeated(call: Callable[[], Any]) -> Callable[[int], None]:
     """What puts the launches of `call` on a stream again, in whatever memory they had: without the memory of its own
     that a call gets in a graph."""
-    launches = [(_kernels.Kernel(one.kernel), one, _kernels.Parameters(one.params)) for one in all_recorded(call)]
+    launches = [(_cuda.Kernel(one.kernel), one, _cuda.Parameters(one.params)) for one in all_recorded(call)]
 
     def again(stream: int) -> None:
         for kernel, one, params in launches:
-            _kernels.cuda.launch(kernel, one.grid, one.block, params, one.device, stream)
+            _cuda.cuda.launch(kernel, one.grid, one.block, params, one.device, stream)
 
     return again
 
 
 def all_recorded(call: Callable[[], Any]) -> list[Launch]:
     """The launches that `call` makes, which it makes indeed."""
-    cuda, launches = _kernels.cuda, []
+    cuda, launches = _cuda.cuda, []
 
     class Recorder:
         def __getattr__(self, name: str) -> Any:
@@ -67,11 +67,11 @@ def all_recorded(call: Callable[[], Any]) -> list[Launch]:
             launches.append(Launch(kernel.raw, grid, block, params.struct.copy(), device, stream))
             cuda.launch(kernel, grid, block, params, device, stream)
 
-    _kernels.cuda = Recorder()
+    _cuda.cuda = Recorder()
     try:
         call()
     finally:
-        _kernels.cuda = cuda
+        _cuda.cuda = cuda
     return launches
 
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from posepost import decode_posenet, pinned, posenet, ref
+import posepost
+from posepost import decode_posenet, pinned, posenet
 
 from . import launches, timing
 from .cases import BASE, BATCH_SWEEP, FORMATS, POSENET, SIZE_SWEEP, Case, inputs
@@ -52,7 +53,7 @@ class Variants:
     """What takes part in the timing of one case: every variant is checked on every set before and on one after."""
 
     def __init__(self, case: Case, sets: list[tuple[np.ndarray, np.ndarray]]) -> None:
-        complete = [tuple(ref.decode_posenet(*pair, **_options(case))) for pair in sets]
+        complete = [tuple(posepost.decode_posenet(*pair, **_options(case))) for pair in sets]
         cells = [(_cells(case, pair), scores) for pair, (_, scores) in zip(sets, complete)]
         self.case, self.answers = case, {True: complete, False: cells}
         self.calls: dict[str, Callable[[int], Any]] = {}
@@ -159,7 +160,7 @@ def _cells(case: Case, pair: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     zeros = np.zeros([2 * n if axis == channels else n for axis, n in enumerate(heatmaps.shape)], np.float32)
     scales = {"heatmaps": case.quantization["heatmaps"]} if case.quantization else None
     options = {**_options(case), "quantization": scales}
-    return ref.decode_posenet(heatmaps, zeros, **options).keypoints
+    return posepost.decode_posenet(heatmaps, zeros, **options).keypoints
 
 
 def peer_name(peer: Any, device: str) -> str:

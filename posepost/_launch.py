@@ -21,7 +21,7 @@ class Decoder(NamedTuple):
 
     arguments: tuple[str, ...]
     """Names of its arrays; the first says where the call runs."""
-    rule: Callable[..., Rule]
+    rule: Any
     """(*options) -> the rule; cached, with all checks."""
     plan: Callable[..., Plan]
     """(forms, rule, quantization) -> the launches on a device; cached, with all checks."""
@@ -152,6 +152,7 @@ def run(
     else:
         result = _result(out, decoder, shapes, device, queue, library)
         memory = result._memory
+        assert memory is not None
 
     block = pool.acquire()
     try:

@@ -69,7 +69,8 @@ for those that are missing), forms, and what their libraries might give away bef
 def inputs(arrays: tuple[Array | None, ...], names: tuple[str, ...], stream: Any) -> Inputs | None:
     """`arrays` as a launch needs them; None if the first lies on the host."""
     if stream is None:  # CuPy arrays alone, on CuPy's current stream: nothing is to be ordered, nothing to be held
-        pointers, forms = [], []
+        pointers: list[int] = []
+        forms: list[Any] = []
         for array in arrays:
             if array is None:
                 pointers.append(0)

@@ -342,7 +342,7 @@ def warmup(arguments: argparse.Namespace) -> int:
         return 0
     for variant in variants:
         start = time.perf_counter()
-        _kernels.kernel(variant)
+        _cuda.kernel(variant)
         print(f"{variant!s:<40}{time.perf_counter() - start:6.2f} s")
     return 0
 

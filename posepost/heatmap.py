@@ -180,7 +180,7 @@ def choose(rule: Heatmap, maps: Maps, dtype: str, flipped: bool, whole: bool, bu
 def _plan(forms: tuple[_view.Form | None, ...], rule: Heatmap, quantized: _check.Quantization | None) -> Plan:
     specs, scales = described(ARGUMENTS, forms, quantized)
     heatmaps, flipped, offsets, _ = specs
-    found = shape(*specs, rule)
+    found = shape(rule, *specs)
     B, K, D, H, W = found[:5]
     b, k, z, y, x = found.heatmaps
     whole = D == 1 or z == H * y

@@ -109,7 +109,7 @@ LISTED = 1024  # of the kernel: peaks of a map that need no workspace
 @functools.lru_cache(maxsize=256)
 def _plan(forms: tuple[_view.Form, ...], rule: PeaksRule, quantized: _check.Quantization | None) -> Plan:
     (heatmaps,), scales = described(ARGUMENTS, forms, quantized)
-    maps = shape(heatmaps, rule)
+    maps = shape(rule, heatmaps)
     B, K, H, W, M = maps.B, maps.K, maps.H, maps.W, rule.max_peaks
     if H * W >= 2**31 or B * K >= 2**31:
         raise ValueError(

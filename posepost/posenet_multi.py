@@ -158,7 +158,7 @@ WALKED = 1024  # roots of an image whose walks are kept; those behind are walked
 def _plan(forms: tuple[_view.Form, ...], rule: PoseNetMulti, quantized: _check.Quantization | None) -> Plan:
     specs, scales = described(ARGUMENTS, forms, quantized)
     heatmaps = specs[0]
-    maps, edges = shape(*specs, rule)
+    maps, edges = shape(rule, *specs)
     B, K, P = maps.B, maps.K, rule.max_poses
     room = K * maps.H * maps.W
     if room >= 2**31:

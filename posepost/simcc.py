@@ -155,7 +155,7 @@ BLOCKS_OF_MULTIPROCESSOR = 2  # keep it busy with this kernel
 @functools.lru_cache(maxsize=256)
 def _plan(forms: tuple[_view.Form | None, ...], rule: SimCC, quantized: _check.Quantization | None) -> Plan:
     specs, scales = described(ARGUMENTS, forms, quantized)
-    found = shape(*specs, rule)
+    found = shape(rule, *specs)
     N, K = found.N, found.K
     simcc_x = specs[0]
     params = np.zeros(1, _kernels.parameters("simcc.cu"))
@@ -173,8 +173,8 @@ def _plan(forms: tuple[_view.Form | None, ...], rule: SimCC, quantized: _check.Q
     params["sigmoid"] = rule.activation == "sigmoid"
     params["threshold_key"] = _kernels.key_below(rule.least)
     params["absent"], params["split"] = rule.absent, rule.split_ratio
-    both = [scales.get(name, (1, 0)) for name in ARGUMENTS[:2]]
-    params["scale"], params["zero"] = [scale for scale, _ in both], [zero for _, zero in both]
+    params["scale"] = [scales.get(name, (1, 0))[0] for name in ARGUMENTS[:2]]
+    params["zero"] = [scales.get(name, (1, 0))[1] for name in ARGUMENTS[:2]]
     params["sharpness"], params["normalizer"] = rule.sharpness or 0, rule.normalizer or 0
     set_flip_pairs(params, rule.flip_pairs)
     blocks, threads = vector_blocks(N * K, busy_blocks(simcc_x.device, BLOCKS_OF_MULTIPROCESSOR))

@@ -11,7 +11,7 @@ import pytest
 
 from bench.cuda_cpu import executor
 from bench.cuda_cpu.seam import ExecutorCuda
-from posepost import _kernels, heatmap, peaks, posenet, posenet_multi, simcc
+from posepost import _cuda, heatmap, peaks, posenet, posenet_multi, simcc
 
 pytest.register_assert_rewrite("tests.helpers")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -19,30 +19,34 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.fixture
 def cpu_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExecutorCuda]:
-    """`_kernels.cuda` replaced by the CPU executor; plans and workspaces of other devices are out of sight."""
+    """`_cuda.cuda` replaced by the CPU executor; plans and workspaces of other devices are out of sight."""
     able, reason = executor.available()
     if not able:
         pytest.skip(reason)
     pytest.importorskip("cupy", reason="CuPy makes the device arrays: pip install posepost[cuda13]")
     cuda = ExecutorCuda()
-    monkeypatch.setattr(_kernels, "cuda", cuda)
-    monkeypatch.setattr(_kernels, "_workspaces", {})
-    monkeypatch.setattr(_kernels, "_scratch", {})
-    monkeypatch.setattr(_kernels, "_streams", {})
-    monkeypatch.setattr(_kernels, "_held", {})
-    _kernels.kernel.cache_clear()
-    posenet._plan.cache_clear()
+    monkeypatch.setattr(_cuda, "cuda", cuda)
+    monkeypatch.setattr(_cuda, "_workspaces", {})
+    monkeypatch.setattr(_cuda, "_scratch", {})
+    monkeypatch.setattr(_cuda, "_streams", {})
+    monkeypatch.setattr(_cuda, "_held", {})
+    forget_plans()
     yield cuda
-    _kernels.kernel.cache_clear()
-    posenet._plan.cache_clear()
+    forget_plans()
 
 
 @pytest.fixture
 def fresh_plans() -> None:
     """No plan and no scratch memory of an earlier test."""
-    for decoder in (heatmap, peaks, posenet_multi, simcc):
+    forget_plans()
+    _cuda._scratch.clear()
+
+
+def forget_plans() -> None:
+    """A plan holds kernels and knows how large a device is."""
+    _cuda.kernel.cache_clear()
+    for decoder in (heatmap, peaks, posenet, posenet_multi, simcc):
         decoder._plan.cache_clear()
-    _kernels._scratch.clear()
 
 
 @pytest.fixture

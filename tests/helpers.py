@@ -11,7 +11,6 @@ import posepost
 from bench.arrays import VIEWS, Place, dtype_of, values
 from bench.cuda_cpu.seam import ExecutorCuda, to_device
 from bench.tolerance import SIGMOID_ATOL, SIGMOID_RTOL, VISIBILITY_RTOL
-from posepost import ref
 from posepost._skeleton import POSENET as EDGES
 from posepost._skeleton import Edges
 
@@ -69,7 +68,7 @@ def check_peaks(heatmaps: np.ndarray, view_name: str, tolerance: float = 0.0, **
     options = {"layout": layout, "activation": None, "max_peaks": 4, **options}
     if heatmaps.dtype.kind in "iu":
         options["quantization"] = {"heatmaps": (0.25, 3)}
-    expected = ref.find_peaks(view(heatmaps, np.array), **options)
+    expected = posepost.find_peaks(view(heatmaps, np.array), **options)
     got = posepost.find_peaks(view(heatmaps, to_device), **options).numpy()
     np.testing.assert_array_equal(got.count, expected.count)
     np.testing.assert_allclose(got.points, expected.points, rtol=0, atol=tolerance)
@@ -161,7 +160,7 @@ def check_poses(tensors: dict[str, np.ndarray], view_name: str = "nchw", **optio
     layout, view = VIEWS[view_name]
     options = {"output_stride": 8, "layout": layout, **options}
     placed = [view(array, np.array) for array in tensors.values()]
-    expected = ref.decode_posenet_multi(*placed, **options)
+    expected = posepost.decode_posenet_multi(*placed, **options)
     got = posepost.decode_posenet_multi(*(view(array, to_device) for array in tensors.values()), **options).numpy()
     assert [array.dtype.name for array in got] == ["float32", "float32", "float32", "int32"]
     np.testing.assert_array_equal(got.count, expected.count)
@@ -230,7 +229,7 @@ def check_simcc(
         x, y, *mirrored = (view(array, place) for array in arrays)
         return decode(x, y, **dict(zip(flips, mirrored)), **options)
 
-    expected = call(ref.decode_simcc, np.array)
+    expected = call(posepost.decode_simcc, np.array)
     before = len(cuda.launches)
     got = call(posepost.decode_simcc, lambda array: to_device(array, skip=skip)).numpy()
     assert len(cuda.launches) == before + 1

@@ -20,7 +20,7 @@ from bench.cases import CASES, POSENET, Case, inputs
 from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
 from bench.measure import EMPTY, READ, READ_BACK
 from bench.optional import Unsupported
-from posepost import _kernels
+from posepost import _cuda, _kernels
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = Case("small", 2, 3, 9, 7, 16)
@@ -277,7 +277,7 @@ def stand_ins(cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch) -> Driver
     import cupy
 
     cuda = Cuda()
-    monkeypatch.setattr(_kernels, "cuda", cuda)
+    monkeypatch.setattr(_cuda, "cuda", cuda)
     monkeypatch.setattr(cupy.cuda, "Stream", Stream)
     event = SimpleNamespace(record=lambda stream: None, synchronize=lambda: None)
     monkeypatch.setattr(cupy.cuda, "Event", lambda: event)
@@ -321,7 +321,7 @@ def test_what_is_measured_on_a_device(stand_ins: Driver) -> None:
 
 def test_each_way_to_launch_decodes(stand_ins: Driver) -> None:
     heatmaps, offsets = map(to_device, inputs(SMALL, 0))
-    expected = posepost.ref.decode_posenet(*inputs(SMALL, 0), output_stride=16)
+    expected = posepost.posepost.decode_posenet(*inputs(SMALL, 0), output_stride=16)
     out = posepost.decode_posenet(heatmaps, offsets, output_stride=16)
     launch = launches.recorded(lambda: posepost.decode_posenet(heatmaps, offsets, output_stride=16, out=out))
     assert launch.stream == STREAM
@@ -369,8 +369,8 @@ def test_a_graph_whose_replays_write_nothing_is_a_failure(stand_ins: Driver, mon
 def test_the_host_time_of_a_call_is_measured_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     from bench import counted
 
-    monkeypatch.setattr(_kernels, "cuda", _kernels.cuda)
+    monkeypatch.setattr(_cuda, "cuda", _cuda.cuda)
     try:
         assert 0 < counted.host_time(with_out=True, repeats=20) < 10_000
     finally:
-        _kernels.kernel.cache_clear()
+        _cuda.kernel.cache_clear()

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import posepost
 from bench import bench_heatmap as bench
 from bench import timing
 from bench.peers import mmpose_heads
-from posepost import ref
 
 SMALL = [bench.Size(1, 17, 24, 19, 2, 11), bench.Size(3, 5, 33, 40, 2, 7)]
 RUNS = [(head, peer) for head, peers in bench.PEERS.items() for peer in peers]
@@ -45,7 +45,7 @@ def test_peer_decodes_as_the_twin(head: str, peer: str, size: bench.Size) -> Non
     decode = mmpose_heads.prepare(peer, head, task)
     for seed in range(3):
         arrays = bench.draw(head, size, seed)
-        want = ref.decode_heatmap(arrays[0], **bench.options(head, size), **bench._mirrored(arrays))
+        want = posepost.decode_heatmap(arrays[0], **bench.options(head, size), **bench._mirrored(arrays))
         keypoints, scores = decode(*(array.copy() for array in arrays))
         assert keypoints.shape == (size.B, size.K, 2)
         assert (scores is None) == (head == "soft_argmax")
@@ -61,7 +61,7 @@ def test_drawn_positions_are_found(head: str) -> None:
     rng = np.random.default_rng([0, size.B, size.K, size.H])
     x, y = rng.uniform(4, size.W - 5, (size.B, size.K)), rng.uniform(4, size.H - 5, (size.B, size.K))
     arrays = bench.draw(head, size, 0)
-    found = ref.decode_heatmap(arrays[0], **bench.options(head, size), **bench._mirrored(arrays)).keypoints
+    found = posepost.decode_heatmap(arrays[0], **bench.options(head, size), **bench._mirrored(arrays)).keypoints
     error = np.abs(found / bench.STRIDE - np.stack([x, y], axis=-1))
     assert np.median(error) < 0.6
     assert error.max() < 4
@@ -96,7 +96,7 @@ def test_a_peer_that_becomes_wrong_has_no_time(monkeypatch: pytest.MonkeyPatch) 
     def prepare(name: str, head: str, task: Any) -> Any:
         def decode(maps: np.ndarray) -> Any:
             calls.append(len(calls))
-            want = ref.decode_heatmap(maps, **bench.options(head, SMALL[0]))
+            want = posepost.decode_heatmap(maps, **bench.options(head, SMALL[0]))
             return want.keypoints + (len(calls) > bench.SETS), want.scores
 
         return decode
@@ -120,7 +120,7 @@ def test_maps_that_a_peer_edits_are_copied_outside_the_clock() -> None:
     for i in (0, 1, 0):
         before(i)
         keypoints, _ = call(i)
-        want = ref.decode_heatmap(kept[i], **bench.options("dark", size))
+        want = posepost.decode_heatmap(kept[i], **bench.options("dark", size))
         np.testing.assert_allclose(keypoints, want.keypoints, rtol=0, atol=4e-4)
         assert all(np.array_equal(arrays[0], values) for arrays, values in zip(placed, kept))
 

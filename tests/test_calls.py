@@ -14,7 +14,7 @@ import pytest
 import posepost
 from bench.arrays import values
 from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
-from posepost import _kernels, ref
+from posepost import _cuda
 
 MATRIX = np.array([[2, 0, 1000], [0, 2, 1000]], np.float32)
 TRANSFORMED = ("posenet", "heatmap", "simcc", "posenet_multi")
@@ -53,7 +53,7 @@ def points_of(result: Any) -> np.ndarray:
 def test_a_transform_stays_with_its_call(cpu_cuda: ExecutorCuda, decoder: str) -> None:
     """Whether its launch raises, or another call of the same plan comes while it is under way."""
     call = call_of(decoder, to_device, posepost)
-    expected, moved = (points_of(call_of(decoder, np.array, ref)(transform=matrix)) for matrix in (None, MATRIX))
+    expected, moved = (points_of(call_of(decoder, np.array, posepost)(transform=matrix)) for matrix in (None, MATRIX))
     assert (expected != moved).any()
     np.testing.assert_allclose(points_of(call()), expected, rtol=1e-6)
     launch = cpu_cuda.launch
@@ -87,7 +87,7 @@ def test_a_transform_stays_with_its_call(cpu_cuda: ExecutorCuda, decoder: str) -
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_a_failed_launch_leaves_the_next_call_right(cpu_cuda: ExecutorCuda, decoder: str) -> None:
     call, launch = call_of(decoder, to_device, posepost), cpu_cuda.launch
-    expected = points_of(call_of(decoder, np.array, ref)())
+    expected = points_of(call_of(decoder, np.array, posepost)())
     launches = len(cpu_cuda.launches)
     call()
     launches = len(cpu_cuda.launches) - launches
@@ -113,14 +113,14 @@ def test_a_captured_call_has_memory_of_its_own(cpu_cuda: ExecutorCuda, decoder: 
     call = call_of(decoder, to_device, posepost)
     cpu_cuda.capturing = {STREAM}
     result = call()
-    assert not _kernels._workspaces
-    assert not _kernels._scratch
+    assert not _cuda._workspaces
+    assert not _cuda._scratch
     assert not cpu_cuda.in_graphs
     assert len(cpu_cuda.freed) == (decoder != "simcc")
-    np.testing.assert_allclose(points_of(result), points_of(call_of(decoder, np.array, ref)()), rtol=1e-6)
+    np.testing.assert_allclose(points_of(result), points_of(call_of(decoder, np.array, posepost)()), rtol=1e-6)
     cpu_cuda.capturing = set()
     call()
-    assert all(not host(memory).any() for memory in _kernels._workspaces.values())
+    assert all(not host(memory).any() for memory in _cuda._workspaces.values())
 
 
 def test_multiprocessors_are_asked_of_the_driver() -> None:
@@ -133,7 +133,7 @@ def test_multiprocessors_are_asked_of_the_driver() -> None:
     )
     driver = types.SimpleNamespace(launchKernel=None)
     cuda = types.SimpleNamespace(runtime=runtime, get_current_stream=None, driver=driver)
-    assert _kernels.Cuda(types.SimpleNamespace(cuda=cuda)).multiprocessors(1) == 84
+    assert _cuda.Cuda(types.SimpleNamespace(cuda=cuda)).multiprocessors(1) == 84
     assert asked == [(16, 1)]
 
 
@@ -157,7 +157,7 @@ def test_memory_of_a_stream_keeps_its_address_from_others(cpu_cuda: ExecutorCuda
 
 
 def test_memory_of_few_streams_is_kept(cpu_cuda: ExecutorCuda) -> None:
-    made = [_kernels.work(8, 3, 0, 100 + i, object()).arrays[0] for i in range(_kernels.MOST_STREAMS + 3)]
-    assert len(_kernels._workspaces) == len(_kernels._scratch) == len(_kernels._streams) == _kernels.MOST_STREAMS
-    assert _kernels.work(8, 3, 0, 103, None).arrays[0] is made[3]
-    assert _kernels.work(8, 3, 0, 100, None).arrays[0] is not made[0]
+    made = [_cuda.work(8, 3, 0, 100 + i, object()).arrays[0] for i in range(_cuda.MOST_STREAMS + 3)]
+    assert len(_cuda._workspaces) == len(_cuda._scratch) == len(_cuda._streams) == _cuda.MOST_STREAMS
+    assert _cuda.work(8, 3, 0, 103, None).arrays[0] is made[3]
+    assert _cuda.work(8, 3, 0, 100, None).arrays[0] is not made[0]

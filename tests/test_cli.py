@@ -19,7 +19,7 @@ pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 
 from PIL import Image
 
-from posepost import _kernels, cli, ort
+from posepost import _cuda, _kernels, cli, ort
 from posepost._image import read_image
 from posepost.draw import PEOPLE, overlay
 
@@ -643,7 +643,7 @@ def test_warmup_compiles_what_a_model_needs(
 ) -> None:
     """All kernels for its heads in the heatmaps' type, or, without a model, all; nothing where no GPU answers."""
     asked: list[_kernels.Variant] = []
-    monkeypatch.setattr(_kernels, "kernel", asked.append)
+    monkeypatch.setattr(_cuda, "kernel", asked.append)
     monkeypatch.setattr(ort, "_cupy_problem", lambda: None)
     assert cli.main(["warmup", model]) == 0
     sources = ("posenet.cu", "posenet_multi.cu", "peaks.cu")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import posepost
-from posepost import ref
 
 from .conftest import SHARED
 
@@ -69,7 +68,7 @@ def test_a_peak_comes_back_to_its_place() -> None:
     maps = np.zeros((5, 1, 64, 48), np.float32)
     places = rng.integers(5, 40, (5, 2))
     maps[np.arange(5), 0, places[:, 1], places[:, 0]] = 1
-    keypoints, _ = ref.decode_heatmap(maps, preset="mmpose_msra", input_size=size, transform=to_image)
+    keypoints, _ = posepost.decode_heatmap(maps, preset="mmpose_msra", input_size=size, transform=to_image)
     expected = places * stride / np.array(size) * scales + centers - scales / 2  # as MMPose writes it
     np.testing.assert_allclose(keypoints[:, 0], expected, rtol=0, atol=1e-3)
 

@@ -18,7 +18,7 @@ from bench.cuda_cpu import executor
 from bench.cuda_cpu.fork import outcome
 from bench.cuda_cpu.seam import ExecutorCuda, to_device
 from bench.tolerance import DARK_RTOL, SOFT_ATOL
-from posepost import _kernels, heatmap, ref
+from posepost import _cuda, _kernels, heatmap
 
 from .helpers import gaussian_maps
 
@@ -111,7 +111,7 @@ FAULTS = [
 
 def check(arrays: dict[str, np.ndarray], view_name: str = "nchw", atol: float = 0.0, **options: Any) -> None:
     layout, view = VIEWS.get(view_name, (view_name, lambda array, place: place(array)))
-    expected = ref.decode_heatmap(**{k: view(v, np.array) for k, v in arrays.items()}, layout=layout, **options)
+    expected = posepost.decode_heatmap(**{k: view(v, np.array) for k, v in arrays.items()}, layout=layout, **options)
     got = posepost.decode_heatmap(
         **{k: view(v, to_device) for k, v in arrays.items()}, layout=layout, **options
     ).numpy()
@@ -216,7 +216,7 @@ def volume() -> None:
     check({"heatmaps": maps}, "NCDHW")
     whole = to_device(maps)
     got = posepost.decode_heatmap(whole[:, :, :, 1:4], layout="NCDHW").numpy()
-    np.testing.assert_array_equal(got.keypoints, ref.decode_heatmap(maps[:, :, :, 1:4], layout="NCDHW").keypoints)
+    np.testing.assert_array_equal(got.keypoints, posepost.decode_heatmap(maps[:, :, :, 1:4], layout="NCDHW").keypoints)
 
 
 SUITES: dict[str, Callable[[], None]] = {
@@ -225,7 +225,7 @@ SUITES: dict[str, Callable[[], None]] = {
 
 
 def forget() -> None:
-    _kernels.kernel.cache_clear()
+    _cuda.kernel.cache_clear()
     heatmap._plan.cache_clear()
 
 
@@ -254,7 +254,7 @@ import sys
 from posepost import _kernels
 from tests import test_faults_heatmap as suites
 from bench.cuda_cpu.seam import ExecutorCuda
-_kernels.cuda = ExecutorCuda(sanitize=sys.argv[1])
+_cuda.cuda = ExecutorCuda(sanitize=sys.argv[1])
 if sys.argv[3] != "none":
     read, (old, new) = _kernels.source, eval(sys.argv[3])
     assert read("heatmap.cu").count(old) == 1

@@ -13,7 +13,7 @@ import pytest
 from bench.arrays import values
 from bench.cuda_cpu.fork import outcome
 from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host
-from posepost import _kernels, peaks, posenet_multi
+from posepost import _cuda, _kernels, peaks, posenet_multi
 
 from .helpers import MODES, check_peaks, check_poses, crowd, gaussian_maps, random_tree
 
@@ -151,14 +151,14 @@ def suite(source: str, cuda: ExecutorCuda) -> None:
             tensors = crowd("float32", 1, 6, 7, seed, K)
             skeleton = random_tree(K, seed)
             check_poses(tensors, skeleton=skeleton, mode=mode, score_threshold=0.05, nms_radius=8.0, activation=None)
-    assert not host(_kernels._workspaces[0, STREAM, 0]).any()
+    assert not host(_cuda._workspaces[0, STREAM, 0]).any()
 
 
 def forget() -> None:
-    _kernels.kernel.cache_clear()
+    _cuda.kernel.cache_clear()
     posenet_multi._plan.cache_clear()
     peaks._plan.cache_clear()
-    _kernels._scratch.clear()
+    _cuda._scratch.clear()
 
 
 @pytest.mark.parametrize("source", [MULTI, PEAKS])

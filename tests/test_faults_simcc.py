@@ -15,7 +15,7 @@ import pytest
 from bench.arrays import dtype_of, values
 from bench.cuda_cpu.fork import outcome
 from bench.cuda_cpu.seam import ExecutorCuda
-from posepost import _kernels, simcc
+from posepost import _cuda, _kernels, simcc
 
 from .helpers import SIMCC_OPTIONS, VECTOR_VIEWS, check_simcc, gaussian_vectors, simcc_quantization
 
@@ -132,7 +132,7 @@ def test_a_fault_is_found(
     assert whole.count(old) == 1, f"the edit must fit one place, it fits {whole.count(old)}"
     read = _kernels.source
     monkeypatch.setattr(_kernels, "source", lambda name: whole.replace(old, new) if name == SOURCE else read(name))
-    _kernels.kernel.cache_clear()
+    _cuda.kernel.cache_clear()
     found = outcome(lambda: suite(cpu_cuda), seconds=120)
-    _kernels.kernel.cache_clear()
+    _cuda.kernel.cache_clear()
     assert found == "found"

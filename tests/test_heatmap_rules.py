@@ -33,7 +33,7 @@ def maps_with_borders() -> np.ndarray:
 
 def decoded(preset: str, **options: object) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     maps = maps_with_borders()
-    got = ref.decode_heatmap(maps, preset=preset, **options)  # type: ignore[arg-type]
+    got = posepost.decode_heatmap(maps, preset=preset, **options)  # type: ignore[arg-type]
     return maps[0], got.keypoints[0], got.scores[0]
 
 
@@ -170,27 +170,27 @@ def test_input_arrays_are_not_written() -> None:
     for preset in ref.heatmap.PRESETS:
         if preset != "mmpose_udp_combined":
             maps.flags.writeable = False
-            ref.decode_heatmap(maps, preset=preset)
-    ref.decode_heatmap(maps[:, :39], preset="mmpose_udp_combined")
+            posepost.decode_heatmap(maps, preset=preset)
+    posepost.decode_heatmap(maps[:, :39], preset="mmpose_udp_combined")
     assert maps.tobytes() == before
 
 
 def test_plateaus_zeros_and_negatives_are_as_documented() -> None:
     maps = maps_with_borders()[:, 30:33]  # a plateau, all negative, zeros
-    keypoints, scores = ref.decode_heatmap(maps)
+    keypoints, scores = posepost.decode_heatmap(maps)
     assert keypoints[0, 0].tolist() == [0, 0]
     assert keypoints[0, 2].tolist() == [0, 0]
     assert (scores[0] <= [0.25, 0, 0]).all()
-    keypoints, scores = ref.decode_heatmap(maps, preset="sleap")
+    keypoints, scores = posepost.decode_heatmap(maps, preset="sleap")
     assert np.isnan(keypoints[0, 1:]).all()
     assert scores[0, 1:].tolist() == [0, 0]
-    negative = ref.decode_heatmap(maps[:, 1:2], refine="dark", absent=-1.0)
+    negative = posepost.decode_heatmap(maps[:, 1:2], refine="dark", absent=-1.0)
     assert negative.keypoints[0, 0].tolist() == [-1, -1]
     assert negative.scores[0, 0] == maps[0, 1].max()
-    kept = ref.decode_heatmap(maps[:, 1:2], refine="quarter")
+    kept = posepost.decode_heatmap(maps[:, 1:2], refine="quarter")
     y, x = first_largest(maps[0, 1])
     assert kept.keypoints[0, 0].tolist() == [x, y]  # not above the threshold: not refined, but kept
-    refined = ref.decode_heatmap(maps[:, 1:2], refine="quarter", threshold=-math.inf, guard="higherhrnet")
+    refined = posepost.decode_heatmap(maps[:, 1:2], refine="quarter", threshold=-math.inf, guard="higherhrnet")
     assert (np.abs(refined.keypoints[0, 0] - [x, y]) == 0.25).all()
 
 

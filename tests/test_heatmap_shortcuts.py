@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import posepost
 from bench.arrays import KINDS, values
-from posepost import ref
 from posepost.ref import blurred, refine
 from posepost.ref.refine import Maps, Peaks
 
@@ -110,13 +110,13 @@ def test_a_result_does_not_depend_on_the_batch(head: str, scale: float) -> None:
     maps = bumps((90, 64, 48), 5, (0.3, 0.3, 0.2)).reshape(6, 15, 64, 48) * np.float32(scale)
     channels = 3 if head == "udp_combined" else 1
     options: dict[str, Any] = {"refine": head, "temperature": 0.5} if scale == 20 else {"refine": head}
-    keypoints, scores = ref.decode_heatmap(maps, **options)
+    keypoints, scores = posepost.decode_heatmap(maps, **options)
     for b in range(6):
-        row = ref.decode_heatmap(maps[b : b + 1], **options)
+        row = posepost.decode_heatmap(maps[b : b + 1], **options)
         same(row.keypoints[0], keypoints[b])
         same(row.scores[0], scores[b])
     for k in range(15 // channels):
-        one = ref.decode_heatmap(maps[:1, channels * k : channels * (k + 1)], **options)
+        one = posepost.decode_heatmap(maps[:1, channels * k : channels * (k + 1)], **options)
         same(one.keypoints[0, 0], keypoints[0, k])
 
 

@@ -13,7 +13,7 @@ import pytest
 from bench.cuda_cpu import executor
 from bench.cuda_cpu.seam import ExecutorCuda
 from bench.resources import compile_for
-from posepost import _kernels
+from posepost import _cuda, _kernels
 
 
 @pytest.mark.parametrize("variant", _kernels.VARIANTS, ids=str)
@@ -77,7 +77,7 @@ def test_executor_stands_in_for_all_of_cuda() -> None:
         functions = inspect.getmembers(kind, inspect.isfunction)
         return {name: list(inspect.signature(f).parameters) for name, f in functions if not name.startswith("_")}
 
-    assert methods(ExecutorCuda) == methods(_kernels.Cuda)
+    assert methods(ExecutorCuda) == methods(_cuda.Cuda)
 
 
 def test_what_reaches_cupy() -> None:
@@ -107,7 +107,7 @@ def test_what_reaches_cupy() -> None:
         seen.append((function, tuple(shape), shared, stream, block, extra, Device.current))
 
     cupy.cuda.driver = SimpleNamespace(launchKernel=launch)
-    cuda = _kernels.Cuda(cupy)
+    cuda = _cuda.Cuda(cupy)
     assert [cuda.stream(device).ptr for device in (0, 1)] == [100, 101]
 
     class Raw:
@@ -118,7 +118,7 @@ def test_what_reaches_cupy() -> None:
             Raw.loaded += 1
             return SimpleNamespace(ptr=1000 + Device.current)
 
-    kernel, params = _kernels.Kernel(Raw()), _kernels.Parameters(np.array([0x0807060504030201], np.uint64))
+    kernel, params = _cuda.Kernel(Raw()), _cuda.Parameters(np.array([0x0807060504030201], np.uint64))
     for device in (0, 1, 0):
         cuda.launch(kernel, (5, 2, 1), (64, 1, 1), params, device, 7)
     sent = bytes(range(1, 9))
@@ -137,7 +137,7 @@ def test_macros_stand_in_the_source_and_not_in_the_options() -> None:
 
     runtime = SimpleNamespace(getDevice=lambda: 0)
     cuda = SimpleNamespace(runtime=runtime, get_current_stream=None, driver=SimpleNamespace(launchKernel=None))
-    seam = _kernels.Cuda(SimpleNamespace(cuda=cuda, RawModule=module))
+    seam = _cuda.Cuda(SimpleNamespace(cuda=cuda, RawModule=module))
     for variant in _kernels.VARIANTS:
         assert seam.compile(variant).raw == variant.entry
     assert {given["options"] for given in asked} == {_kernels.OPTIONS}

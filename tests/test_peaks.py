@@ -12,7 +12,7 @@ from bench.arrays import DTYPES, KINDS, VIEWS, values
 from bench.cuda_cpu import executor
 from bench.cuda_cpu.seam import ExecutorCuda, host, to_device
 from bench.tolerance import DARK_RTOL
-from posepost import _kernels, peaks, ref
+from posepost import _cuda, peaks
 
 from .helpers import SCHEDULES, check_peaks, gaussian_maps
 
@@ -71,7 +71,7 @@ def test_a_clip_of_dark_needs_the_whole_map(cpu_cuda: ExecutorCuda) -> None:
     options = {"threshold": 2e-4, "max_peaks": 20, "window": 5, "refine": "dark_udp", "blur": 5}
     got = check_peaks(heatmaps, "nchw", 3e-4, **options)
     assert got.count.min() > 2
-    reflected = ref.find_peaks(heatmaps, **{**options, "border": "reflect_101"}, activation=None)
+    reflected = posepost.find_peaks(heatmaps, **{**options, "border": "reflect_101"}, activation=None)
     assert np.abs(reflected.points - got.points).max() > 1e-2  # that border knows no factor
 
 
@@ -110,14 +110,14 @@ def test_one_launch_out_and_stream(cpu_cuda: ExecutorCuda) -> None:
 def test_empty_batch_and_three_dimensions(cpu_cuda: ExecutorCuda) -> None:
     heatmaps = values("random", "float32", (3, 9, 11), 1)
     one = posepost.find_peaks(to_device(heatmaps), threshold=0.6, max_peaks=5).numpy()
-    batch = ref.find_peaks(heatmaps[None], threshold=0.6, max_peaks=5)
+    batch = posepost.find_peaks(heatmaps[None], threshold=0.6, max_peaks=5)
     np.testing.assert_array_equal(one.points, batch.points)
     empty = posepost.find_peaks(to_device(heatmaps[None][:0]), threshold=0.6, max_peaks=5).numpy()
     assert [array.shape for array in (*empty, empty.left_out)] == [(0, 3, 5, 2), (0, 3, 5), (0, 3), (0, 3)]
 
 
 def test_signatures_of_function_and_twin_are_equal() -> None:
-    assert inspect.signature(posepost.find_peaks) == inspect.signature(ref.find_peaks)
+    assert inspect.signature(posepost.find_peaks) == inspect.signature(posepost.find_peaks)
 
 
 BAD = [
@@ -157,7 +157,7 @@ from posepost import _kernels
 from bench.arrays import values
 from bench.cuda_cpu.seam import ExecutorCuda, to_device
 import posepost
-_kernels.cuda = ExecutorCuda(sanitize=sys.argv[1])
+_cuda.cuda = ExecutorCuda(sanitize=sys.argv[1])
 if sys.argv[2] != "none":
     read, (old, new) = _kernels.source, eval(sys.argv[2])
     assert old in read("peaks.cu")
@@ -218,10 +218,10 @@ def test_the_workspace_holds_what_can_be_a_peak_and_no_more(cpu_cuda: ExecutorCu
     ):
         cpu_cuda.processors = processors
         peaks._plan.cache_clear()
-        _kernels.release_memory()
+        _cuda.release_memory()
         posepost.find_peaks(
             heatmaps, threshold=0.5, max_peaks=30, window=window, plateau=plateau, activation=None, layout="NCHW"
         )
         words = 2 * 3 * ((most if processors == 132 else max(0, most - 1024)) + 30)
-        (scratch,) = _kernels._scratch.values()
+        (scratch,) = _cuda._scratch.values()
         assert 8 * words <= scratch.nbytes < 8 * (words + 4096)

@@ -11,7 +11,6 @@ import pytest
 
 import posepost
 from bench.cuda_cpu.seam import ExecutorCuda, to_device
-from posepost import ref
 
 from .conftest import SHARED
 
@@ -25,7 +24,7 @@ SLEAP = sorted(path.name for path in (SHARED / "bottomup" / "sleap_integral_from
 
 def both(maps: np.ndarray, **options: Any) -> list[posepost.Peaks]:
     """By the twin, and by the kernel."""
-    return [ref.find_peaks(maps, **options), posepost.find_peaks(to_device(maps), **options).numpy()]
+    return [posepost.find_peaks(maps, **options), posepost.find_peaks(to_device(maps), **options).numpy()]
 
 
 def parameters(shared: Path, name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import posepost
 from bench.arrays import DTYPES, KINDS, VIEWS, dtype_of, quantization_for, values
 from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
 from bench.tolerance import SIGMOID_ATOL, SIGMOID_RTOL
-from posepost import _check, _kernels, _view, ref
+from posepost import _check, _cuda, _kernels, _view
 from posepost.posenet import choose
 from posepost.ref import argmax
 from posepost.ref.argmax import first_largest
@@ -53,7 +53,7 @@ def test_twin_follows_the_definition(dtype: str, kind: str) -> None:
     scales = quantization_for(dtype, dtype)
     points, scores = by_hand(heatmaps.astype(np.float32), offsets.astype(np.float32), 16, scales)
     for layout, view in VIEWS.values():
-        got = ref.decode_posenet(
+        got = posepost.decode_posenet(
             view(heatmaps, np.array),
             view(offsets, np.array),
             output_stride=16,
@@ -100,7 +100,7 @@ def test_halves_compared_as_integers(monkeypatch: pytest.MonkeyPatch, dtype: str
 def test_sigmoid_and_affine_of_the_twin() -> None:
     heatmaps = np.array([-3.0, 2.0, 0.5, -200.0], np.float32).reshape(1, 2, 1, 2)
     offsets = np.arange(8, dtype=np.float32).reshape(1, 4, 1, 2)
-    got = ref.decode_posenet(heatmaps, offsets, output_stride=8, transform=MATRIX)
+    got = posepost.decode_posenet(heatmaps, offsets, output_stride=8, transform=MATRIX)
     # keypoint 0: cell x = 1, offset (x 5, y 1) -> (13, 1); keypoint 1: cell x = 0, offset (x 6, y 2) -> (6, 2)
     equal(got.keypoints[0], [[1.5 * 13 - 0.25 * 1 + 7, 0.125 * 13 + 2 * 1 - 3], [9 - 0.5 + 7, 0.75 + 4 - 3]])
     np.testing.assert_allclose(got.scores[0], [1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-0.5))], rtol=SIGMOID_RTOL)
@@ -109,7 +109,7 @@ def test_sigmoid_and_affine_of_the_twin() -> None:
 def test_sigmoid_of_the_twin_is_a_division() -> None:
     """Bit for bit 1 / (1 + exp(-x)) in float32, whatever instruction NumPy divides by."""
     logits = np.random.default_rng(0).uniform(-120, 120, (1, 20000, 1, 1)).astype(np.float32)
-    got = ref.decode_posenet(logits, np.zeros((1, 40000, 1, 1), np.float32), output_stride=8, layout="NCHW")
+    got = posepost.decode_posenet(logits, np.zeros((1, 40000, 1, 1), np.float32), output_stride=8, layout="NCHW")
     with np.errstate(over="ignore"):
         equal(got.scores[0], np.float32(1) / (np.float32(1) + np.exp(-logits[0, :, 0, 0])))
 
@@ -135,13 +135,13 @@ def test_twin_warns_of_nothing(dtype: str, layout: str) -> None:
 
 def test_saturated_logits_are_told_apart() -> None:
     heatmaps = np.array([40.0, 50.0], np.float32).reshape(1, 1, 1, 2)  # both 1 after a sigmoid in float32
-    got = ref.decode_posenet(heatmaps, np.zeros((1, 2, 1, 2), np.float32), output_stride=8)
+    got = posepost.decode_posenet(heatmaps, np.zeros((1, 2, 1, 2), np.float32), output_stride=8)
     assert got.keypoints[0, 0, 0] == 8
     assert got.scores[0, 0] == 1
 
 
 def test_signatures_of_function_and_twin_are_equal() -> None:
-    assert inspect.signature(posepost.decode_posenet) == inspect.signature(ref.decode_posenet)
+    assert inspect.signature(posepost.decode_posenet) == inspect.signature(posepost.decode_posenet)
 
 
 # ---- the kernels against the twin
@@ -178,7 +178,7 @@ def check_against_twin(
     def place(array: np.ndarray) -> object:
         return to_device(array, skip=skip)
 
-    expected = ref.decode_posenet(view(heatmaps, np.array), view(offsets, np.array), **options)
+    expected = posepost.decode_posenet(view(heatmaps, np.array), view(offsets, np.array), **options)
     before = len(cuda.launches)
     got = posepost.decode_posenet(view(heatmaps, place), view(offsets, place), **options).numpy()
     assert len(cuda.launches) == before + 1
@@ -257,7 +257,7 @@ def test_offsets_of_inf_and_nan(cpu_cuda: ExecutorCuda) -> None:
     offsets[0, :, 0, 0] = [np.inf, -np.inf, np.nan, 1, np.nan, np.inf]
     got = posepost.decode_posenet(to_device(heatmaps), to_device(offsets), output_stride=8).numpy()
     equal(got.keypoints[0], [[1, np.inf], [np.nan, -np.inf], [np.inf, np.nan]])
-    equal(ref.decode_posenet(heatmaps, offsets, output_stride=8).keypoints, got.keypoints)
+    equal(posepost.decode_posenet(heatmaps, offsets, output_stride=8).keypoints, got.keypoints)
 
 
 # ---- how the kernels read, and on how many blocks
@@ -286,13 +286,13 @@ def test_each_element_is_read_once(
     offsets = to_device(np.zeros((B, 2 * K, H, W) if layout == "NCHW" else (B, H, W, 2 * K), np.float32))
     heatmap_view = _view.view(heatmaps, "heatmaps")
     maps = _check.posenet_maps(heatmap_view.form, _view.view(offsets, "offsets").form, layout)
-    kernel = _kernels.kernel(_kernels.posenet(_kernels.ELEMENTS[dtype], choose(maps, dtype, 528).layout))
+    kernel = _cuda.kernel(_kernels.posenet(_kernels.ELEMENTS[dtype], choose(maps, dtype, 528).layout))
     itemsize = heatmaps.dtype.itemsize
     span = sum((size - 1) * stride for size, stride in zip(heatmaps.shape, heatmaps.strides)) + itemsize
     counts = kernel.watch(heatmaps.data.ptr, span, count=True)
     offset_counts = kernel.watch(offsets.data.ptr, offsets.nbytes, count=True)
     workspace = to_device(np.zeros(4096, np.uint64))
-    _kernels._workspaces[0, STREAM, 0] = workspace
+    _cuda._workspaces[0, STREAM, 0] = workspace
     kernel.watch(workspace.data.ptr, workspace.nbytes)
 
     posepost.decode_posenet(
@@ -350,7 +350,7 @@ def test_same_bits_whatever_the_number_of_blocks(cpu_cuda: ExecutorCuda, view_na
     """One image, the same image in a batch, one block or many, any schedule, twice: the same keypoints."""
     layout, view = VIEWS[view_name]
     heatmaps, offsets = values("ties", "float32", (4, 3, 90, 100), 1), values("random", "float32", (4, 6, 90, 100), 2)
-    whole = ref.decode_posenet(heatmaps, offsets, output_stride=8)
+    whole = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
     for processors in (1, 2, 25, 1000):
         cpu_cuda.processors = processors
         for seed in range(3):
@@ -408,7 +408,7 @@ def test_out_is_written_and_returned(cpu_cuda: ExecutorCuda, device: bool) -> No
 def test_out_in_pinned_memory(cpu_cuda: ExecutorCuda) -> None:
     """The kernel writes host memory: no download, one wait on the stream of the call."""
     heatmaps, offsets = values("random", "float32", (2, 3, 4, 5), 1), values("random", "float32", (2, 6, 4, 5), 2)
-    expected = ref.decode_posenet(heatmaps, offsets, output_stride=8)
+    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
     out = posepost.pinned(2, 3)
     assert not out.keypoints.any()
     allocated = cpu_cuda.allocations
@@ -442,17 +442,17 @@ def test_stream_reaches_the_launch(cpu_cuda: ExecutorCuda) -> None:
 
 
 def test_streams_do_not_share_a_workspace(cpu_cuda: ExecutorCuda) -> None:
-    same = _kernels.work(8, 3, 0, 55)
-    assert _kernels.work(8, 3, 0, 55)[:2] == same[:2]
-    assert not set(_kernels.work(8, 3, 0, 56)[:2]) & set(same[:2])
-    larger = _kernels.work(10**5, 3, 0, 55)
+    same = _cuda.work(8, 3, 0, 55)
+    assert _cuda.work(8, 3, 0, 55)[:2] == same[:2]
+    assert not set(_cuda.work(8, 3, 0, 56)[:2]) & set(same[:2])
+    larger = _cuda.work(10**5, 3, 0, 55)
     assert larger.zeroed != same.zeroed
     assert larger.scratch == same.scratch
     assert same.arrays[0].data.ptr == same.zeroed  # whoever has the smaller one keeps it until the launch
     assert larger.arrays[0].nbytes < 8 * 1.05 * 10**5
-    posepost._kernels.release_memory()
-    assert not _kernels._workspaces
-    assert not _kernels._scratch
+    posepost._cuda.release_memory()
+    assert not _cuda._workspaces
+    assert not _cuda._scratch
 
 
 def test_a_repeated_call_uses_its_plan(cpu_cuda: ExecutorCuda) -> None:
@@ -467,7 +467,7 @@ def test_three_dimensions_are_a_batch_of_one_and_an_empty_batch_is_empty(cpu_cud
     place = to_device if device else np.array
     heatmaps, offsets = values("random", "float32", (4, 5, 3), 1), values("random", "float32", (4, 5, 6), 2)
     one = posepost.decode_posenet(place(heatmaps), place(offsets), output_stride=8).numpy()
-    batch = ref.decode_posenet(heatmaps[None], offsets[None], output_stride=8, layout="NHWC")
+    batch = posepost.decode_posenet(heatmaps[None], offsets[None], output_stride=8, layout="NHWC")
     equal(one.keypoints, batch.keypoints)
     empty = posepost.decode_posenet(place(heatmaps[None][:0]), place(offsets[None][:0]), output_stride=8).numpy()
     assert empty.keypoints.shape == (0, 3, 2)
@@ -696,7 +696,7 @@ def test_device_transform_and_misaligned_device_memory(cpu_cuda: ExecutorCuda) -
         got = posepost.decode_posenet(
             to_device(heatmaps), to_device(offsets), output_stride=8, transform=to_device(matrix)
         ).numpy()
-        equal(got.keypoints, ref.decode_posenet(heatmaps, offsets, output_stride=8, transform=matrix).keypoints)
+        equal(got.keypoints, posepost.decode_posenet(heatmaps, offsets, output_stride=8, transform=matrix).keypoints)
     import cupy
 
     off = to_device(np.zeros(200, np.float32))

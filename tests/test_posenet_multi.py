@@ -15,7 +15,7 @@ import posepost
 from bench.arrays import DTYPES, dtype_of
 from bench.cuda_cpu import executor
 from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
-from posepost import _kernels, _skeleton, posenet_multi, ref
+from posepost import _cuda, _kernels, _skeleton, posenet_multi
 
 from .helpers import (
     CHANNELS,
@@ -52,7 +52,7 @@ def test_kernels_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: s
     assert found > 10
     assert len(cpu_cuda.launches) == 3 * 8
     assert [launched.variant.entry for launched in cpu_cuda.launches[:3]] == list(_kernels.MULTI_ENTRIES)
-    assert not host(_kernels._workspaces[0, STREAM, 0]).any(), "the workspace must be left zero"
+    assert not host(_cuda._workspaces[0, STREAM, 0]).any(), "the workspace must be left zero"
 
 
 @pytest.mark.parametrize("mode", ["tfjs", "pytorch", "coral"])
@@ -128,8 +128,8 @@ def test_thousands_of_roots_whose_poses_are_all_rejected(cpu_cuda: ExecutorCuda,
 
     def launch_and_count(*arguments: Any) -> None:
         launch(*arguments)
-        found = host(_kernels._workspaces[0, STREAM, 0]).view(np.uint32)[0]
-        in_the_list.append(int((host(_kernels._scratch[0, STREAM, 0]).view(np.uint64)[:found] != 0).sum()))
+        found = host(_cuda._workspaces[0, STREAM, 0]).view(np.uint32)[0]
+        in_the_list.append(int((host(_cuda._scratch[0, STREAM, 0]).view(np.uint64)[:found] != 0).sum()))
 
     cpu_cuda.launch = launch_and_count
     assert check_poses(tensors, mode=mode, activation=None).count[0] == 0
@@ -181,7 +181,7 @@ def test_transform(cpu_cuda: ExecutorCuda, mode: str) -> None:
     got = posepost.decode_posenet_multi(
         *map(to_device, tensors.values()), output_stride=8, mode=mode, transform=to_device(rows)
     ).numpy()
-    expected = ref.decode_posenet_multi(*tensors.values(), output_stride=8, mode=mode, transform=rows)
+    expected = posepost.decode_posenet_multi(*tensors.values(), output_stride=8, mode=mode, transform=rows)
     np.testing.assert_array_equal(got.keypoints, expected.keypoints)
 
 
@@ -218,7 +218,7 @@ def test_a_call_that_was_cut_off_spoils_no_other(
     last: Any = _kernels.posenet_multi("f32", "accept_poses")
     with monkeypatch.context() as patched:
         if step == "compiling":
-            patched.setattr(_kernels, "kernel", failing(_kernels.kernel))
+            patched.setattr(_cuda, "kernel", failing(_cuda.kernel))
         else:
             last = cpu_cuda.kernels[last]
             patched.setattr(cpu_cuda, "launch", failing(cpu_cuda.launch))
@@ -239,7 +239,7 @@ def test_a_radius_beyond_float32_leaves_one_pose(cpu_cuda: ExecutorCuda) -> None
 def test_three_dimensions_and_an_empty_batch(cpu_cuda: ExecutorCuda) -> None:
     tensors = crowd("float32", 1, 5, 6, 4)
     one = posepost.decode_posenet_multi(*(to_device(array[0]) for array in tensors.values()), output_stride=8).numpy()
-    batch = ref.decode_posenet_multi(*tensors.values(), output_stride=8)
+    batch = posepost.decode_posenet_multi(*tensors.values(), output_stride=8)
     np.testing.assert_array_equal(one.keypoints, batch.keypoints)
     empty = posepost.decode_posenet_multi(
         *(to_device(array[:0]) for array in tensors.values()), output_stride=8
@@ -264,7 +264,7 @@ def test_out_and_stream(cpu_cuda: ExecutorCuda) -> None:
 
 
 def test_signatures_of_function_and_twin_are_equal() -> None:
-    assert inspect.signature(posepost.decode_posenet_multi) == inspect.signature(ref.decode_posenet_multi)
+    assert inspect.signature(posepost.decode_posenet_multi) == inspect.signature(posepost.decode_posenet_multi)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -370,7 +370,7 @@ from posepost import _kernels
 from bench.cuda_cpu.seam import ExecutorCuda, to_device
 from tests.helpers import crowd, random_tree
 import posepost, posepost.posenet_multi as multi
-_kernels.cuda = ExecutorCuda(sanitize=sys.argv[1])
+_cuda.cuda = ExecutorCuda(sanitize=sys.argv[1])
 if sys.argv[2] != "none":
     read, (old, new) = _kernels.source, eval(sys.argv[2])
     assert old in read("posenet_multi.cu")

@@ -17,7 +17,7 @@ from bench.arrays import DTYPES, KINDS, dtype_of, values
 from bench.cuda_cpu import executor
 from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
 from bench.tolerance import SIGMOID_RTOL, VISIBILITY_RTOL
-from posepost import _kernels, ref, simcc
+from posepost import _cuda, _kernels, ref, simcc
 
 from .conftest import SHARED
 from .helpers import (
@@ -57,7 +57,7 @@ def on_both(x: np.ndarray, y: np.ndarray, **options: Any) -> list[posepost.Keypo
     """Of the twin and of the kernel."""
     placed = {name: to_device(one) if name.startswith("flipped") else one for name, one in options.items()}
     got = posepost.decode_simcc(to_device(x), to_device(y), **placed).numpy()
-    return [ref.decode_simcc(x, y, **options), got]
+    return [posepost.decode_simcc(x, y, **options), got]
 
 
 def test_the_golden_files_are_there(shared: Path) -> None:
@@ -105,10 +105,10 @@ def test_functions(shared: Path, cpu_cuda: ExecutorCuda, case: str) -> None:
     golden, _ = load(SHARED / "topdown", case)
     x, y = golden["simcc_x"], golden["simcc_y"]
     dark = {"split_ratio": 1, "sigma": 6.0, "refine": "dark"}
-    still, moved, rng = ref.decode_simcc(x, y, **dark).keypoints, np.float32(0), np.random.default_rng(1)
+    still, moved, rng = posepost.decode_simcc(x, y, **dark).keypoints, np.float32(0), np.random.default_rng(1)
     for _ in range(20):  # these files store no sensitivity: the twin's own
         noisy = [one * (1 + 1e-6 * rng.standard_normal(one.shape)).astype(np.float32) for one in (x, y)]
-        moved = np.maximum(moved, np.abs(ref.decode_simcc(*noisy, **dark).keypoints - still))
+        moved = np.maximum(moved, np.abs(posepost.decode_simcc(*noisy, **dark).keypoints - still))
     steady = np.isfinite(golden["dark_xy"]) & (moved < 1)
     assert steady.mean() > 0.95
     for got in on_both(x, y, split_ratio=1, sigma=1.0, beta=1.0, visibility=True):
@@ -133,7 +133,7 @@ def test_visibility_after_dark_is_that_of_the_logarithms(shared: Path, case: str
     options = {"sigma": codec["sigma"], "beta": codec["decode_beta"], "visibility": True}
     expected = golden["visibility_with_dark"]
     some = np.isfinite(expected)
-    got = ref.decode_simcc(*overwritten, **options).visibility
+    got = posepost.decode_simcc(*overwritten, **options).visibility
     np.testing.assert_allclose(got[some], expected[some], rtol=5e-3)
     assert not np.allclose(golden["visibility"], expected, rtol=0.1)
 
@@ -226,7 +226,7 @@ def test_twin_follows_the_definition(dtype: str, kind: str) -> None:
         for name, view in VECTOR_VIEWS.items():
             x, y, flipped_x, flipped_y = (view(array, np.array) for array in arrays)
             flips = {"flipped_x": flipped_x, "flipped_y": flipped_y, "flip_pairs": pairs} if flipped else {}
-            got = ref.decode_simcc(x, y, split_ratio=1, absent=None, quantization=scales, **flips)
+            got = posepost.decode_simcc(x, y, split_ratio=1, absent=None, quantization=scales, **flips)
             equal(got.keypoints.ravel(), points), name
             equal(got.scores.ravel(), np.array(scores, np.float32))
 
@@ -238,7 +238,7 @@ def test_dark_of_the_twin_follows_the_definition(sigma: float) -> None:
     for seed, W in enumerate((384, 200, 40, 9, 3)):
         x, y = gaussian_vectors((2, 40, W), seed, sigma), gaussian_vectors((2, 40, 3 * W), seed + 9, sigma)
         x[0, :4] *= np.float32([[60], [1e-3], [5e-3], [2e-2]])  # the clips act
-        got = ref.decode_simcc(x, y, refine="dark", sigma=sigma, split_ratio=1, absent=None)
+        got = posepost.decode_simcc(x, y, refine="dark", sigma=sigma, split_ratio=1, absent=None)
         for axis, vectors in enumerate((x, y)):
             expected = dark_by_hand(vectors, sigma)
             step = np.abs(expected - vectors.argmax(axis=2))
@@ -260,7 +260,7 @@ def test_where_a_clip_acts_the_whole_vector_is_blurred(monkeypatch: pytest.Monke
     x = gaussian_vectors((1, 5, 100), 1, noise=0)
     x *= np.float32(1) / x.max(axis=2, keepdims=True)
     x *= np.float32([[1], [60], [1.05e-3], [0.5], [1e-3]])
-    got = ref.decode_simcc(x, np.ones_like(x), refine="dark", sigma=1.3, split_ratio=1)
+    got = posepost.decode_simcc(x, np.ones_like(x), refine="dark", sigma=1.3, split_ratio=1)
     expected = dark_by_hand(x, 1.3)
     assert asked == [2]  # 60 is above 50; beside 1.05e-3 lie bins below 1e-3; 1e-3 itself needs no blur
     np.testing.assert_allclose(got.keypoints[0, :4, 0], expected[0, :4], rtol=0, atol=1e-4)
@@ -283,7 +283,7 @@ def test_visibility_of_the_twin(dtype: str) -> None:
         x, y = x * 100, y * 100
     x, y = x.astype(dtype_of(dtype)), y.astype(dtype_of(dtype))
     for beta, sigma in ((150.0, (4.9, 5.66)), (10.0, (6.0, 6.0)), (0.5, (1.0, 2.0))):
-        got = ref.decode_simcc(x, y, visibility=True, beta=beta, sigma=sigma, quantization=scales)
+        got = posepost.decode_simcc(x, y, visibility=True, beta=beta, sigma=sigma, quantization=scales)
         largest = []
         for name, vectors, one in zip(("simcc_x", "simcc_y"), (x, y), sigma):
             scale, zero = (scales or {}).get(name, (1, 0))
@@ -292,7 +292,7 @@ def test_visibility_of_the_twin(dtype: str) -> None:
             largest.append((weights / weights.sum(axis=2, keepdims=True)).max(axis=2))
         np.testing.assert_allclose(got.visibility, np.minimum(*largest), rtol=2e-5)
         assert got.visibility.dtype == np.float32
-    assert ref.decode_simcc(x, y, quantization=scales).visibility is None
+    assert posepost.decode_simcc(x, y, quantization=scales).visibility is None
 
 
 def test_zeros_negatives_nan_and_plateaus(cpu_cuda: ExecutorCuda) -> None:
@@ -359,17 +359,17 @@ def test_threshold_and_sigmoid(cpu_cuda: ExecutorCuda) -> None:
 
 def test_presets() -> None:
     x, y = gaussian_vectors((1, 3, 40), 1), gaussian_vectors((1, 3, 30), 2)
-    plain = ref.decode_simcc(x, y, visibility=True)
-    named = ref.decode_simcc(x, y, preset="rtmpose", visibility=True)
-    spelt = ref.decode_simcc(x, y, split_ratio=2.0, refine="none", sigma=(4.9, 5.66), visibility=True)
+    plain = posepost.decode_simcc(x, y, visibility=True)
+    named = posepost.decode_simcc(x, y, preset="rtmpose", visibility=True)
+    spelt = posepost.decode_simcc(x, y, split_ratio=2.0, refine="none", sigma=(4.9, 5.66), visibility=True)
     for got in (named, spelt):
         equal(got.keypoints, plain.keypoints)
         equal(got.visibility, plain.visibility)
-    six = ref.decode_simcc(x, y, preset="simcc", visibility=True)
-    equal(six.visibility, ref.decode_simcc(x, y, sigma=6.0, visibility=True).visibility)
+    six = posepost.decode_simcc(x, y, preset="simcc", visibility=True)
+    equal(six.visibility, posepost.decode_simcc(x, y, sigma=6.0, visibility=True).visibility)
     assert (six.visibility != plain.visibility).any()
-    other = ref.decode_simcc(x, y, preset="rtmpose", split_ratio=1.0, refine="dark", sigma=6.0)
-    equal(other.keypoints, ref.decode_simcc(x, y, split_ratio=1, refine="dark", sigma=[6, 6]).keypoints)
+    other = posepost.decode_simcc(x, y, preset="rtmpose", split_ratio=1.0, refine="dark", sigma=6.0)
+    equal(other.keypoints, posepost.decode_simcc(x, y, split_ratio=1, refine="dark", sigma=[6, 6]).keypoints)
 
 
 # ---- the kernels against the twin
@@ -410,7 +410,7 @@ def test_transform(cpu_cuda: ExecutorCuda, transform: Any) -> None:
     arrays = [gaussian_vectors((3, 5, W), W) for W in (40, 33)]
     check_simcc(cpu_cuda, arrays, VECTOR_VIEWS["dense"], transform=transform, refine="dark")
     on_device = posepost.decode_simcc(*map(to_device, arrays), transform=to_device(transform), refine="dark").numpy()
-    equal(on_device.keypoints, ref.decode_simcc(*arrays, transform=transform, refine="dark").keypoints)
+    equal(on_device.keypoints, posepost.decode_simcc(*arrays, transform=transform, refine="dark").keypoints)
     x, y = (np.full((1, 1, 2), -1, np.float32),) * 2
     for got in on_both(x, y, transform=MATRIX):  # absent points too
         equal(got.keypoints[0, 0], [1.5 * -0.5 - 0.25 * -0.5 + 7, 0.125 * -0.5 + 2 * -0.5 - 3])
@@ -419,7 +419,7 @@ def test_transform(cpu_cuda: ExecutorCuda, transform: Any) -> None:
 def test_same_bits_whatever_the_batch_and_the_blocks(cpu_cuda: ExecutorCuda) -> None:
     """One row, the same row in a batch, one or four keypoints a block, any schedule."""
     x, y = gaussian_vectors((4, 5, 90), 1), gaussian_vectors((4, 5, 70), 2)
-    whole = ref.decode_simcc(x, y, refine="dark")
+    whole = posepost.decode_simcc(x, y, refine="dark")
     for processors in (0, 128):  # of 0 any number is many
         cpu_cuda.processors = processors
         for seed in range(3):
@@ -451,7 +451,7 @@ def test_each_element_is_read_once(
     """Every byte once, in 16-byte loads where the layout allows, and nothing between or outside."""
     shapes = [(2, 5, W) for W in (384, 512, 384, 512)][: 4 if merged else 2]
     tensors = [VECTOR_VIEWS[view_name](values("random", dtype, shape, 1), to_device) for shape in shapes]
-    kernel = _kernels.kernel(_kernels.simcc(_kernels.ELEMENTS[dtype], merged))
+    kernel = _cuda.kernel(_kernels.simcc(_kernels.ELEMENTS[dtype], merged))
     itemsize = tensors[0].dtype.itemsize
     spans = [sum((n - 1) * s for n, s in zip(one.shape, one.strides)) + itemsize for one in tensors]
     counts = [kernel.watch(one.data.ptr, span, count=True) for one, span in zip(tensors, spans)]
@@ -480,7 +480,7 @@ def test_dark_reads_the_window_alone_again(cpu_cuda: ExecutorCuda) -> None:
     x[0, :, 100], y[0, :, 100] = 2, 2
     x[0, 0] *= 40  # above 50: the whole vector is blurred
     tensors = [to_device(x), to_device(y)]
-    kernel = _kernels.kernel(_kernels.simcc("f32", False))
+    kernel = _cuda.kernel(_kernels.simcc("f32", False))
     counts = [kernel.watch(one.data.ptr, one.nbytes, count=True).reshape(6, -1, 4) for one in tensors]
     posepost.decode_simcc(*tensors, refine="dark", sigma=6.0)
     for axis, count in enumerate(counts):
@@ -508,7 +508,7 @@ def test_vectors_past_2_to_the_31_elements(cpu_cuda: ExecutorCuda) -> None:
         for flips in ({}, {"flipped_x": x, "flipped_y": x, "flip_pairs": (1, 0)}):
             got = posepost.decode_simcc(x, x, split_ratio=1, quantization=scales, refine="dark", **flips).numpy()
             hosted = {name: there if name != "flip_pairs" else one for name, one in flips.items()}
-            expected = ref.decode_simcc(
+            expected = posepost.decode_simcc(
                 there.copy(), there.copy(), split_ratio=1, quantization=scales, refine="dark", **hosted
             )
             equal(got.keypoints, expected.keypoints)
@@ -552,7 +552,7 @@ def test_out_is_written_and_returned(cpu_cuda: ExecutorCuda, device: bool, visib
 
 def test_out_in_pinned_memory(cpu_cuda: ExecutorCuda) -> None:
     x, y = gaussian_vectors((2, 3, 40), 1), gaussian_vectors((2, 3, 30), 2)
-    expected = ref.decode_simcc(x, y, visibility=True)
+    expected = posepost.decode_simcc(x, y, visibility=True)
     out = posepost.pinned(2, 3, visibility=True)
     allocated = cpu_cuda.allocations
     got = posepost.decode_simcc(to_device(x), to_device(y), visibility=True, out=out, stream=55).numpy()
@@ -581,7 +581,7 @@ def test_two_dimensions_are_a_batch_of_one_and_an_empty_batch_is_empty(cpu_cuda:
     x, y = gaussian_vectors((1, 3, 40), 1), gaussian_vectors((1, 3, 30), 2)
     pairs = (1, 0, 2)
     for options in ({"refine": "dark"}, {"visibility": True, "activation": "sigmoid"}):
-        batch = ref.decode_simcc(x, y, **options, flipped_x=x, flipped_y=y, flip_pairs=pairs)
+        batch = posepost.decode_simcc(x, y, **options, flipped_x=x, flipped_y=y, flip_pairs=pairs)
         flat = {"flipped_x": place(x[0]), "flipped_y": place(y[0]), "flip_pairs": np.array(pairs)}
         equal(posepost.decode_simcc(place(x[0]), place(y[0]), **options, **flat).numpy().keypoints, batch.keypoints)
         empty = posepost.decode_simcc(place(x[:0]), place(y[:0]), **options).numpy()
@@ -606,14 +606,14 @@ def test_torch_tensors_on_the_host() -> None:
     x, y = gaussian_vectors((1, 3, 40), 1), gaussian_vectors((1, 3, 30), 2)
     got = posepost.decode_simcc(torch.from_numpy(x), torch.from_numpy(y), visibility=True)
     assert isinstance(got.visibility, torch.Tensor)
-    equal(got.numpy().keypoints, ref.decode_simcc(x, y).keypoints)
+    equal(got.numpy().keypoints, posepost.decode_simcc(x, y).keypoints)
     half = posepost.decode_simcc(torch.from_numpy(x).bfloat16(), torch.from_numpy(y).bfloat16()).numpy()
     widened = (torch.from_numpy(one).bfloat16().float().numpy() for one in (x, y))
-    equal(half.keypoints, ref.decode_simcc(*widened).keypoints)
+    equal(half.keypoints, posepost.decode_simcc(*widened).keypoints)
 
 
 def test_signatures_of_function_and_twin_are_equal() -> None:
-    assert inspect.signature(posepost.decode_simcc) == inspect.signature(ref.decode_simcc)
+    assert inspect.signature(posepost.decode_simcc) == inspect.signature(posepost.decode_simcc)
 
 
 # ---- bad input, word for word
@@ -786,7 +786,7 @@ def test_bad_strides_devices_and_alignment(cpu_cuda: ExecutorCuda) -> None:
         posepost.decode_simcc(on_device["simcc_x"], crooked)
     many = np.zeros((1, 513, 1), np.float32)
     flips = {"flipped_x": many, "flipped_y": many, "flip_pairs": range(513)}
-    assert ref.decode_simcc(many, many, **flips).scores.shape == (1, 513)
+    assert posepost.decode_simcc(many, many, **flips).scores.shape == (1, 513)
     flips = {name: to_device(one) if isinstance(one, np.ndarray) else one for name, one in flips.items()}
     with pytest.raises(ValueError, match=r"^flip_pairs must have at most 512 keypoints on a device, got 513$"):
         posepost.decode_simcc(to_device(many), to_device(many), **flips)
@@ -800,7 +800,7 @@ import sys
 from posepost import _kernels
 from bench.cuda_cpu.seam import ExecutorCuda
 from tests.test_simcc import sanitized_suite
-_kernels.cuda = cuda = ExecutorCuda(sanitize=sys.argv[1])
+_cuda.cuda = cuda = ExecutorCuda(sanitize=sys.argv[1])
 if sys.argv[2] != "none":
     read, (old, new) = _kernels.source, eval(sys.argv[2])
     assert read("simcc.cu").count(old) == 1

@@ -26,7 +26,7 @@ pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from posepost import _kernels, cli, ort  # noqa: E402
+from posepost import _cuda, _kernels, cli, ort  # noqa: E402
 from posepost._image import warp  # noqa: E402
 from posepost.draw import COCO_KEYPOINTS, PEOPLE, overlay  # noqa: E402
 
@@ -1182,7 +1182,7 @@ def test_warmup_compiles_what_a_session_launches(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     asked: list[_kernels.Variant] = []
-    monkeypatch.setattr(_kernels, "kernel", asked.append)
+    monkeypatch.setattr(_cuda, "kernel", asked.append)
     monkeypatch.setattr(ort, "_cupy_problem", lambda: None)
     (folder / "model.onnx").write_bytes(network(kind, dtype=dtype))
     assert cli.main(["warmup", "model.onnx"]) == 0

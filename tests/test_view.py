@@ -16,7 +16,7 @@ import pytest
 import posepost
 from bench.arrays import dtype_of, quantization_for, values
 from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
-from posepost import _kernels, _view, ref
+from posepost import _cuda, _view
 
 SHAPE = (2, 3, 6, 5)
 
@@ -24,7 +24,7 @@ SHAPE = (2, 3, 6, 5)
 def example(dtype: str) -> tuple[np.ndarray, np.ndarray, Any]:
     B, K, H, W = SHAPE
     heatmaps, offsets = values("random", dtype, SHAPE, 1), values("random", dtype, (B, 2 * K, H, W), 2)
-    expected = ref.decode_posenet(heatmaps, offsets, output_stride=8, quantization=quantization_for(dtype, dtype))
+    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8, quantization=quantization_for(dtype, dtype))
     return heatmaps, offsets, expected
 
 
@@ -387,40 +387,40 @@ def test_inputs_are_held_until_the_kernel_has_read_them(cpu_cuda: ExecutorCuda, 
         Tensor = staticmethod(lambda tensor: CudaArrayInterface(np.array(tensor), None))
         real = SimpleNamespace(from_numpy=lambda array: array)
 
-    _kernels._held.clear()
+    _cuda._held.clear()
     for graph in (False, True):
         cpu_cuda.capturing = {STREAM} if graph else set()
         decoded_by(decoder, Library)
-        assert bool(_kernels._held) != graph
+        assert bool(_cuda._held) != graph
         if graph:
             continue
-        ((_, owners),) = _kernels._held[0, STREAM]
+        ((_, owners),) = _cuda._held[0, STREAM]
         assert all(isinstance(owner, CudaArrayInterface) for owner in owners)
         for event in cpu_cuda.events:
             event.done = True
         decoded_by(decoder, Library)
-        assert len(_kernels._held[0, STREAM]) == 1  # that of the last call
-        _kernels._held.clear()
+        assert len(_cuda._held[0, STREAM]) == 1  # that of the last call
+        _cuda._held.clear()
 
 
 def test_pinned_memory_is_held_until_it_is_written(cpu_cuda: ExecutorCuda) -> None:
     heatmaps, offsets, _ = example("float32")
     B, K = heatmaps.shape[:2]
-    _kernels._held.clear()
+    _cuda._held.clear()
     out = posepost.pinned(B, K)
     posepost.decode_posenet(to_device(heatmaps), to_device(offsets), output_stride=8, out=out)
     scores = out.scores
     del out
-    assert not _kernels._held
+    assert not _cuda._held
     del scores
     gc.collect()
-    ((event, (pages, _)),) = _kernels._held[0, STREAM]
+    ((event, (pages, _)),) = _cuda._held[0, STREAM]
     assert event.stream == STREAM
     assert pages.nbytes == 12 * B * K
-    _kernels._held.clear()
+    _cuda._held.clear()
     posepost.pinned(B, K)  # which nothing was told to write
     gc.collect()
-    assert not _kernels._held
+    assert not _cuda._held
 
 
 def test_keypoints_made_by_hand_have_numpy_too(cpu_cuda: ExecutorCuda) -> None:

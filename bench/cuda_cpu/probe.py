@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import posepost
-from posepost import _kernels, posenet, ref
+from posepost import _cuda, _kernels, posenet
 
 from ..arrays import DTYPES, KINDS, VIEWS, quantization_for, values
 from ..tolerance import SIGMOID_ATOL, SIGMOID_RTOL
@@ -157,12 +157,12 @@ class Suite:
         host(array)[...] = content
         return array
 
-    def work(self, zeroed: int, scratch: int, device: int, stream: int, holder: Any = None) -> _kernels.Work:
-        """In the place of `_kernels.work`: of exactly the size asked for."""
+    def work(self, zeroed: int, scratch: int, device: int, stream: int, holder: Any = None) -> _cuda.Work:
+        """In the place of `_cuda.work`: of exactly the size asked for."""
         assert not scratch
         self.words = self.place(np.zeros(zeroed, np.uint64))
         self.watch(self.words)
-        return _kernels.Work(self.words.data.ptr, 0)
+        return _cuda.Work(self.words.data.ptr, 0)
 
     def watch(self, array: Any, count: bool = False) -> np.ndarray | None:
         """Sanitizers see what is not watched, the executor what is."""
@@ -176,13 +176,13 @@ class Suite:
             self.found.setdefault(name, of)
 
     def run(self) -> dict[str, str]:
-        kept = _kernels.cuda, _kernels.work
-        _kernels.cuda, _kernels.work = self.cuda, self.work
-        _kernels.kernel.cache_clear()
+        kept = _cuda.cuda, _cuda.work
+        _cuda.cuda, _cuda.work = self.cuda, self.work
+        _cuda.kernel.cache_clear()
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=r"(?s)g\+\+ on")  # what it says of a fault
-                self.kernel = _kernels.kernel(_kernels.posenet(self.element, self.layout))
+                self.kernel = _cuda.kernel(_kernels.posenet(self.element, self.layout))
             for number, (case, kind, schedule) in enumerate(self.cases()):
                 if self.cuda.processors != case.processors:
                     self.cuda.processors = case.processors
@@ -190,8 +190,8 @@ class Suite:
                 self.cuda.schedule = schedule
                 self.launch(number, case, kind)
         finally:
-            _kernels.cuda, _kernels.work = kept
-            _kernels.kernel.cache_clear()
+            _cuda.cuda, _cuda.work = kept
+            _cuda.kernel.cache_clear()
         ran = {launched.variant.defines for launched in self.cuda.launches}
         assert ran == {(("ELEMENT", self.element), ("LAYOUT", self.layout))}
         return self.found
@@ -228,7 +228,7 @@ class Suite:
             "activation": "sigmoid" if number % 4 == 3 else None,
             "quantization": quantization_for(dtype, offset_dtype),
         }
-        expected = ref.decode_posenet(host(h), host(o), transform=transform, **options)
+        expected = posepost.decode_posenet(host(h), host(o), transform=transform, **options)
 
         self.kernel.reset()
         counts, offset_counts = self.watch(h, not case.far), self.watch(o, not case.far)

@@ -164,7 +164,7 @@ class Volumes(NamedTuple):
 
 
 def shape(
-    heatmaps: Spec, flipped: Spec | None, offsets: Spec | None, flipped_offsets: Spec | None, rule: Heatmap
+    rule: Heatmap, heatmaps: Spec, flipped: Spec | None, offsets: Spec | None, flipped_offsets: Spec | None
 ) -> Volumes:
     combined = isinstance(rule.refine, UDPCombined)
     sizes, strides = _volumes(heatmaps, "heatmaps", rule.layout)

@@ -53,7 +53,7 @@ def rule(
     return Peaks(float(threshold), int(max_peaks), int(nms_window), plateau, given, layout, activation)
 
 
-def shape(heatmaps: Spec, rule: Peaks) -> Maps:
+def shape(rule: Peaks, heatmaps: Spec) -> Maps:
     tensor(heatmaps, "heatmaps")
     some_cells(heatmaps)
     (B, K, H, W), strides = channels_first(heatmaps, rule.layout)

@@ -116,7 +116,7 @@ def pairs(value: Any) -> _skeleton.Edges | None:
 
 
 def shape(
-    heatmaps: Spec, offsets: Spec, displacement_fwd: Spec, displacement_bwd: Spec, rule: PoseNetMulti
+    rule: PoseNetMulti, heatmaps: Spec, offsets: Spec, displacement_fwd: Spec, displacement_bwd: Spec
 ) -> tuple[Maps, _skeleton.Edges]:
     """The layout of PoseNet's four outputs, all on one device, and the skeleton that they fit."""
     maps = posenet_pair(heatmaps, offsets, rule.layout)

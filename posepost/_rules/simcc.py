@@ -6,8 +6,6 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from .. import _check
 from .._view import Spec
 from . import Rule, kept
@@ -118,7 +116,7 @@ class Vectors(NamedTuple):
     flipped_strides: tuple[Strides, Strides] | None
 
 
-def shape(simcc_x: Spec, simcc_y: Spec, flipped_x: Spec | None, flipped_y: Spec | None, rule: SimCC) -> Vectors:
+def shape(rule: SimCC, simcc_x: Spec, simcc_y: Spec, flipped_x: Spec | None, flipped_y: Spec | None) -> Vectors:
     """The vectors of a SimCC head, and of the same head on the mirrored image."""
     _check.elements(simcc_x, "simcc_x", (2, 3))
     x = simcc_x.shape

@@ -44,7 +44,7 @@ class Plan(NamedTuple):
 def prepare(forms: tuple[_view.Form | None, ...], rule: Heatmap, quantized: _check.Quantization | None) -> Plan:
     """All checks, and what follows from the forms."""
     specs, scales = described(ARGUMENTS, forms, quantized)
-    volumes = shape(*specs, rule)
+    volumes = shape(rule, *specs)
     B, K, D, H, W = volumes[:5]
     index, cell = np.arange(B * K), np.array(volumes.cell[: volumes.axes])
     b, k = np.divmod(index, K)
@@ -170,7 +170,7 @@ def _decode(plan: Plan, maps: Maps, fields: Fields, flipped_fields: Fields) -> t
     missing = 0
     if rule.threshold is not None:
         absent = value < np.float32(rule.threshold)
-        missing = np.count_nonzero(absent)
+        missing = int(np.count_nonzero(absent))
 
     if plain:
         assert plan.points is not None

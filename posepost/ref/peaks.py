@@ -33,7 +33,7 @@ class Plan(NamedTuple):
 def prepare(forms: tuple[_view.Form, ...], rule: Peaks, quantized: _check.Quantization | None) -> Plan:
     """All checks, and what follows from the forms."""
     (heatmaps,), scales = described(ARGUMENTS, forms, quantized)
-    maps = shape(heatmaps, rule)
+    maps = shape(rule, heatmaps)
     scale = scales.get("heatmaps")
     return Plan(
         maps.B,
@@ -66,8 +66,8 @@ def decode(plan: Plan, matrix: None, heatmaps: Array) -> tuple[Array, Array, Arr
     scores[b, k, rank] = activated(dequantize(raw[order], plan.scale), rule.activation)
     maps = refine.Maps(channels, plan.scale, rule.activation == "sigmoid")
     points[b, k, rank] = refine.refined(maps, refine.Cells(b, k, y, x, scores[b, k, rank]), plan.step)
-    count = np.minimum(found, most)
-    return points, scores, *(part.reshape(B, K).astype(np.int32) for part in (count, found - count))
+    count = np.minimum(found, most).reshape(B, K).astype(np.int32)
+    return points, scores, count, found.reshape(B, K).astype(np.int32) - count
 
 
 def is_peak(values: Array, y: int, x: int, radius: int, plateau: str) -> Array:

@@ -83,7 +83,7 @@ class Plan(NamedTuple):
 def prepare(forms: tuple[_view.Form, ...], rule: PoseNetMulti, quantized: _check.Quantization | None) -> Plan:
     """All checks, and what follows from the forms."""
     specs, scales = described(ARGUMENTS, forms, quantized)
-    maps, edges = shape(*specs, rule)
+    maps, edges = shape(rule, *specs)
     tree = _tree(edges)
     (_, fwd), (_, bwd) = (channels_first(spec, maps.layout) for spec in specs[2:])
     y_channels, x_channels = tree.edges, len(edges) + tree.edges

@@ -38,7 +38,7 @@ class Plan(NamedTuple):
 def prepare(forms: tuple[_view.Form | None, ...], rule: SimCC, quantized: _check.Quantization | None) -> Plan:
     """All checks, and where things lie in the arrays."""
     specs, scales = described(ARGUMENTS, forms, quantized)
-    vectors = shape(*specs, rule)
+    vectors = shape(rule, *specs)
     n, k = np.ogrid[: vectors.N, : vectors.K]
     places = [n * row + k * keypoint for row, keypoint, _ in vectors.strides]
     merged = [(n * vectors.K + k) * W for W in vectors.W]
