@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import posepost
 from bench.arrays import VIEWS, Place, dtype_of, values
 from bench.cuda_cpu.seam import ExecutorCuda, to_device
 from bench.tolerance import SIGMOID_ATOL, SIGMOID_RTOL, VISIBILITY_RTOL
+from posepost._rules.heatmap import PRESETS
 from posepost._skeleton import POSENET as EDGES
 from posepost._skeleton import Edges
 
@@ -50,6 +52,22 @@ def same_keypoints(
 # ---- heatmaps and peaks
 
 
+def blurred(preset: str, size: int, **fields: Any) -> dict[str, Any]:
+    """Options of decode_heatmap: a preset, its refinement with a blur of `size`, where it has one."""
+    refine = PRESETS[preset]["refine"]
+    if hasattr(refine, "blur"):
+        refine = dataclasses.replace(refine, blur=size, **fields)
+    return {"preset": preset, "refine": refine}
+
+
+def with_flip(arrays: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of decode_heatmap: "flipped", "flipped_offsets", "pairs" and "shift" become one Flip."""
+    given = {**arrays, **options}
+    flipped, offsets = given.pop("flipped", None), given.pop("flipped_offsets", None)
+    pairs, shift = given.pop("pairs", None), given.pop("shift", False)
+    return given if flipped is None else {**given, "flip": posepost.Flip(flipped, pairs, offsets, shift)}
+
+
 def gaussian_maps(shape: tuple[int, ...], dtype: str, seed: int) -> np.ndarray:
     """Gaussian peaks all over the map, some at its borders, with a little noise: positions are well conditioned."""
     rng = np.random.default_rng(seed)
@@ -73,8 +91,8 @@ def check_peaks(heatmaps: np.ndarray, view_name: str, tolerance: float = 0.0, **
     np.testing.assert_array_equal(got.count, expected.count)
     np.testing.assert_allclose(got.points, expected.points, rtol=0, atol=tolerance)
     np.testing.assert_allclose(got.scores, expected.scores, rtol=SIGMOID_RTOL, atol=0)
-    np.testing.assert_array_equal(got.left_out, expected.left_out)
-    assert got.count.dtype == got.left_out.dtype == np.int32
+    np.testing.assert_array_equal(got.dropped, expected.dropped)
+    assert got.count.dtype == got.dropped.dtype == np.int32
     return got
 
 
@@ -221,13 +239,11 @@ def check_simcc(
     **options: Any,
 ) -> None:
     """arrays: simcc_x, simcc_y and, for a flip test, the same of the mirrored image."""
-    flips = ("flipped_x", "flipped_y")[: len(arrays) - 2]
-    if flips:
-        options["flip_pairs"] = np.random.default_rng(2).permutation(arrays[0].shape[1]).tolist()
+    pairs = np.random.default_rng(2).permutation(arrays[0].shape[1]).tolist()
 
     def call(decode: Callable[..., posepost.Keypoints], place: Place) -> posepost.Keypoints:
-        x, y, *mirrored = (view(array, place) for array in arrays)
-        return decode(x, y, **dict(zip(flips, mirrored)), **options)
+        x, y, *flipped = (view(array, place) for array in arrays)
+        return decode(x, y, flip=posepost.Flip(flipped, pairs) if flipped else None, **options)
 
     expected = call(posepost.decode_simcc, np.array)
     before = len(cuda.launches)

@@ -14,10 +14,12 @@ import posepost
 from bench.arrays import DTYPES, KINDS, VIEWS, values
 from bench.cuda_cpu.seam import ExecutorCuda, host, to_device
 from bench.tolerance import DARK_RTOL, EXACT_HEADS, SOFT_ATOL
-from posepost import _check, _cuda, _kernels, heatmap, ref
-from posepost.ref.heatmap import DEFAULTS, PRESETS, REFINES
+from posepost import _cuda, _kernels, _tiling, heatmap
+from posepost._rules.heatmap import DEFAULTS, PRESETS, rule
+from posepost._rules.maps import Maps
+from posepost._rules.refinement import REFINEMENTS, gaussian_taps
 
-from .helpers import SCHEDULES, gaussian_maps, same_keypoints
+from .helpers import SCHEDULES, blurred, gaussian_maps, same_keypoints, with_flip
 
 pytestmark = pytest.mark.usefixtures("fresh_plans")
 
@@ -35,8 +37,8 @@ def run_both(arrays: dict[str, Any], view_name: str = "nchw", **options: Any) ->
     before = {name: host(array).tobytes() for name, array in on_device.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        expected = posepost.decode_heatmap(**on_host, layout=layout, **options)
-        got = posepost.decode_heatmap(**on_device, layout=layout, **options).numpy()
+        expected = posepost.decode_heatmap(**with_flip(on_host, options), layout=layout)
+        got = posepost.decode_heatmap(**with_flip(on_device, options), layout=layout).numpy()
     assert {name: host(array).tobytes() for name, array in on_device.items()} == before
     return got, expected
 
@@ -67,7 +69,7 @@ def test_dark_equals_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str
         cpu_cuda.schedule = SCHEDULES[case % 4]
         maps = gaussian_maps(shape, dtype, case)
         for preset in ("mmpose_dark", "mmpose_udp", "vitpose_hf"):
-            got, expected = run_both({"heatmaps": maps}, view_name, preset=preset, blur=blur)
+            got, expected = run_both({"heatmaps": maps}, view_name, **blurred(preset, blur))
             plain, _ = run_both({"heatmaps": maps}, view_name)
             step = np.abs(expected.keypoints - plain.keypoints)
             assert (np.abs(got.keypoints - expected.keypoints) <= DARK_RTOL * (1 + step)).all()
@@ -117,7 +119,7 @@ def test_a_scale_of_nothing_is_a_scale(cpu_cuda: ExecutorCuda) -> None:
     maps[0, 1] = 0
     maps[0, 2, 4:8, 4:8] = 0
     for preset in ("mmpose_dark", "mmpose_udp"):
-        got, expected = run_both({"heatmaps": maps}, preset=preset, blur=3, threshold=-np.inf)
+        got, expected = run_both({"heatmaps": maps}, **blurred(preset, 3), threshold=-np.inf)
         np.testing.assert_array_equal(np.isnan(got.keypoints), np.isnan(expected.keypoints))
         np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=1e-3)
         np.testing.assert_array_equal(got.scores, expected.scores)
@@ -127,7 +129,7 @@ def whole_map_rule(map_: np.ndarray, preset: str) -> np.ndarray:
     """DARK and DARK-UDP as their peers write them: blur all, scale all, clip all, take logarithms of all; in
     float64."""
     H, W = map_.shape
-    taps = np.array(ref.refine.gaussian_taps(11))
+    taps = np.array(gaussian_taps(11))
     padded = np.pad(map_.astype(np.float64), 5)
     blurred = sum(t * padded[:, i : i + W] for i, t in enumerate(taps))
     blurred = sum(t * blurred[i : i + H] for i, t in enumerate(taps))
@@ -160,10 +162,14 @@ def test_soft_argmax_equals_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_na
     for case, shape in enumerate(((2, 5, 24, 20), (1, 4, 9, 11), (3, 40, 2, 3), (1, 1, 1, 1), (1, 2, 1, 300))):
         cpu_cuda.schedule = SCHEDULES[case % 4]
         maps = values("random", dtype, shape, case)
-        for options in ({}, {"temperature": 0.25, "debias": True}, {"window": 5, "temperature": 0.5}):
-            got, expected = run_both({"heatmaps": maps}, view_name, refine="soft_argmax", **options)
+        for refine in (
+            posepost.SoftArgmax(),
+            posepost.SoftArgmax(temperature=0.25, debias=True),
+            posepost.SoftArgmax(window=5, temperature=0.5),
+        ):
+            got, expected = run_both({"heatmaps": maps}, view_name, refine=refine)
             # debias divides by a mass that on maps of few cells is close to 1
-            same_keypoints(got, expected, atol=SOFT_ATOL * max(shape[2:]), rtol=2e-6 if "debias" in options else 0)
+            same_keypoints(got, expected, atol=SOFT_ATOL * max(shape[2:]), rtol=2e-6 if refine.debias else 0)
 
 
 @pytest.mark.parametrize("kind", ["nan", "infinite", "neginf", "constant", "zeros", "denormal"])
@@ -172,10 +178,10 @@ def test_soft_argmax_of_any_values(cpu_cuda: ExecutorCuda, kind: str) -> None:
     maps = values(kind, "float32", (2, 3, 17, 19), 5)
     maps[0, 0] = -np.inf
     maps[0, 0, 3, 4], maps[0, 0, 5, 4] = 2, 2
-    for options in ({}, {"window": 3}):
-        got, expected = run_both({"heatmaps": maps}, refine="soft_argmax", **options)
+    for window in (None, 3):
+        got, expected = run_both({"heatmaps": maps}, refine=posepost.SoftArgmax(window=window))
         same_keypoints(got, expected, atol=SOFT_ATOL * 19)
-        if not options:
+        if window is None:
             np.testing.assert_allclose(got.keypoints[0, 0], [4, 4], atol=1e-5)
             assert np.isnan(got.keypoints[0, 1]).all() == (kind in ("nan", "infinite", "neginf"))
 
@@ -203,7 +209,7 @@ def test_blurred_heads_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_n
         cpu_cuda.schedule = SCHEDULES[case % 4]
         maps = gaussian_maps(shape, dtype, case)
         for preset in ("mmpose_udp_combined", "mmpose_megvii"):
-            got, expected = run_both({"heatmaps": maps}, view_name, preset=preset, blur=blur, input_size=(96, 128))
+            got, expected = run_both({"heatmaps": maps}, view_name, **blurred(preset, blur), input_size=(96, 128))
             same_keypoints(got, expected)
 
 
@@ -212,7 +218,7 @@ def test_blurred_heads_of_any_values(cpu_cuda: ExecutorCuda, kind: str) -> None:
     for seed, shape in enumerate(((2, 3, 9, 11), (1, 3, 1, 5))):
         maps = values(kind, "float32", shape, seed)
         for preset in ("mmpose_udp_combined", "mmpose_megvii"):
-            same_keypoints(*run_both({"heatmaps": maps}, preset=preset, blur=3))
+            same_keypoints(*run_both({"heatmaps": maps}, **blurred(preset, 3)))
 
 
 @pytest.mark.parametrize("view_name", VIEWS)
@@ -227,13 +233,13 @@ def test_flip_test_is_merged_in_the_same_launch(
     ):
         cpu_cuda.schedule = SCHEDULES[case % 4]
         arrays = {"heatmaps": gaussian_maps(shape, dtype, case), "flipped": gaussian_maps(shape, dtype, 50 + case)}
-        flip = {"flip_pairs": pairs if preset != "mmpose_udp_combined" else [1, 0], "flip_shift": shift}
-        got, expected = run_both(arrays, view_name, preset=preset, blur=5, **flip)
+        flip = {"pairs": pairs if preset != "mmpose_udp_combined" else [1, 0], "shift": shift}
+        got, expected = run_both(arrays, view_name, **blurred(preset, 5), **flip)
         same_keypoints(
             got, expected, atol={"mmpose_dark": 3 * DARK_RTOL, "mmpose_integral": SOFT_ATOL * 12}.get(preset, 0)
         )
         assert len(cpu_cuda.launches) == case + 1
-        alone, _ = run_both({"heatmaps": arrays["heatmaps"]}, view_name, preset=preset, blur=5)
+        alone, _ = run_both({"heatmaps": arrays["heatmaps"]}, view_name, **blurred(preset, 5))
         assert (alone.keypoints != got.keypoints).any()
         cpu_cuda.launches.pop()
 
@@ -244,7 +250,7 @@ def test_offsets_as_deeplabcut_has_them(cpu_cuda: ExecutorCuda, offset_dtype: st
     logits = values("random", "float32", (2, 3, 8, 6), 1)
     fields = values("random", offset_dtype, (2, 6, 8, 6), 2)
     quantization = {"offsets": (0.01, 3)} if "int" in offset_dtype else None
-    options = {"preset": "deeplabcut", "refine": "offset", "input_size": (48, 64), "offset_scale": 7.2801}
+    options = {"preset": "deeplabcut", "refine": posepost.Offset(scale=7.2801), "input_size": (48, 64)}
     expected = posepost.decode_heatmap(logits, fields, quantization=quantization, **options)
     got = posepost.decode_heatmap(to_device(logits), to_device(fields), quantization=quantization, **options).numpy()
     same_keypoints(got, expected)
@@ -262,15 +268,11 @@ def test_offsets_as_deeplabcut_has_them(cpu_cuda: ExecutorCuda, offset_dtype: st
         values("random", "float32", (2, 3, 8, 6), 3),
         values("random", offset_dtype, (2, 6, 8, 6), 4),
     )
-    flip = {"flip_pairs": (1, 0, 2), "flip_shift": True, "quantization": quantization}
-    expected = posepost.decode_heatmap(logits, fields, flipped=mirrored, flipped_offsets=mirrored_fields, **options, **flip)
-    got = posepost.decode_heatmap(
-        *map(to_device, (logits, fields)),
-        flipped=to_device(mirrored),
-        flipped_offsets=to_device(mirrored_fields),
-        **options,
-        **flip,
-    ).numpy()
+    options["quantization"] = quantization
+    flip = posepost.Flip(mirrored, (1, 0, 2), mirrored_fields, shift=True)
+    expected = posepost.decode_heatmap(logits, fields, flip=flip, **options)
+    flip = posepost.Flip(to_device(mirrored), (1, 0, 2), to_device(mirrored_fields), shift=True)
+    got = posepost.decode_heatmap(*map(to_device, (logits, fields)), flip=flip, **options).numpy()
     same_keypoints(got, expected)
 
 
@@ -362,13 +364,9 @@ def test_every_map_element_is_read_once(cpu_cuda: ExecutorCuda) -> None:
                 assert counts.sum() == maps.nbytes
 
 
-def test_signatures_of_function_and_twin_are_equal() -> None:
-    assert inspect.signature(posepost.decode_heatmap) == inspect.signature(posepost.decode_heatmap)
-
-
 def test_documentation_names_every_preset_and_head() -> None:
     text = inspect.getdoc(posepost.decode_heatmap) or ""
-    assert all(f'"{name}"' in text for name in (*PRESETS, *REFINES))
+    assert all(f'"{name}"' in text for name in (*PRESETS, *REFINEMENTS))
     arguments = set(inspect.signature(posepost.decode_heatmap).parameters)
     assert all(set(preset) <= arguments for preset in (*PRESETS.values(), DEFAULTS))
 
@@ -376,12 +374,10 @@ def test_documentation_names_every_preset_and_head() -> None:
 def test_the_choice_of_kernel() -> None:
     """A function of head, strides, dtype and flip alone."""
 
-    def chosen(refine: str, strides: tuple[int, ...], *, shape: tuple[int, ...] = (2, 17, 64, 48), **more: Any) -> Any:
-        asked = ({"refine": refine, **more}.get(name) for name in ref.heatmap.GIVEN)
-        given = ref.heatmap.options(None, None, "NCHW", False, None, *asked)
-        maps = _check.Maps("NCHW", *shape, strides, (0, 0, 0, 0))
-        head, launch = heatmap.choose_head(given, maps, "float32", False, True, 528)
-        return head, launch.layout, launch.tiles, launch.splits
+    def chosen(refine: Any, strides: tuple[int, ...], shape: tuple[int, ...] = (2, 17, 64, 48)) -> Any:
+        asked = rule(refine, None, None, None, None, None, None, None, False, "NCHW", None)
+        kernel, tiles = heatmap.choose(asked, Maps("NCHW", *shape, strides), "float32", False, True, 528)
+        return kernel, tiles.layout, tiles.tiles, tiles.splits
 
     nchw, nhwc = (52224, 3072, 48, 1), (52224, 1, 816, 17)
     assert chosen("none", nchw) == ("ARGMAX", "PLANAR", 34, 1)
@@ -389,7 +385,7 @@ def test_the_choice_of_kernel() -> None:
     assert chosen("quarter", (104448, 6144, 96, 2))[:2] == ("ARGMAX", "STRIDED")
     assert chosen("soft_argmax", nchw) == ("SOFT", "PLANAR", 34, 1)
     assert chosen("soft_argmax", nhwc) == ("SOFT", "STRIDED", 2, 1)
-    assert chosen("soft_argmax", nchw, window=5)[:2] == ("ARGMAX", "PLANAR")
+    assert chosen(posepost.SoftArgmax(window=5), nchw)[:2] == ("ARGMAX", "PLANAR")
     assert chosen("megvii", nchw) == ("BLURRED", "STRIDED", 34, 1)
     for element in _kernels.ELEMENTS.values():
         for head, layouts in _kernels.HEADS.items():
@@ -402,33 +398,24 @@ NAMES = ", ".join(f'"{name}"' for name in list(PRESETS)[:-1]) + f' or "{list(PRE
 BAD = [
     ({"refine": "taylor"}, ValueError, f"refine must be {HEADS}, got 'taylor'"),
     ({"preset": "alphapose"}, ValueError, f"preset must be {NAMES}, got 'alphapose'"),
-    ({"guard": "none"}, ValueError, 'guard must be "mmpose", "hrnet" or "higherhrnet", got \'none\''),
-    ({"border": "wrap"}, ValueError, 'border must be "zero", "reflect" or "reflect_101", got \'wrap\''),
     ({"scaling": "align"}, ValueError, 'scaling must be "msra" or "udp", got \'align\''),
     ({"layout": "CHW"}, ValueError, 'layout must be "NCHW", "NHWC" or "NCDHW", got \'CHW\''),
     ({"layout": None}, ValueError, 'layout must be "NCHW", "NHWC" or "NCDHW", got None'),
-    ({"refine": "dark", "blur": 10}, ValueError, "blur must be odd and from 1 to 27, got 10"),
-    ({"refine": "dark", "blur": 29}, ValueError, "blur must be odd and from 1 to 27, got 29"),
-    ({"refine": "dark", "blur": 11.0}, TypeError, "blur must be an int, got float"),
-    ({"refine": "dark", "blur_sigma": 0}, ValueError, "blur_sigma must be finite and above 0, got 0"),
-    ({"refine": "centroid", "window": 4}, ValueError, "window must be odd and from 1 to 31, got 4"),
-    ({"refine": "soft_argmax", "temperature": 0}, ValueError, "temperature must be finite and above 0, got 0"),
-    ({"refine": "soft_argmax", "temperature": -1.5}, ValueError, "temperature must be finite and above 0, got -1.5"),
-    ({"refine": "soft_argmax", "temperature": "hot"}, TypeError, "temperature must be a number, got str"),
     ({"threshold": "low"}, TypeError, "threshold must be a number, got str"),
     ({"absent": [0, 0]}, TypeError, "absent must be a number, got list"),
     ({"input_size": 256}, TypeError, "input_size must be (w, h), got 256"),
     ({"input_size": (256,)}, ValueError, "input_size must be (w, h), got (256,)"),
     ({"input_size": (256, 0)}, ValueError, "input_size must be finite and above 0, got (256, 0)"),
     ({"input_size": [192, "x"]}, TypeError, "input_size must be (w, h), got [192, 'x']"),
-    ({"offset_scale": 7.28}, ValueError, "input_size must be given with offset_scale, whose unit is pixels of the input, got None"),  # noqa: E501
-    ({"flipped": H}, ValueError, "flipped and flip_pairs must be given together, got flipped alone"),
-    ({"flip_pairs": range(6)}, ValueError, "flipped and flip_pairs must be given together, got flip_pairs alone"),
-    ({"flipped": H, "flip_pairs": [0, 1, 2, 3, 5, 5]}, ValueError, "flip_pairs must hold each of 0 to K - 1 once, got [0, 1, 2, 3, 5, 5]"),  # noqa: E501
-    ({"flipped": H, "flip_pairs": [0, 1]}, ValueError, "flip_pairs must name the partner of each of 6 keypoints, got 2"),  # noqa: E501
-    ({"flipped": H, "flip_pairs": "lr"}, TypeError, "flip_pairs must be a sequence of ints, got 'lr'"),
-    ({"flipped": H[:, :5], "flip_pairs": range(6)}, ValueError, "flipped must have the shape of heatmaps, got shapes (1, 5, 4, 5) and (1, 6, 4, 5)"),  # noqa: E501
-    ({"flipped": H.astype(np.float16), "flip_pairs": range(6)}, TypeError, "flipped must have the dtype of heatmaps, got float16 and float32"),  # noqa: E501
+    ({"refine": posepost.Offset(7.28)}, ValueError, "input_size must be given with a scale of offsets, whose unit is pixels of the input, got None"),  # noqa: E501
+    ({"flip": H}, TypeError, "flip must be None or posepost.Flip(maps, pairs), got ndarray"),
+    ({"flipped": H, "pairs": [0, 1]}, ValueError, "flip.pairs must name the partner of each of 6 keypoints, got 2"),
+    ({"flipped": H[:, :5], "pairs": range(6)}, ValueError, "flip.maps must have the shape of heatmaps, got shapes (1, 5, 4, 5) and (1, 6, 4, 5)"),  # noqa: E501
+    ({"flipped": H.astype(np.float16), "pairs": range(6)}, TypeError, "flip.maps must have the dtype of heatmaps, got float16 and float32"),  # noqa: E501
+    ({"flipped": H, "flipped_offsets": H, "pairs": range(6)}, ValueError, "flip.offsets must be given where flip and offsets are, got it without offsets"),  # noqa: E501
+    ({"blur": 13}, TypeError, "decode_heatmap() has no argument 'blur': it is refine=posepost.Dark(blur=...), or DarkUDP, UDPCombined, Megvii now"),  # noqa: E501
+    ({"flip_pairs": (0, 1)}, TypeError, "decode_heatmap() has no argument 'flip_pairs': it is flip=posepost.Flip(maps, pairs) now"),  # noqa: E501
+    ({"colour": 1}, TypeError, "decode_heatmap() got an unexpected keyword argument 'colour'"),
     ({"offsets": H}, ValueError, "offsets must be given with refine=\"offset\" alone, got refine='none'"),
     ({"refine": "offset"}, ValueError, 'offsets must be given with refine="offset", got None'),
     ({"refine": "offset", "offsets": H}, ValueError, "offsets must have two channels a keypoint (x, y) on the same maps, got shapes (1, 6, 4, 5) and (1, 6, 4, 5)"),  # noqa: E501
@@ -449,30 +436,73 @@ BAD = [
 def test_bad_input(cpu_cuda: ExecutorCuda, options: dict, error: type, message: str) -> None:
     for place in (np.asarray, to_device):
         given = {
-            name: place(value) if name in ("heatmaps", "flipped", "offsets") else value
+            name: place(value) if name in ("heatmaps", "flipped", "flipped_offsets", "offsets") else value
             for name, value in options.items()
         }
         with pytest.raises(error) as caught:
-            posepost.decode_heatmap(**{"heatmaps": place(H), **given})
+            posepost.decode_heatmap(**with_flip({"heatmaps": place(H)}, given))
         assert str(caught.value) == message
     assert not cpu_cuda.launches
+
+
+BAD_VALUES = [
+    (posepost.Quarter, {"guard": "none"}, ValueError, 'guard must be "mmpose", "hrnet" or "higherhrnet", got \'none\''),
+    (posepost.Dark, {"border": "wrap"}, ValueError, 'border must be "zero", "reflect" or "reflect_101", got \'wrap\''),
+    (posepost.Dark, {"blur": 10}, ValueError, "blur must be odd and from 1 to 27, got 10"),
+    (posepost.Dark, {"blur": 29}, ValueError, "blur must be odd and from 1 to 27, got 29"),
+    (posepost.Dark, {"blur": 11.0}, TypeError, "blur must be an int, got float"),
+    (posepost.Dark, {"blur_sigma": 0}, ValueError, "blur_sigma must be finite and above 0, got 0"),
+    (posepost.DarkUDP, {"blur": 31}, ValueError, "blur must be odd and from 1 to 29, got 31"),
+    (posepost.UDPCombined, {"blur": 19}, ValueError, "blur must be odd and from 1 to 17, got 19"),
+    (posepost.Megvii, {"blur": 37}, ValueError, "blur must be odd and from 1 to 35, got 37"),
+    (posepost.Centroid, {"window": 4}, ValueError, "window must be odd and from 1 to 31, got 4"),
+    (posepost.SoftArgmax, {"temperature": 0}, ValueError, "temperature must be finite and above 0, got 0"),
+    (posepost.SoftArgmax, {"temperature": -1.5}, ValueError, "temperature must be finite and above 0, got -1.5"),
+    (posepost.SoftArgmax, {"temperature": "hot"}, TypeError, "temperature must be a number, got str"),
+    (posepost.SoftArgmax, {"window": 33}, ValueError, "window must be odd and from 1 to 31, got 33"),
+    (posepost.SoftArgmax, {"window": 5, "debias": True}, ValueError, "debias must be False with a window, got window=5"),
+    (posepost.Offset, {"scale": "7"}, TypeError, "scale must be a number, got str"),
+    (posepost.Flip, {"maps": H, "pairs": [0, 1, 2, 3, 5, 5]}, ValueError, "pairs must hold each of 0 to K - 1 once, got [0, 1, 2, 3, 5, 5]"),  # noqa: E501
+    (posepost.Flip, {"maps": H, "pairs": "lr"}, TypeError, "pairs must be a sequence of ints, got 'lr'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "fields", "error", "message"), BAD_VALUES, ids=[m[:60] for *_, m in BAD_VALUES])
+def test_a_value_checks_its_own_fields(kind: type, fields: dict, error: type, message: str) -> None:
+    with pytest.raises(error) as caught:
+        kind(**fields)
+    assert str(caught.value) == message
+
+
+def test_a_refinement_has_no_options_of_another() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'temperature'"):
+        posepost.Dark(temperature=0.1)
+    with pytest.raises(TypeError, match="decode_heatmap\\(\\) has no argument 'blur'"):
+        posepost.decode_heatmap(H, refine="none", blur=13, temperature=0.1)
+
+
+def test_a_string_is_the_value_with_defaults(cpu_cuda: ExecutorCuda) -> None:
+    maps = gaussian_maps((1, 6, 12, 9), "float32", 1)
+    for kind, value in REFINEMENTS.items():
+        if kind != "offset":
+            assert posepost.decode_heatmap(maps, refine=kind) == posepost.decode_heatmap(maps, refine=value())
 
 
 def test_a_map_is_blurred_in_as_few_equal_rectangles_as_shared_memory_allows() -> None:
     define = re.search(r"#define TILE_FLOATS (\d+)", _kernels.source("heatmap.cu"))
     assert define is not None
-    assert int(define[1]) == heatmap.TILE_FLOATS
+    assert int(define[1]) == _tiling.TILE_FLOATS
     for blur in (1, 11, 35):
         for H, W in ((1, 1), (64, 48), (96, 72), (135, 240), (5, 4000), (4000, 5)):
-            high, wide = heatmap.blur_tile(H, W, blur)
+            high, wide = _tiling.blur_tile(H, W, blur)
             rows = high + blur - 1
             assert high % 4 == wide % 4 == 0 < high * wide
-            assert rows * ((wide + blur - 1 | 1) + (wide | 1)) <= heatmap.TILE_FLOATS
+            assert rows * ((wide + blur - 1 | 1) + (wide | 1)) <= _tiling.TILE_FLOATS
             for length, part in ((H, high), (W, wide)):
                 parts = -(-length // part)
                 assert parts * part < length + 4 * parts
-    assert heatmap.blur_tile(64, 48, 11) == (64, 48)
-    assert heatmap.blur_tile(96, 72, 17) == (48, 36)
+    assert _tiling.blur_tile(64, 48, 11) == (64, 48)
+    assert _tiling.blur_tile(96, 72, 17) == (48, 36)
 
 
 @pytest.mark.parametrize("view_name", ["nchw", "nhwc"])
@@ -482,5 +512,5 @@ def test_blocks_share_maps_with_their_mirrored_partners(cpu_cuda: ExecutorCuda, 
     }
     for schedule in SCHEDULES:
         cpu_cuda.schedule = schedule
-        same_keypoints(*run_both(arrays, view_name, refine="quarter", flip_pairs=[1, 0, 3, 2], flip_shift=True))
+        same_keypoints(*run_both(arrays, view_name, refine="quarter", pairs=[1, 0, 3, 2], shift=True))
         assert cpu_cuda.launches[-1].grid[1] > 1
