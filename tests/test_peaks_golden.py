@@ -48,14 +48,14 @@ def test_trt_pose(shared: Path, cpu_cuda: ExecutorCuda, file: str) -> None:
     options = {
         "threshold": given["cmap_threshold"],
         "max_peaks": 150,
-        "window": given["cmap_window"],
+        "nms_window": given["cmap_window"],
         "activation": None,
     }
     plain = both(maps, **options)
-    fine = both(maps, **options, refine="centroid", refine_window=given["cmap_window"], border="reflect_101")
+    fine = both(maps, **options, refine=posepost.Centroid(given["cmap_window"], border="reflect_101"))
     compared = 0
     for found, refined in zip(plain, fine):
-        assert not found.left_out.any()
+        assert not found.dropped.any()
         np.testing.assert_array_equal(found.scores, refined.scores)
         for n, k in np.ndindex(*counts.shape):
             mine, between = found.points[n, k, : found.count[n, k]], refined.points[n, k, : found.count[n, k]]

@@ -10,7 +10,7 @@ import pytest
 
 from bench.arrays import DTYPES, KINDS, VIEWS, quantization_for, values
 from bench.tolerance import SIGMOID_RTOL
-from posepost.ref.peaks import Peaks, find_peaks
+from posepost import Peaks, find_peaks
 
 pytestmark = pytest.mark.usefixtures("warnings_are_errors")
 
@@ -19,7 +19,7 @@ def loops(maps: np.ndarray, threshold: float, most: int, window: int, plateau: s
     """(B, K, H, W) float32, cell by cell."""
     B, K, H, W = maps.shape
     points, scores = np.zeros((B, K, most, 2), np.float32), np.zeros((B, K, most), np.float32)
-    count, left_out = np.zeros((B, K), np.int32), np.zeros((B, K), np.int32)
+    count, dropped = np.zeros((B, K), np.int32), np.zeros((B, K), np.int32)
     reach = window // 2
     least = threshold
     if activation == "sigmoid":
@@ -38,21 +38,19 @@ def loops(maps: np.ndarray, threshold: float, most: int, window: int, plateau: s
             if beaten and value >= least and value > -math.inf:
                 found.append((-value, y, x))
         found.sort()
-        count[b, k], left_out[b, k] = min(len(found), most), max(len(found) - most, 0)
+        count[b, k], dropped[b, k] = min(len(found), most), max(len(found) - most, 0)
         for i, (value, y, x) in enumerate(found[:most]):
             points[b, k, i] = x, y
             scores[b, k, i] = 1 / (1 + math.exp(min(value, 700))) if activation == "sigmoid" else -value + 0.0
-    result = Peaks(points, scores, count)
-    result.left_out = left_out
-    return result
+    return Peaks(points, scores, count, dropped)
 
 
 def same(got: Peaks, expected: Peaks) -> None:
     np.testing.assert_array_equal(got.points, expected.points)
     np.testing.assert_array_equal(got.count, expected.count)
-    np.testing.assert_array_equal(got.left_out, expected.left_out)
+    np.testing.assert_array_equal(got.dropped, expected.dropped)
     np.testing.assert_allclose(got.scores, expected.scores, rtol=SIGMOID_RTOL, atol=1.2e-38)
-    assert [array.dtype for array in (*got, got.left_out)] == [np.float32, np.float32, np.int32, np.int32]
+    assert [array.dtype for array in (*got, got.dropped)] == [np.float32, np.float32, np.int32, np.int32]
 
 
 def dequantized(maps: np.ndarray, quantization: dict[str, tuple[float, int]] | None) -> np.ndarray:
@@ -90,7 +88,7 @@ def test_windows_and_sizes(shape: tuple[int, int], window: int, plateau: str) ->
     for dtype in ("float32", "uint8"):
         maps = values("ties", dtype, (2, 2, *shape), 6)
         quantization = quantization_for(dtype, "float32")
-        options = {"threshold": -3, "max_peaks": 200, "window": window, "plateau": plateau, "activation": None}
+        options = {"threshold": -3, "max_peaks": 200, "nms_window": window, "plateau": plateau, "activation": None}
         got = find_peaks(maps, quantization=quantization, **options)
         same(got, loops(dequantized(maps, quantization), -3, 200, window, plateau, None))
         if window == 1:
@@ -111,7 +109,7 @@ def test_the_best_are_kept_not_the_first() -> None:
     got = find_peaks(maps, threshold=0.2, max_peaks=3, activation=None)
     assert got.points[0, 0].tolist() == [[4, 0], [4, 4], [8, 4]]
     np.testing.assert_array_equal(got.scores[0, 0], np.float32([0.9, 0.9, 0.7]))
-    assert (got.count.tolist(), got.left_out.tolist()) == ([[3]], [[2]])
+    assert (got.count.tolist(), got.dropped.tolist()) == ([[3]], [[2]])
 
 
 def test_a_plateau() -> None:
@@ -160,11 +158,10 @@ def test_out() -> None:
     maps = values("random", "float32", (2, 3, 8, 9), 8)
     options = {"threshold": 0.2, "max_peaks": 2}
     expected = find_peaks(maps, **options)
-    assert expected.left_out.any()
-    given = Peaks(*(np.full_like(array, 9) for array in expected))
-    given.left_out = np.full_like(expected.left_out, 9)
+    assert expected.dropped.any()
+    given = Peaks(*(np.full_like(array, 9) for array in (*expected, expected.dropped)))
     got = find_peaks(maps, out=given, **options)
-    assert all(a is b for a, b in zip((*got, got.left_out), (*given, given.left_out)))
+    assert all(a is b for a, b in zip((*got, got.dropped), (*given, given.dropped)))
     same(got, expected)
     plain = tuple(np.full_like(array, 9) for array in expected)
     same(find_peaks(maps, out=plain, **options), expected)
@@ -172,7 +169,7 @@ def test_out() -> None:
 
 def test_nothing_in_nothing_out() -> None:
     got = find_peaks(np.zeros((0, 3, 4, 5), np.float32), threshold=0.5, max_peaks=2)
-    assert [array.shape for array in (*got, got.left_out)] == [(0, 3, 2, 2), (0, 3, 2), (0, 3), (0, 3)]
+    assert [array.shape for array in (*got, got.dropped)] == [(0, 3, 2, 2), (0, 3, 2), (0, 3), (0, 3)]
 
 
 ERRORS: list[tuple[type[Exception], str, dict[str, Any]]] = [
@@ -181,10 +178,10 @@ ERRORS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (TypeError, "threshold must be a number, got bool", {"threshold": True}),
     (ValueError, "max_peaks must be at least 1, got 0", {"max_peaks": 0}),
     (TypeError, "max_peaks must be an int, got float", {"max_peaks": 2.0}),
-    (ValueError, "window must be odd, got 4", {"window": 4}),
-    (ValueError, "window must be at least 1, got -3", {"window": -3}),
+    (ValueError, "nms_window must be odd, got 4", {"nms_window": 4}),
+    (ValueError, "nms_window must be at least 1, got -3", {"nms_window": -3}),
     (ValueError, "plateau must be \"all\" or \"none\", got 'first'", {"plateau": "first"}),
-    (ValueError, "layout must be \"NCHW\", \"NHWC\" or None, got 'HWC'", {"layout": "HWC"}),
+    (ValueError, "layout must be \"NCHW\" or \"NHWC\", got 'HWC'", {"layout": "HWC"}),
     (ValueError, "activation must be \"sigmoid\" or None, got 'softmax'", {"activation": "softmax"}),
     (ValueError, "heatmaps must have 3 or 4 dimensions, got shape (4, 5)", {"heatmaps": np.zeros((4, 5), np.float32)}),
     (ValueError, "heatmaps must have at least one channel, row and column, got shape (3, 0, 5)",
