@@ -67,8 +67,8 @@ def decode_heatmap(
         Cells to add to every point: 0.5 where a cell's place is its middle. 0 if not given.
     threshold, absent : float
         A keypoint whose score is below `threshold` is not refined, and both its coordinates become `absent` cells where
-        given; absent NaN also makes its score 0. NaN scores are not below. Without a threshold every keypoint is
-        refined.
+        given; absent NaN also makes its score 0. NaN scores are not below. With `absent` alone the threshold is the
+        smallest number above 0; without both every keypoint is refined.
     flip : posepost.Flip(maps, pairs)
         The outputs for the mirrored image, averaged with these in the same launch.
     layout : "NCHW", "NHWC" or "NCDHW"
@@ -178,7 +178,7 @@ def choose(rule: Heatmap, maps: Maps, dtype: str, flipped: bool, whole: bool, bu
 
 @functools.lru_cache(maxsize=256)
 def _plan(forms: tuple[_view.Form | None, ...], rule: Heatmap, quantized: _check.Quantization | None) -> Plan:
-    specs, scales = described(ARGUMENTS, forms, quantized)
+    specs, scales = described(ARGUMENTS, forms, quantized, optional=3)
     heatmaps, flipped, offsets, _ = specs
     found = shape(rule, *specs)
     B, K, D, H, W = found[:5]

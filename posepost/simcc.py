@@ -154,7 +154,7 @@ BLOCKS_OF_MULTIPROCESSOR = 2  # keep it busy with this kernel
 
 @functools.lru_cache(maxsize=256)
 def _plan(forms: tuple[_view.Form | None, ...], rule: SimCC, quantized: _check.Quantization | None) -> Plan:
-    specs, scales = described(ARGUMENTS, forms, quantized)
+    specs, scales = described(ARGUMENTS, forms, quantized, optional=2)
     found = shape(rule, *specs)
     N, K = found.N, found.K
     simcc_x = specs[0]

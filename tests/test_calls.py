@@ -46,7 +46,7 @@ def call_of(decoder: str, put: Callable[[np.ndarray], Any], module: Any) -> Call
 
 
 def points_of(result: Any) -> np.ndarray:
-    return np.array(result.numpy()[0])
+    return np.array(next(iter(result.numpy())))
 
 
 @pytest.mark.parametrize("decoder", TRANSFORMED)

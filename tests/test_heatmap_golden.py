@@ -12,9 +12,11 @@ import pytest
 import posepost
 from bench.cuda_cpu.seam import ExecutorCuda, to_device
 from bench.tolerance import SOFT_ATOL
-from posepost import ref
+from posepost._rules.heatmap import rule
+from posepost.ref.heatmap import merged
 
 from .conftest import SHARED
+from .helpers import blurred, with_flip
 
 pytestmark = pytest.mark.usefixtures("fresh_plans")
 
@@ -35,7 +37,10 @@ SOFT_CELLS = 1e-5
 def both(arrays: dict[str, np.ndarray], **options: Any) -> list[posepost.Keypoints]:
     """By the twin, and by the kernel."""
     device = {name: to_device(array) for name, array in arrays.items()}
-    return [posepost.decode_heatmap(**arrays, **options), posepost.decode_heatmap(**device, **options).numpy()]
+    return [
+        posepost.decode_heatmap(**with_flip(arrays, options)),
+        posepost.decode_heatmap(**with_flip(device, options)).numpy(),
+    ]
 
 
 def load(shared: Path, *parts: str) -> dict[str, np.ndarray]:
@@ -80,7 +85,7 @@ def test_mmpose_dark(shared: Path, cpu_cuda: ExecutorCuda, blur: int, file: str)
     ):
         steady = z[f"{name}_blur{blur}_sens"] < STEADY
         assert steady.mean() > 0.9
-        for got in both(maps, preset=preset, blur=blur, scaling="msra"):
+        for got in both(maps, **blurred(preset, blur), scaling="msra"):
             np.testing.assert_allclose(
                 got.keypoints[steady], z[f"{name}_blur{blur}_xy"][steady], rtol=0, atol=DARK_PX, err_msg=name
             )
@@ -109,7 +114,7 @@ def test_mmpose_megvii(shared: Path, cpu_cuda: ExecutorCuda, file: str) -> None:
     assert steady.sum() > 10
     blur = int(file.split("_k")[1].split("_")[0])
     maps = z["heatmaps"][None]
-    for got in both({"heatmaps": maps}, preset="mmpose_megvii", blur=blur, input_size=input_size(maps)):
+    for got in both({"heatmaps": maps}, **blurred("mmpose_megvii", blur), input_size=input_size(maps)):
         np.testing.assert_array_equal(got.keypoints[steady], z["keypoints"][steady])
         np.testing.assert_allclose(got.scores[steady], z["scores"][steady], rtol=2e-7)
 
@@ -122,12 +127,12 @@ def test_soft_argmax(shared: Path, cpu_cuda: ExecutorCuda, file: str) -> None:
     maps = {"heatmaps": z["heatmaps"]}
     H, W = z["heatmaps"].shape[2:]
     for sharpness in (1, 25):
-        twin, kernel = both(maps, refine="soft_argmax", temperature=1 / sharpness)
+        twin, kernel = both(maps, refine=posepost.SoftArgmax(temperature=1 / sharpness))
         exact = z[f"float64_T{sharpness}_xy"]
         np.testing.assert_allclose(twin.keypoints, exact, rtol=0, atol=SOFT_CELLS)
         np.testing.assert_allclose(kernel.keypoints, exact, rtol=0, atol=SOFT_CELLS + SOFT_ATOL * max(W, H))
     for temperature in (1, 25):
-        for got in both(maps, refine="soft_argmax", temperature=temperature):
+        for got in both(maps, refine=posepost.SoftArgmax(temperature=temperature)):
             # kornia adds up the whole map in float32: its own distance to the float64 expectation is as large
             kornia = z[f"kornia_T{temperature}_norm0"]
             np.testing.assert_allclose(got.keypoints, kornia, rtol=0, atol=3e-6 * max(W, H))
@@ -136,8 +141,8 @@ def test_soft_argmax(shared: Path, cpu_cuda: ExecutorCuda, file: str) -> None:
     for beta in (1, 4):
         for debias in (False, True):
             name = f"mmpose_beta{beta}_debias{int(debias)}"
-            options = {"preset": "mmpose_integral", "temperature": 1 / beta, "debias": debias, "input_size": (1, 1)}
-            for got in both(maps, **options):
+            refine = posepost.SoftArgmax(temperature=1 / beta, debias=debias)
+            for got in both(maps, preset="mmpose_integral", refine=refine, input_size=(1, 1)):
                 np.testing.assert_allclose(got.keypoints, z[name], rtol=1e-5, atol=3e-6, err_msg=name)
     for got in both(maps, preset="mmpose_integral", input_size=input_size_of(shared, file)):
         np.testing.assert_allclose(got.keypoints, z["mmpose_decode_xy"], rtol=0, atol=3e-6 * 256)
@@ -159,7 +164,7 @@ def test_temperatures_against_float64(shared: Path, file: str) -> None:
         weights = np.exp(logits - logits.max(axis=2, keepdims=True))
         weights /= weights.sum(axis=2, keepdims=True)
         y, x = np.divmod(np.arange(H * W), W)
-        got = posepost.decode_heatmap(maps, refine="soft_argmax", temperature=temperature)
+        got = posepost.decode_heatmap(maps, refine=posepost.SoftArgmax(temperature=temperature))
         exact = np.stack([weights @ x, weights @ y], axis=-1)
         np.testing.assert_allclose(got.keypoints, exact, rtol=0, atol=SOFT_CELLS)
 
@@ -187,13 +192,13 @@ def test_mmpose_flip_test_of_heatmaps(shared: Path, cpu_cuda: ExecutorCuda, shif
     """flip_heatmaps, the average of the heads and get_heatmap_maximum: equal, and the merge itself too."""
     z = load(shared, "bottomup", "flip_mmpose", file)
     arrays = {"heatmaps": z["heatmaps"], "flipped": z["heatmaps_of_flipped_image"]}
-    flip = {"flip_pairs": z["flip_indices"], "flip_shift": bool(shift)}
+    flip = {"pairs": z["flip_indices"], "shift": bool(shift)}
     for got in both(arrays, absent=-1.0, **flip):
         np.testing.assert_array_equal(got.keypoints, z[f"argmax_shift{shift}"])
         np.testing.assert_array_equal(got.scores, z[f"max_shift{shift}"])
-    given = ref.heatmap.options(flip["flip_pairs"], None, "NCHW", bool(shift), None)
-    merged = ref.heatmap.merged(*arrays.values(), given)
-    np.testing.assert_array_equal(merged, z[f"merged_shift{shift}"])
+    pairs = tuple(z["flip_indices"].tolist())
+    asked = rule(None, None, None, None, None, None, None, pairs, bool(shift), "NCHW", None)
+    np.testing.assert_array_equal(merged(*arrays.values(), asked), z[f"merged_shift{shift}"])
 
 
 @pytest.mark.parametrize("file", [file for file in FOLDERS["flip_mmpose"] if file.startswith("udp_combined_")])
@@ -202,8 +207,8 @@ def test_mmpose_flip_test_of_udp_combined(shared: Path, cpu_cuda: ExecutorCuda, 
     """Decoding both maps gives the bits of decoding MMPose's merge: class averaged, x offset negated, y not."""
     z = load(shared, "bottomup", "flip_mmpose", file)
     arrays = {"heatmaps": z["maps"], "flipped": z["maps_of_flipped_image"]}
-    flip = {"flip_pairs": z["flip_indices"], "flip_shift": bool(shift)}
-    options = {"preset": "mmpose_udp_combined", "blur": 5, "threshold": -np.inf}
+    flip = {"pairs": z["flip_indices"], "shift": bool(shift)}
+    options = {**blurred("mmpose_udp_combined", 5), "threshold": -np.inf}
     expected = both({"heatmaps": z[f"merged_shift{shift}"]}, **options)
     for got, wanted in zip(both(arrays, **options, **flip), expected):
         np.testing.assert_array_equal(got.keypoints, wanted.keypoints)
@@ -217,7 +222,7 @@ def test_mmpose_flip_test_of_offsets(shared: Path, cpu_cuda: ExecutorCuda, shift
     z = load(shared, "bottomup", "flip_mmpose", file)
     fields, mirrored, of_mirrored = z["maps"], z["maps_of_flipped_image"], z[f"flipped_shift{shift}"].astype(np.float32)
     B, channels, H, W = fields.shape
-    flip = {"flip_pairs": z["flip_indices"], "flip_shift": bool(shift)}
+    flip = {"pairs": z["flip_indices"], "shift": bool(shift)}
     average = (fields.astype(np.float32) + of_mirrored) * np.float32(0.5)
     nothing = np.zeros((B, channels // 2, H, W), np.float32)
     for y, x in ((0, 0), (0, W - 1), (H - 1, 1), (H // 2, W // 2)):

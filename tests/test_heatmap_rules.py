@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import posepost
-from posepost import ref
+from posepost._rules.heatmap import PRESETS
+from posepost._rules.refinement import gaussian_taps
+from posepost._rules.thresholds import ABOVE_ZERO
 from posepost.ref import refine
 
 RNG = np.random.default_rng(7)
@@ -107,7 +109,7 @@ def test_openpose() -> None:
 
 def test_mediapipe() -> None:
     """Weights are sigmoids of logits, the window is clipped, no half cell; around the maximum."""
-    for m, point, score in zip(*decoded("mediapipe", window=7, input_size=(1, 1))):
+    for m, point, score in zip(*decoded("mediapipe", input_size=(1, 1))):
         y, x = first_largest(m)
         H, W = m.shape
         window = [(i, j) for i in range(max(y - 3, 0), min(y + 4, H)) for j in range(max(x - 3, 0), min(x + 4, W))]
@@ -147,13 +149,13 @@ def test_vitpose_of_hugging_face() -> None:
 
 def test_opencv_gaussians() -> None:
     """OpenCV's sigma for a size, its fixed small kernels, and that all sum to 1 (decoders.md 2.6)."""
-    assert refine.gaussian_taps(3) == (0.25, 0.5, 0.25)
-    assert refine.gaussian_taps(5) == (0.0625, 0.25, 0.375, 0.25, 0.0625)
+    assert gaussian_taps(3) == (0.25, 0.5, 0.25)
+    assert gaussian_taps(5) == (0.0625, 0.25, 0.375, 0.25, 0.0625)
     for size, sigma in ((11, 2.0), (17, 2.9), (23, 3.8)):
-        taps = np.array(refine.gaussian_taps(size))
+        taps = np.array(gaussian_taps(size))
         np.testing.assert_allclose(taps[0] / taps[size // 2], math.exp(-((size // 2) ** 2) / (2 * sigma**2)), rtol=1e-6)
     for size in range(1, 36, 2):
-        assert abs(sum(refine.gaussian_taps(size)) - 1) < 1e-6
+        assert abs(sum(gaussian_taps(size)) - 1) < 1e-6
 
 
 @pytest.mark.parametrize("border", ["reflect", "reflect_101"])
@@ -167,7 +169,7 @@ def test_mirrored_borders_are_numpys(border: str, size: int) -> None:
 def test_input_arrays_are_not_written() -> None:
     maps = maps_with_borders()
     before = maps.tobytes()
-    for preset in ref.heatmap.PRESETS:
+    for preset in PRESETS:
         if preset != "mmpose_udp_combined":
             maps.flags.writeable = False
             posepost.decode_heatmap(maps, preset=preset)
@@ -184,13 +186,13 @@ def test_plateaus_zeros_and_negatives_are_as_documented() -> None:
     keypoints, scores = posepost.decode_heatmap(maps, preset="sleap")
     assert np.isnan(keypoints[0, 1:]).all()
     assert scores[0, 1:].tolist() == [0, 0]
-    negative = posepost.decode_heatmap(maps[:, 1:2], refine="dark", absent=-1.0)
+    negative = posepost.decode_heatmap(maps[:, 1:2], refine="dark", threshold=0.0, absent=-1.0)
     assert negative.keypoints[0, 0].tolist() == [-1, -1]
     assert negative.scores[0, 0] == maps[0, 1].max()
-    kept = posepost.decode_heatmap(maps[:, 1:2], refine="quarter")
+    kept = posepost.decode_heatmap(maps[:, 1:2], refine="quarter", threshold=ABOVE_ZERO)
     y, x = first_largest(maps[0, 1])
-    assert kept.keypoints[0, 0].tolist() == [x, y]  # not above the threshold: not refined, but kept
-    refined = posepost.decode_heatmap(maps[:, 1:2], refine="quarter", threshold=-math.inf, guard="higherhrnet")
+    assert kept.keypoints[0, 0].tolist() == [x, y]  # below the threshold: not refined, but kept
+    refined = posepost.decode_heatmap(maps[:, 1:2], refine=posepost.Quarter("higherhrnet"))
     assert (np.abs(refined.keypoints[0, 0] - [x, y]) == 0.25).all()
 
 
@@ -204,6 +206,7 @@ def test_udp_scaling_of_a_single_column_is_the_formula() -> None:
 def test_the_table_of_presets_is_the_code_s() -> None:
     text = (Path(__file__).parents[1] / "docs" / "presets.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \|[^|]*\| `([^`]*)` \|", text, re.M)
-    documented = {name: eval(f"dict({arguments})", {"nan": math.nan}) for name, arguments in rows}
-    assert list(documented) == list(ref.heatmap.PRESETS)
-    assert repr(documented) == repr(ref.heatmap.PRESETS)
+    names = {**vars(posepost), "nan": math.nan, "ABOVE_ZERO": ABOVE_ZERO}
+    documented = {name: eval(f"dict({arguments})", names) for name, arguments in rows}
+    assert list(documented) == list(PRESETS)
+    assert repr(documented) == repr(PRESETS)

@@ -9,8 +9,9 @@ import pytest
 
 import posepost
 from bench.arrays import KINDS, values
+from posepost._rules.refinement import Step, gaussian_taps
 from posepost.ref import blurred, refine
-from posepost.ref.refine import Maps, Peaks
+from posepost.ref.refine import Cells, Maps
 
 SHAPES = [(1, 1, 1), (3, 4, 9), (2, 33, 47), (17, 64, 48), (5, 96, 72), (2, 530, 12)]
 RULES = [(11, "zero"), (17, "zero"), (23, "reflect_101"), (35, "reflect_101"), (5, "reflect"), (1, "zero")]
@@ -51,15 +52,15 @@ def same(got: np.ndarray, want: np.ndarray) -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_window_is_blurred_as_the_map_is(shape: tuple[int, int, int], size: int, border: str) -> None:
     """In every cell of every map, alone and many at a time: NumPy's own sums have another order for one peak."""
-    maps, taps = bumps(shape, 1), refine.gaussian_taps(size)
+    maps, taps = bumps(shape, 1), gaussian_taps(size)
     want = by_loops(maps, taps, border)
-    rule = refine.Refinement(taps=taps, border=border)
+    step = Step(taps=taps, border=border)
     k, y, x = (index.reshape(-1)[:: max(1, maps.size // 999)] for index in np.indices(shape))
-    got = refine.blurred(Maps(maps[None]), 0 * k, k, y, x, rule)
+    got = refine.blurred(Maps(maps[None]), 0 * k, k, y, x, step)
     same(got, want[k, y, x])
     for i in (0, len(k) // 2):
         one = [np.array([index[i]]) for index in (0 * k, k, y, x)]
-        same(refine.blurred(Maps(maps[None]), *one, rule), want[k[i : i + 1], y[i : i + 1], x[i : i + 1]])
+        same(refine.blurred(Maps(maps[None]), *one, step), want[k[i : i + 1], y[i : i + 1], x[i : i + 1]])
 
 
 @pytest.mark.parametrize(("size", "border"), RULES)
@@ -67,7 +68,7 @@ def test_a_window_is_blurred_as_the_map_is(shape: tuple[int, int, int], size: in
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_blurred_maximum(shape: tuple[int, int, int], kind: str, size: int, border: str) -> None:
     n, H, W = shape
-    taps = refine.gaussian_taps(size)
+    taps = gaussian_taps(size)
     if kind in KINDS:
         maps = values(kind, "float32", shape, 2)
     else:
@@ -85,7 +86,7 @@ def test_the_blurred_maximum(shape: tuple[int, int, int], kind: str, size: int, 
 
 
 def test_one_peak_is_found_in_a_patch_and_rivals_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    taps, bound = refine.gaussian_taps(11), np.ones(9, np.float32)
+    taps, bound = gaussian_taps(11), np.ones(9, np.float32)
     cell = blurred._in_patches(bumps((9, 64, 48), 4), bound, taps, "zero")
     assert cell[2].all()
     rivals = bumps((9, 64, 48), 4, (0.1, 0.1, 1.5), (0.9, 0.9, 1.5))
@@ -109,7 +110,8 @@ def test_a_result_does_not_depend_on_the_batch(head: str, scale: float) -> None:
     """More maps than are worked on at a time, against each row and each keypoint alone."""
     maps = bumps((90, 64, 48), 5, (0.3, 0.3, 0.2)).reshape(6, 15, 64, 48) * np.float32(scale)
     channels = 3 if head == "udp_combined" else 1
-    options: dict[str, Any] = {"refine": head, "temperature": 0.5} if scale == 20 else {"refine": head}
+    temperature = 0.5 if scale == 20 else 1.0
+    options = {"refine": posepost.SoftArgmax(temperature=temperature) if head == "soft_argmax" else head}
     keypoints, scores = posepost.decode_heatmap(maps, **options)
     for b in range(6):
         row = posepost.decode_heatmap(maps[b : b + 1], **options)
@@ -136,5 +138,5 @@ def test_views_are_read_without_a_copy() -> None:
         inside = tuple(np.minimum(at, size - 1) for at, size in zip(index, view.shape))
         same(Maps(view).read(*inside), view[inside])
         assert np.shares_memory(refine.flattened(view)[0], whole)
-    peaks = Peaks(*(np.zeros(1, np.int64) for _ in range(4)), np.zeros(1, np.float32))
+    peaks = Cells(*(np.zeros(1, np.int64) for _ in range(4)), np.zeros(1, np.float32))
     assert refine.windows(Maps(whole), peaks, 1, "zero")[0].tolist() == [[0], [0], [0]]

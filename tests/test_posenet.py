@@ -12,8 +12,9 @@ import posepost
 from bench.arrays import DTYPES, KINDS, VIEWS, dtype_of, quantization_for, values
 from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
 from bench.tolerance import SIGMOID_ATOL, SIGMOID_RTOL
-from posepost import _check, _cuda, _kernels, _view
-from posepost.posenet import choose
+from posepost import _cuda, _kernels, _view
+from posepost._rules.maps import Maps, posenet_pair
+from posepost._tiling import tiling
 from posepost.ref import argmax
 from posepost.ref.argmax import first_largest
 
@@ -284,9 +285,9 @@ def test_each_element_is_read_once(
     layout, view = VIEWS[view_name]
     heatmaps = view(values("random", dtype, shape, 1), lambda array: to_device(array, skip=1))
     offsets = to_device(np.zeros((B, 2 * K, H, W) if layout == "NCHW" else (B, H, W, 2 * K), np.float32))
-    heatmap_view = _view.view(heatmaps, "heatmaps")
-    maps = _check.posenet_maps(heatmap_view.form, _view.view(offsets, "offsets").form, layout)
-    kernel = _cuda.kernel(_kernels.posenet(_kernels.ELEMENTS[dtype], choose(maps, dtype, 528).layout))
+    pair = [_view.spec(_view.view(array, "").form, "") for array in (heatmaps, offsets)]
+    maps = posenet_pair(*pair, layout)
+    kernel = _cuda.kernel(_kernels.posenet(_kernels.ELEMENTS[dtype], tiling(maps, dtype, 528).layout))
     itemsize = heatmaps.dtype.itemsize
     span = sum((size - 1) * stride for size, stride in zip(heatmaps.shape, heatmaps.strides)) + itemsize
     counts = kernel.watch(heatmaps.data.ptr, span, count=True)
@@ -320,10 +321,10 @@ def test_each_element_is_read_once(
         )  # a warp's loads lie side by side: 16 sectors for 512 bytes
 
 
-def maps_of(shape: tuple[int, int, int, int], layout: str) -> _check.Maps:
+def maps_of(shape: tuple[int, int, int, int], layout: str) -> Maps:
     _, K, H, W = shape
     strides = (H * W * K, 1, W * K, K) if layout == "NHWC" else (K * H * W, H * W, W, 1)
-    return _check.Maps(layout, *shape, strides, strides)
+    return Maps(layout, *shape, strides, strides)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +342,7 @@ def maps_of(shape: tuple[int, int, int, int], layout: str) -> _check.Maps:
     ],
 )
 def test_choice_of_kernel(shape: tuple[int, int, int, int], layout: str, dtype: str, expected: tuple) -> None:
-    launch = choose(maps_of(shape, layout), dtype, 528)
+    launch = tiling(maps_of(shape, layout), dtype, 528)
     assert (launch.layout, launch.tiles, launch.splits, launch.block) == expected
 
 
@@ -399,8 +400,8 @@ def test_out_is_written_and_returned(cpu_cuda: ExecutorCuda, device: bool) -> No
     allocated = cpu_cuda.allocations
     again = posepost.decode_posenet(place(heatmaps), place(offsets), output_stride=8, out=out)
     assert cpu_cuda.allocations == allocated
-    assert again[0] is out[0]
-    assert again[1] is out[1]
+    assert again.keypoints is out.keypoints
+    assert again.scores is out.scores
     equal(again.numpy().keypoints, first.numpy().keypoints)
     equal(again.numpy().scores, first.numpy().scores)
 

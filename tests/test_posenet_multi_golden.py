@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from bench.arrays import VIEWS, dtype_of
-from posepost._check import POSENET_MODES as MODES
+from posepost import Poses, decode_posenet_multi
+from posepost._rules.posenet_multi import MODES
 from posepost._skeleton import POSENET as EDGES
 from posepost._skeleton import Edges, tree
-from posepost.ref.posenet_multi import Poses, decode_posenet_multi
 
 from .helpers import TFJS_CASES, draw, figure, random_maps, random_tree
 from .multi_errors import ERRORS, MAPS
@@ -292,7 +292,7 @@ def same(got: Poses, points: np.ndarray, scores: np.ndarray, position: float, sc
     np.testing.assert_allclose(got.keypoints[0, :p], points[..., :2], rtol=0, atol=position)
     np.testing.assert_allclose(got.keypoint_scores[0, :p], points[..., 2], rtol=0, atol=score)
     np.testing.assert_allclose(got.scores[0, :p], scores, rtol=0, atol=score)
-    assert not any(array[0, p:].any() for array in got[:3])
+    assert not any(array[0, p:].any() for array in [*got][:3])
 
 
 def tfjs_options(params: dict) -> dict[str, Any]:
@@ -537,7 +537,7 @@ def test_two_drawn_figures(mode: str) -> None:
     for points, truth in zip(found, people):
         np.testing.assert_allclose(points, truth, rtol=0, atol=1e-3)
     assert got.scores[0, :2].min() > 0.7
-    assert not any(array[0, 2:].any() for array in got[:3])
+    assert not any(array[0, 2:].any() for array in [*got][:3])
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -581,7 +581,7 @@ def test_max_poses_keeps_the_first() -> None:
     assert 20 < all_of_them.count[0] < 1000
     few = decode_posenet_multi(*maps, output_stride=8, activation=None, max_poses=11, nms_radius=2)
     assert few.count.tolist() == [11]
-    for a, b in zip(few[:3], all_of_them[:3]):
+    for a, b in zip([*few][:3], [*all_of_them][:3]):
         np.testing.assert_array_equal(a, b[:, :11])
 
 

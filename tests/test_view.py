@@ -95,7 +95,7 @@ def test_host_views_are_not_copies() -> None:
         assert seen.pointer == _view.as_numpy(seen).ctypes.data
     slanted = torch.from_numpy(array).permute(2, 0, 1)[1:, :, ::2]
     seen = _view.view(slanted, "array")
-    assert seen.form.strides == (1, 12, 8)
+    assert _view.spec(seen.form, "array").strides == (1, 12, 8)
     np.testing.assert_array_equal(_view.as_numpy(seen), slanted.numpy())
 
 
@@ -125,7 +125,7 @@ def test_torch_out_on_the_host() -> None:
     heatmaps, offsets, expected = example("float32")
     out = (torch.zeros(2, 3, 2), torch.zeros(2, 3))
     got = posepost.decode_posenet(heatmaps, offsets, output_stride=8, out=out)
-    assert got[0] is out[0]
+    assert got.keypoints is out[0]
     np.testing.assert_array_equal(out[0].numpy(), expected.keypoints)
     np.testing.assert_array_equal(out[1].numpy(), expected.scores)
 
@@ -467,5 +467,5 @@ def test_deciding_costs_no_import_of_cupy() -> None:
 
 def test_dtype_names_are_numpys() -> None:
     for name in ("float32", "float16", "bfloat16", "uint8", "int8"):
-        assert _view._from_numpy(np.zeros(2, dtype_of(name)), "x", None).form.dtype == name
+        assert _view.spec(_view.view(np.zeros(2, dtype_of(name)), "x").form, "x").dtype == name
     assert ctypes.sizeof(_view._DLTensor) == 48

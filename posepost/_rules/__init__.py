@@ -47,9 +47,16 @@ Scale = tuple[np.float32, np.float32]
 
 
 def described(
-    arguments: tuple[str, ...], forms: tuple[_view.Form | None, ...], quantized: _check.Quantization | None
+    arguments: tuple[str, ...],
+    forms: tuple[_view.Form | None, ...],
+    quantized: _check.Quantization | None,
+    optional: int = 0,
 ) -> tuple[list[Any], dict[str, Scale]]:
-    """The `_view.Spec` of each array, None where there is none, and the scales of quantized ones by argument."""
+    """The `_view.Spec` of each array and the scales of quantized ones by argument. Of the last `optional` arrays some
+    may be missing: None."""
+    for name, form in zip(arguments[: len(arguments) - optional], forms):
+        if form is None:
+            _view.view(None, name)  # raises
     specs = [None if form is None else _view.spec(form, name) for name, form in zip(arguments, forms)]
     if quantized is None:
         quantized = _check.quantization(None, dtypes(arguments, specs))

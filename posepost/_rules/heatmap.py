@@ -31,17 +31,16 @@ ARGUMENTS = ("heatmaps", "flip.maps", "offsets", "flip.offsets")
 LAYOUTS = ("NCHW", "NHWC", "NCDHW")
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "mmpose_msra": {"refine": Quarter(), "threshold": ABOVE_ZERO, "absent": -1.0},
-    "mmpose_dark": {"refine": Dark(), "threshold": ABOVE_ZERO, "absent": -1.0},
-    "mmpose_udp": {"refine": DarkUDP(), "threshold": ABOVE_ZERO, "absent": -1.0, "scaling": "udp"},
-    "mmpose_udp_combined": {"refine": UDPCombined(), "threshold": ABOVE_ZERO, "absent": -1.0, "scaling": "udp"},
-    "mmpose_megvii": {"refine": Megvii(), "threshold": ABOVE_ZERO, "absent": -1.0},
+    "mmpose_msra": {"refine": Quarter(), "absent": -1.0},
+    "mmpose_dark": {"refine": Dark(), "absent": -1.0},
+    "mmpose_udp": {"refine": DarkUDP(), "absent": -1.0, "scaling": "udp"},
+    "mmpose_udp_combined": {"refine": UDPCombined(), "absent": -1.0, "scaling": "udp"},
+    "mmpose_megvii": {"refine": Megvii(), "absent": -1.0},
     "mmpose_integral": {"refine": SoftArgmax()},
-    "mmdeploy": {"refine": Quarter("hrnet"), "threshold": ABOVE_ZERO, "absent": -1.0},
-    "hrnet": {"refine": Quarter("hrnet"), "threshold": ABOVE_ZERO, "absent": 0.0},
+    "mmdeploy": {"refine": Quarter("hrnet"), "absent": -1.0},
+    "hrnet": {"refine": Quarter("hrnet"), "absent": 0.0},
     "vitpose_hf": {
         "refine": DarkUDP(blur_sigma=0.8, border="reflect"),
-        "threshold": ABOVE_ZERO,
         "absent": -1.0,
         "scaling": "udp",
     },
@@ -50,7 +49,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "openpose": {"refine": Centroid(window=7, positive=True), "threshold": ABOVE_ZERO, "center_shift": 0.5},
     "sleap": {"refine": Centroid(), "threshold": 0.2, "absent": math.nan},
     "mediapipe": {"refine": Centroid(window=7), "threshold": 0.5, "activation": "sigmoid"},
-    "deeplabcut": {"refine": REFINEMENTS["none"](), "center_shift": 0.5, "activation": "sigmoid"},
+    "deeplabcut": {"refine": "none", "center_shift": 0.5, "activation": "sigmoid"},
 }
 """What a preset gives to arguments that are not given."""
 
@@ -119,6 +118,8 @@ def rule(
     )
     asked = {name: value for name, value in given.items() if value is not None}
     filled = {**DEFAULTS, **PRESETS.get(preset or "", {}), **asked}
+    if filled["threshold"] is None and filled["absent"] is not None:
+        filled["threshold"] = ABOVE_ZERO
     one = refinement(filled["refine"], tuple(REFINEMENTS))
     _check.choice(filled["scaling"], "scaling", ("msra", "udp"))
     _check.choice(layout, "layout", LAYOUTS)

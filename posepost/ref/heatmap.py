@@ -43,7 +43,7 @@ class Plan(NamedTuple):
 @functools.lru_cache(maxsize=64)
 def prepare(forms: tuple[_view.Form | None, ...], rule: Heatmap, quantized: _check.Quantization | None) -> Plan:
     """All checks, and what follows from the forms."""
-    specs, scales = described(ARGUMENTS, forms, quantized)
+    specs, scales = described(ARGUMENTS, forms, quantized, optional=3)
     volumes = shape(rule, *specs)
     B, K, D, H, W = volumes[:5]
     index, cell = np.arange(B * K), np.array(volumes.cell[: volumes.axes])

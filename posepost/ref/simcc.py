@@ -37,7 +37,7 @@ class Plan(NamedTuple):
 @functools.lru_cache(maxsize=64)
 def prepare(forms: tuple[_view.Form | None, ...], rule: SimCC, quantized: _check.Quantization | None) -> Plan:
     """All checks, and where things lie in the arrays."""
-    specs, scales = described(ARGUMENTS, forms, quantized)
+    specs, scales = described(ARGUMENTS, forms, quantized, optional=2)
     vectors = shape(rule, *specs)
     n, k = np.ogrid[: vectors.N, : vectors.K]
     places = [n * row + k * keypoint for row, keypoint, _ in vectors.strides]
