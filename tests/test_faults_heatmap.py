@@ -20,7 +20,8 @@ from bench.cuda_cpu.seam import ExecutorCuda, to_device
 from bench.tolerance import DARK_RTOL, SOFT_ATOL
 from posepost import _cuda, _kernels, heatmap
 
-from .helpers import gaussian_maps
+from .helpers import blurred as blurred_by
+from .helpers import gaussian_maps, with_flip
 
 FAULTS = [
     # a quarter of a cell
@@ -111,10 +112,9 @@ FAULTS = [
 
 def check(arrays: dict[str, np.ndarray], view_name: str = "nchw", atol: float = 0.0, **options: Any) -> None:
     layout, view = VIEWS.get(view_name, (view_name, lambda array, place: place(array)))
-    expected = posepost.decode_heatmap(**{k: view(v, np.array) for k, v in arrays.items()}, layout=layout, **options)
-    got = posepost.decode_heatmap(
-        **{k: view(v, to_device) for k, v in arrays.items()}, layout=layout, **options
-    ).numpy()
+    on_host, on_device = ({k: view(v, place) for k, v in arrays.items()} for place in (np.array, to_device))
+    expected = posepost.decode_heatmap(**with_flip(on_host, options), layout=layout)
+    got = posepost.decode_heatmap(**with_flip(on_device, options), layout=layout).numpy()
     np.testing.assert_array_equal(np.isnan(got.keypoints), np.isnan(expected.keypoints))
     np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=atol)
     np.testing.assert_allclose(got.scores, expected.scores, rtol=4e-7)
@@ -152,11 +152,11 @@ def flip() -> None:
     arrays = {"heatmaps": maps, "flipped": maps[::-1, ::-1], "offsets": fields, "flipped_offsets": fields[::-1, ::-1]}
     for shift in (False, True):
         for view_name in ("nchw", "nhwc"):
-            options = {"flip_pairs": pairs, "flip_shift": shift, "input_size": (80, 45), "offset_scale": 7.0}
+            options = {"pairs": pairs, "shift": shift, "input_size": (80, 45)}
             check(
                 {name: np.ascontiguousarray(array) for name, array in arrays.items()},
                 view_name,
-                refine="offset",
+                refine=posepost.Offset(scale=7.0),
                 **options,
             )
 
@@ -165,33 +165,31 @@ def dark() -> None:
     small, wide = gaussian_maps((1, 40, 9, 8), "float32", 5), gaussian_maps((1, 6, 24, 20), "float32", 6)
     for preset in ("mmpose_dark", "mmpose_udp", "vitpose_hf"):
         for maps in (small, wide):
-            check({"heatmaps": maps}, atol=10 * DARK_RTOL, preset=preset, blur=5, scaling="msra")
-        check({"heatmaps": np.full((1, 1, 9, 9), 0.5, np.float32)}, preset=preset, blur=3, scaling="msra")
+            check({"heatmaps": maps}, atol=10 * DARK_RTOL, **blurred_by(preset, 5), scaling="msra")
+        check({"heatmaps": np.full((1, 1, 9, 9), 0.5, np.float32)}, **blurred_by(preset, 3), scaling="msra")
     for scale in (2e-3, 1e-9, 1e-12, 90):
         for preset in ("mmpose_dark", "mmpose_udp"):
             for view_name in ("nchw", "nhwc"):  # one warp a block, and eight
                 maps = wide * np.float32(scale)
-                check({"heatmaps": maps}, view_name, atol=3e-4, preset=preset, blur=5, scaling="msra")
+                check({"heatmaps": maps}, view_name, atol=3e-4, **blurred_by(preset, 5), scaling="msra")
 
 
 def window() -> None:
     maps = edges(1)
     for preset in ("trt_pose", "openpose", "sleap"):
         check({"heatmaps": maps}, preset=preset)
-    check({"heatmaps": maps}, refine="soft_argmax", window=7, temperature=0.25, atol=SOFT_ATOL * 9)
+    check({"heatmaps": maps}, refine=posepost.SoftArgmax(7, temperature=0.25), atol=SOFT_ATOL * 9)
 
 
 def soft() -> None:
     maps = np.random.default_rng(2).standard_normal((2, 3, 17, 19)).astype(np.float32) * 2
     maps[0, 0, :8] = -np.inf
     for view_name in ("nchw", "nhwc"):
-        check({"heatmaps": maps}, view_name, refine="soft_argmax", temperature=0.5, atol=SOFT_ATOL * 19)
+        check({"heatmaps": maps}, view_name, refine=posepost.SoftArgmax(temperature=0.5), atol=SOFT_ATOL * 19)
         check(
             {"heatmaps": maps[1:] - 5},
             view_name,
-            refine="soft_argmax",
-            debias=True,
-            temperature=2.0,
+            refine=posepost.SoftArgmax(debias=True, temperature=2.0),
             atol=SOFT_ATOL * 40,
         )
 
@@ -199,16 +197,16 @@ def soft() -> None:
 def blurred() -> None:
     for maps in (gaussian_maps((1, 6, 20, 70), "float32", 1), gaussian_maps((2, 6, 9, 8), "float32", 2)):
         for preset in ("mmpose_megvii", "mmpose_udp_combined"):
-            check({"heatmaps": maps}, preset=preset, blur=5)
-        check({"heatmaps": maps - 2}, preset="mmpose_megvii", blur=35, threshold=-np.inf)
-        check({"heatmaps": maps}, preset="mmpose_megvii", blur=7, border="reflect")
+            check({"heatmaps": maps}, **blurred_by(preset, 5))
+        check({"heatmaps": maps - 2}, **blurred_by("mmpose_megvii", 35), threshold=-np.inf)
+        check({"heatmaps": maps}, **blurred_by("mmpose_megvii", 7))
     tall = np.random.default_rng(8).random((1, 24, 44, 12), np.float32)
-    check({"heatmaps": tall}, preset="mmpose_megvii", blur=35, blur_sigma=60)
+    check({"heatmaps": tall}, **blurred_by("mmpose_megvii", 35, blur_sigma=60))
     band = (
         np.random.default_rng(8).random((1, 2, 200, 60), np.float32) / 64
     )  # the largest cells at the end of a rectangle
     band[:, :, 48:55] += 1
-    check({"heatmaps": band}, preset="mmpose_megvii", blur=7, blur_sigma=60)
+    check({"heatmaps": band}, **blurred_by("mmpose_megvii", 7, blur_sigma=60))
 
 
 def volume() -> None:
@@ -251,7 +249,7 @@ def test_a_fault_is_found(
 
 SANITIZED = """
 import sys
-from posepost import _kernels
+from posepost import _cuda, _kernels
 from tests import test_faults_heatmap as suites
 from bench.cuda_cpu.seam import ExecutorCuda
 _cuda.cuda = ExecutorCuda(sanitize=sys.argv[1])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import posepost
 from bench.arrays import values
 from bench.cuda_cpu.fork import outcome
 from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host
@@ -96,25 +97,25 @@ def suite(source: str, cuda: ExecutorCuda) -> None:
     """What the tests of the kernels check, on few maps."""
     if source == PEAKS:
         for case, kind in enumerate(("random", "ties", "constant", "nan")):
-            for plateau, window in (("all", 3), ("none", 5)):
-                options = {"plateau": plateau, "window": window, "threshold": -2.0}
+            for plateau, nms_window in (("all", 3), ("none", 5)):
+                options = {"plateau": plateau, "nms_window": nms_window, "threshold": -2.0}
                 check_peaks(values(kind, "float32", (2, 3, 9, 11), case), "nchw", **options)
         full = np.full((1, 2, 40, 30), 0.5, np.float32)
         full[0, 1] += np.arange(1200, dtype=np.float32).reshape(40, 30) % 7
-        check_peaks(full, "nchw", plateau="all", window=3, threshold=-2.0)
+        check_peaks(full, "nchw", plateau="all", nms_window=3, threshold=-2.0)
         cells = np.arange(4800, dtype=np.float32).reshape(80, 60)
         rising = np.zeros((1, 1, 80, 60), np.float32)  # 1200 peaks, the best of them those of the last threads
         rising[0, 0, ::2, ::2] = (cells % 512 + cells / 5000 + 1)[::2, ::2]
-        check_peaks(rising, "nchw", plateau="all", window=3, threshold=-2.0)
+        check_peaks(rising, "nchw", plateau="all", nms_window=3, threshold=-2.0)
         few_large = np.zeros(
             (1, 2, 97, 90), np.float32
         )  # several blocks a map; one list fits shared memory, one does not
         few_large[0, :, ::2, ::2] = np.random.default_rng(5).permutation(49 * 45).reshape(49, 45) + 1
         few_large[0, 1, :, 40:] = 0
         for _ in range(2):
-            check_peaks(few_large, "nchw", plateau="all", window=3, threshold=0.5)
+            check_peaks(few_large, "nchw", plateau="all", nms_window=3, threshold=0.5)
         weak = gaussian_maps((2, 3, 19, 22), "float32", 1) * np.float32(2e-3)
-        options = {"threshold": 5e-4, "max_peaks": 12, "window": 5, "refine": "dark_udp", "blur": 5}
+        options = {"threshold": 5e-4, "max_peaks": 12, "nms_window": 5, "refine": posepost.DarkUDP(blur=5)}
         check_peaks(weak, "nchw", 1e-3, **options)
         return
     tie = crowd("float32", 1, 6, 8, 9)

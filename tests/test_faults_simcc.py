@@ -101,7 +101,7 @@ def suite(cuda: ExecutorCuda) -> None:
             for which, arrays in enumerate(sets):
                 for view_name in ("dense", "slice_of_more", "every_other_bin"):
                     for merged in (False, True):
-                        forget()
+                        simcc._plan.cache_clear()
                         options: dict[str, Any] = {"quantization": simcc_quantization(dtype)}
                         for more in (*SIMCC_OPTIONS, {"transform": rows, "threshold": 0.25}):
                             check_simcc(
@@ -116,6 +116,7 @@ def suite(cuda: ExecutorCuda) -> None:
 
 
 def forget() -> None:
+    _cuda.kernel.cache_clear()
     simcc._plan.cache_clear()
 
 
@@ -132,7 +133,7 @@ def test_a_fault_is_found(
     assert whole.count(old) == 1, f"the edit must fit one place, it fits {whole.count(old)}"
     read = _kernels.source
     monkeypatch.setattr(_kernels, "source", lambda name: whole.replace(old, new) if name == SOURCE else read(name))
-    _cuda.kernel.cache_clear()
+    forget()
     found = outcome(lambda: suite(cpu_cuda), seconds=120)
-    _cuda.kernel.cache_clear()
+    forget()
     assert found == "found"

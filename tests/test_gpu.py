@@ -15,7 +15,8 @@ import pytest
 import posepost
 from bench.arrays import DTYPES, KINDS, VIEWS, dtype_of, quantization_for, values
 from bench.tolerance import DARK_RTOL, SIGMOID_ATOL, SIGMOID_RTOL, SOFT_ATOL
-from posepost import _cuda, ref
+from posepost import _cuda
+from posepost._rules.heatmap import PRESETS
 
 from .helpers import (
     SIMCC_OPTIONS,
@@ -310,7 +311,7 @@ def test_peaks_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
             expected = posepost.find_peaks(view(heatmaps, np.array), **options, quantization=scale)
             on_device = view(heatmaps, lambda x: placed(gpu, x))
             got = posepost.find_peaks(on_device, **options, quantization=scale).numpy()
-            for name in ("points", "scores", "count", "left_out"):
+            for name in ("points", "scores", "count", "dropped"):
                 np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
 
 
@@ -318,15 +319,15 @@ def test_blocks_share_large_maps_on_the_gpu(gpu: Any) -> None:
     """Local maxima and the flip test: the same whichever block comes last, and the workspace is left zero for it."""
     maps, mirrored = (values("ties", "float32", (1, 3, 300, 280), seed) for seed in (1, 2))
     peaks_of = {"threshold": -1.0, "max_peaks": 200, "layout": "NCHW", "activation": None}
-    flip = {"refine": "quarter", "flip_pairs": [1, 0, 2]}
+    pairs = (1, 0, 2)
     best = posepost.find_peaks(maps, **peaks_of)
-    merged = posepost.decode_heatmap(maps, flipped=mirrored, **flip)
-    on_device, mirrored_on_device = placed(gpu, maps), placed(gpu, mirrored)
+    merged = posepost.decode_heatmap(maps, refine="quarter", flip=posepost.Flip(mirrored, pairs))
+    on_device, flip = placed(gpu, maps), posepost.Flip(placed(gpu, mirrored), pairs)
     for _ in range(20):
         got = posepost.find_peaks(on_device, **peaks_of).numpy()
-        for name in ("points", "scores", "count", "left_out"):
+        for name in ("points", "scores", "count", "dropped"):
             np.testing.assert_array_equal(getattr(got, name), getattr(best, name))
-        points = posepost.decode_heatmap(on_device, flipped=mirrored_on_device, **flip).numpy()
+        points = posepost.decode_heatmap(on_device, refine="quarter", flip=flip).numpy()
         np.testing.assert_array_equal(points.keypoints, merged.keypoints)
         np.testing.assert_array_equal(points.scores, merged.scores)
 
@@ -350,7 +351,7 @@ def test_heatmap_heads_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
     scale = {"quantization": {"heatmaps": (0.0375, 11)}} if "int" in dtype else {}
     for case, shape in enumerate(((2, 6, 64, 48), (1, 15, 9, 11), (3, 3, 1, 1), (1, 6, 96, 130), (64, 18, 64, 48))):
         maps = gaussian_maps(shape, dtype, case)
-        for preset in ref.heatmap.PRESETS:
+        for preset in PRESETS:
             options = {"layout": layout, "preset": preset, **scale}
             expected = posepost.decode_heatmap(view(maps, np.array), **options)
             got = posepost.decode_heatmap(view(maps, lambda array: placed(gpu, array)), **options).numpy()
@@ -362,10 +363,11 @@ def test_heatmap_heads_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
 
 def test_heatmap_flip_test_and_clips_on_the_gpu(gpu: Any) -> None:
     maps, mirrored = gaussian_maps((4, 17, 64, 48), "float16", 1), gaussian_maps((4, 17, 64, 48), "float16", 2)
-    flip = {"flip_pairs": tuple(range(16, -1, -1)), "flip_shift": True}
+    pairs = tuple(range(16, -1, -1))
+    flip, flip_there = (posepost.Flip(one, pairs, shift=True) for one in (mirrored, placed(gpu, mirrored)))
     for preset in ("mmpose_msra", "mmpose_udp", "mmpose_megvii", "mmpose_integral"):
-        expected = posepost.decode_heatmap(maps, preset=preset, flipped=mirrored, **flip)
-        got = posepost.decode_heatmap(placed(gpu, maps), preset=preset, flipped=placed(gpu, mirrored), **flip).numpy()
+        expected = posepost.decode_heatmap(maps, preset=preset, flip=flip)
+        got = posepost.decode_heatmap(placed(gpu, maps), preset=preset, flip=flip_there).numpy()
         np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=SOFT_ATOL * 64)
     weak = gaussian_maps((2, 17, 64, 48), "float32", 3) * np.float32(2e-3)  # the whole map is blurred for its maximum
     expected = posepost.decode_heatmap(weak, preset="mmpose_udp", scaling="msra")
@@ -391,10 +393,10 @@ def test_heatmap_heads_in_a_graph(gpu: Any, preset: str) -> None:
     np.testing.assert_allclose(out.numpy().keypoints, expected.keypoints, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("refine", ["quarter", "dark", "dark_udp", "centroid", "soft_argmax"])
-def test_refined_peaks_on_the_gpu(gpu: Any, refine: str) -> None:
+@pytest.mark.parametrize("refine", ["quarter", posepost.Dark(5), posepost.DarkUDP(5), "centroid", "soft_argmax"], ids=str)
+def test_refined_peaks_on_the_gpu(gpu: Any, refine: Any) -> None:
     maps = np.max([gaussian_maps((2, 5, 48, 64), "float32", seed) for seed in range(6)], axis=0)
-    options = {"threshold": 0.2, "max_peaks": 12, "window": 5, "refine": refine, "blur": 5, "activation": None}
+    options = {"threshold": 0.2, "max_peaks": 12, "nms_window": 5, "refine": refine, "activation": None}
     expected, got = posepost.find_peaks(maps, **options), posepost.find_peaks(placed(gpu, maps), **options).numpy()
     np.testing.assert_array_equal(got.count, expected.count)
     np.testing.assert_allclose(got.points, expected.points, rtol=0, atol=10 * DARK_RTOL)
@@ -420,16 +422,15 @@ def test_simcc_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
             arrays = [values(kind, dtype, (N, K, W), case + i) for i, W in enumerate((Wx, Wy, Wx, Wy))]
         options = {**SIMCC_OPTIONS[case % len(SIMCC_OPTIONS)], "quantization": scale}
         for merged in (False, True):
-            names = ("simcc_x", "simcc_y", "flipped_x", "flipped_y")[: 4 if merged else 2]
-            if merged:
-                options["flip_pairs"] = tuple(np.random.default_rng(case).permutation(K).tolist())
-            on_host = {name: view(array, np.array) for name, array in zip(names, arrays)}
-            on_device = {
-                name: view(array, lambda x, skip=case % 9: placed(gpu, x, skip)) for name, array in zip(names, arrays)
-            }
-            expected = posepost.decode_simcc(**on_host, **options)
+            pairs = tuple(np.random.default_rng(case).permutation(K).tolist())
+            on_host = [view(array, np.array) for array in arrays]
+            on_device = [view(array, lambda x, skip=case % 9: placed(gpu, x, skip)) for array in arrays]
+            flip, flip_there = (
+                posepost.Flip(vectors[2:], pairs) if merged else None for vectors in (on_host, on_device)
+            )
+            expected = posepost.decode_simcc(*on_host[:2], flip=flip, **options)
             for _ in range(2):
-                got = posepost.decode_simcc(**on_device, **options).numpy()
+                got = posepost.decode_simcc(*on_device[:2], flip=flip_there, **options).numpy()
                 assert_same_simcc(got, expected, options.get("activation"))
 
 
@@ -544,8 +545,8 @@ def test_numpy_waits_for_torchs_side_stream(gpu: Any) -> None:
         with torch.cuda.stream(side):
             keep_busy(torch)
             got = posepost.decode_posenet(h, o, output_stride=8, stream=side if explicit else None)
-        assert got.origin is not None
-        assert got.origin.stream == side.cuda_stream
+        assert got._memory is not None
+        assert got._memory.stream == side.cuda_stream
         assert not side.query(), "the side stream was drained"
         if explicit:
             with concurrent.futures.ThreadPoolExecutor(1) as reader:
@@ -596,11 +597,11 @@ def test_dropped_pinned_memory_is_not_given_away_while_it_is_written(gpu: Any) -
         for _ in range(10):
             busy = busy @ busy * gpu.float32(1e-4)
         out = posepost.pinned(4, 17)
-        address = out.origin.keypoints
+        address = out._memory.addresses[0]
         posepost.decode_posenet(heatmaps, offsets, output_stride=8, out=out)
         del out
         assert not stream.done
-        assert posepost.pinned(4, 17).origin.keypoints != address
+        assert posepost.pinned(4, 17)._memory.addresses[0] != address
         stream.synchronize()
 
 
@@ -690,7 +691,7 @@ def test_denormals_on_the_gpu(gpu: Any) -> None:
         maps = values("denormal", dtype, (2, 5, 16, 12), 1)
         for view_name in ("nchw", "nhwc"):
             layout, view = VIEWS[view_name]
-            options = {"layout": layout, "threshold": 0.0, "absent": -1}
+            options = {"layout": layout, "absent": -1}
             expected = posepost.decode_heatmap(view(maps, np.array), **options)
             got = posepost.decode_heatmap(view(maps, lambda array: placed(gpu, array)), **options).numpy()
             np.testing.assert_array_equal(got.keypoints, expected.keypoints)
