@@ -67,7 +67,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "udp_combined": {"preset": "mmpose_udp_combined"},
     "megvii": {"preset": "mmpose_megvii"},
     "soft_argmax": {"preset": "mmpose_integral"},
-    "flip": {"absent": -1, "flip_shift": True},
+    "flip": {"absent": -1},
     "centroid": {"preset": "sleap"},
 }
 PEERS = {head: (MMPOSE,) for head in HEADS} | {"soft_argmax": (MMPOSE, KORNIA), "centroid": ()}
@@ -85,10 +85,14 @@ def flip_pairs(K: int) -> tuple[int, ...]:
 
 def options(head: str, size: Size) -> dict[str, Any]:
     given = {**HEADS[head], "input_size": input_size(size)}
-    if head in ("dark", "dark_udp", "udp_combined", "megvii"):
-        given["blur"] = size.blur
-    if head == "flip":
-        given["flip_pairs"] = flip_pairs(size.K)
+    with_blur = {
+        "dark": posepost.Dark,
+        "dark_udp": posepost.DarkUDP,
+        "udp_combined": posepost.UDPCombined,
+        "megvii": posepost.Megvii,
+    }
+    if head in with_blur:
+        given["refine"] = with_blur[head](blur=size.blur)
     return given
 
 
@@ -120,9 +124,10 @@ def draw(head: str, size: Size, seed: int) -> list[np.ndarray]:
 
 def check(got: Any, answer: tuple[np.ndarray, np.ndarray]) -> None:
     """AssertionError where points and, if the peer has them, scores are not the twin's."""
-    np.testing.assert_allclose(got[0], answer[0], rtol=0, atol=POSITION_ATOL * STRIDE)
-    if got[1] is not None:
-        np.testing.assert_allclose(got[1], answer[1], rtol=0, atol=SCORE_ATOL)
+    (points, scores), (right_points, right_scores) = got, answer
+    np.testing.assert_allclose(points, right_points, rtol=0, atol=POSITION_ATOL * STRIDE)
+    if scores is not None:
+        np.testing.assert_allclose(scores, right_scores, rtol=0, atol=SCORE_ATOL)
 
 
 class Found(NamedTuple):
@@ -134,7 +139,7 @@ class Found(NamedTuple):
 def measured(head: str, size: Size) -> Found:
     host = [draw(head, size, seed) for seed in range(SETS)]
     given = options(head, size)
-    answers = [tuple(posepost.decode_heatmap(*_arguments(arrays), **given, **_mirrored(arrays))) for arrays in host]
+    answers = [tuple(posepost.decode_heatmap(*_arguments(arrays), **given, **_flip(arrays))) for arrays in host]
     placed: list[list[Any]] = host
     if DEVICE == "cuda":
         import cupy
@@ -184,14 +189,16 @@ def _arguments(arrays: list[Any]) -> list[Any]:
     return arrays[:1]
 
 
-def _mirrored(arrays: list[Any]) -> dict[str, Any]:
-    return {"flipped": arrays[1]} if len(arrays) > 1 else {}
+def _flip(arrays: list[Any]) -> dict[str, Any]:
+    if len(arrays) == 1:
+        return {}
+    return {"flip": posepost.Flip(arrays[1], flip_pairs(arrays[1].shape[1]), shift=True)}
 
 
 def _ours(given: dict[str, Any], placed: list[list[Any]]) -> Callable[[int], Any]:
     def call(i: int) -> Any:
-        people = posepost.decode_heatmap(*_arguments(placed[i]), **given, **_mirrored(placed[i]))
-        return people if people.origin is None else people.numpy()
+        people = posepost.decode_heatmap(*_arguments(placed[i]), **given, **_flip(placed[i]))
+        return people if isinstance(people.keypoints, np.ndarray) else people.numpy()
 
     return call
 
@@ -214,13 +221,13 @@ def _theirs(
 
 
 def _device_times(given: dict[str, Any], placed: list[list[Any]], answers: list[Any]) -> list[float]:
-    outs = [posepost.decode_heatmap(*_arguments(arrays), **given, **_mirrored(arrays)) for arrays in placed]
+    outs = [posepost.decode_heatmap(*_arguments(arrays), **given, **_flip(arrays)) for arrays in placed]
     for out in outs:  # poisoned: a launch that writes nothing must not pass the check
         out.keypoints.fill(np.nan)
         out.scores.fill(np.nan)
 
     def enqueue(i: int) -> None:
-        posepost.decode_heatmap(*_arguments(placed[i]), **given, **_mirrored(placed[i]), out=outs[i])
+        posepost.decode_heatmap(*_arguments(placed[i]), **given, **_flip(placed[i]), out=outs[i])
 
     times = timing.device_times(enqueue, SETS)
     for out, answer in zip(outs, answers):

@@ -102,9 +102,9 @@ def measured(case: tuple[int, ...]) -> dict[tuple[str, str], list[float]]:
         cells = (expected.points[..., 1] * maps.shape[3] + expected.points[..., 0]).astype(np.int64)
         cells[np.arange(OPTIONS["max_peaks"]) >= expected.count[..., None]] = -1
         for call in calls.values():
-            got = call(i)
-            np.testing.assert_array_equal(got[0], cells)
-            np.testing.assert_array_equal(got[1], expected.scores)
+            points, scores = call(i)
+            np.testing.assert_array_equal(points, cells)
+            np.testing.assert_array_equal(scores, expected.scores)
 
     def failed(name: str, error: Exception) -> None:
         FAILURES.append(Failure(f"peaks {case}", name, "blocking", "failed", f"while it was timed: {error}"))

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from posepost import (
+    Flip,
     _cuda,
     _kernels,
     decode_heatmap,
@@ -27,7 +28,10 @@ from posepost import (
     find_peaks,
     heatmap,
     posenet,
+    posenet_multi,
 )
+from posepost import peaks as peaks_module
+from posepost import simcc as simcc_module
 
 from . import timing
 from .arrays import VIEWS, dtype_of, quantization_for
@@ -43,7 +47,7 @@ class NullCuda(_cuda.Cuda):
 
     def __init__(self) -> None:
         stream = SimpleNamespace(ptr=0x5EED)
-        runtime = SimpleNamespace(getDevice=lambda: 0)
+        runtime = SimpleNamespace(getDevice=lambda: 0, streamIsCapturing=lambda stream: 0)
         driver = SimpleNamespace(launchKernel=lambda *arguments: None)
         cuda = SimpleNamespace(runtime=runtime, get_current_stream=lambda: stream, driver=driver)
         super().__init__(SimpleNamespace(cuda=cuda))
@@ -53,6 +57,9 @@ class NullCuda(_cuda.Cuda):
 
     def empty(self, floats: int, device: int, stream: int) -> Any:
         return to_device(np.zeros(floats, np.float32))
+
+    def zeros(self, words: int, device: int, stream: int) -> Any:
+        return to_device(np.zeros(words, np.uint64))
 
     def compile(self, variant: _kernels.Variant) -> Any:
         kernel = _cuda.Kernel(None)
@@ -150,34 +157,52 @@ def simcc(dtype: str, merged: bool) -> tuple[list[_kernels.Variant], list[tuple[
     N, K, Wx, Wy = SIMCC
     rng = np.random.default_rng(0)
     whole = to_device(rng.integers(0, 100, (2 if merged else 1, N * K * (Wx + Wy))).astype(dtype_of(dtype)))
-    names = (("simcc_x", "simcc_y"), ("flipped_x", "flipped_y"))
-    vectors: dict[str, Any] = {}
-    for (name_x, name_y), row in zip(names, whole):  # all in one buffer, which is what is counted
-        vectors[name_x] = row[: N * K * Wx].reshape(N, K, Wx)
-        vectors[name_y] = row[N * K * Wx :].reshape(N, K, Wy)
-    if merged:
-        vectors["flip_pairs"] = tuple(range(K))
+    vectors: list[Any] = []
+    for row in whole:  # all in one buffer, which is what is counted
+        vectors += [row[: N * K * Wx].reshape(N, K, Wx), row[N * K * Wx :].reshape(N, K, Wy)]
+    options: dict[str, Any] = {"visibility": True, "flip": Flip(vectors[2:], tuple(range(K))) if merged else None}
     scale = {"simcc_x": (1.0, 0), "simcc_y": (1.0, 0)} if "int" in dtype else None
     variants = [_kernels.simcc(_kernels.ELEMENTS[dtype], merged)]
-    return variants, counted(variants, [whole], lambda: decode_simcc(**vectors, visibility=True, quantization=scale))
+    return variants, counted(variants, [whole], lambda: decode_simcc(*vectors[:2], quantization=scale, **options))
 
 
-def host_time(*, with_out: bool, repeats: int = 20000) -> float:
-    """Median microseconds of one decode_posenet call on CuPy arrays, all but the driver; the clock left out."""
+def host_times(repeats: int = 20000) -> dict[str, float]:
+    """Median microseconds of one call of each decoder with `out=` on CuPy arrays, all but the driver; the clock left
+    out."""
     _cuda.cuda = NullCuda()
-    _cuda.kernel.cache_clear()
+    forget_plans()
     B, K, H, W = SHAPE
-    heatmaps, offsets = to_device(np.zeros(SHAPE, np.float32)), to_device(np.zeros((B, 2 * K, H, W), np.float32))
-    out = decode_posenet(heatmaps, offsets, output_stride=16) if with_out else None
-    times, clock = [], []
+    heatmaps, offsets, field = (to_device(np.zeros((B, n, H, W), np.float32)) for n in (K, 2 * K, 2 * K - 2))
+    vectors = [to_device(np.zeros((SIMCC[0], SIMCC[1], bins), np.float32)) for bins in SIMCC[2:]]
+    calls: dict[str, Callable[[Any], Any]] = {
+        "decode_posenet": lambda out: decode_posenet(heatmaps, offsets, output_stride=16, out=out),
+        "decode_heatmap": lambda out: decode_heatmap(heatmaps, preset="mmpose_dark", input_size=(192, 256), out=out),
+        "decode_simcc": lambda out: decode_simcc(*vectors, preset="rtmpose", out=out),
+        "find_peaks": lambda out: find_peaks(heatmaps, threshold=0.5, max_peaks=20, out=out),
+        "decode_posenet_multi": lambda out: decode_posenet_multi(
+            heatmaps, offsets, field, field, output_stride=16, out=out
+        ),
+    }
+    return {name: _median(call, repeats) for name, call in calls.items()}
+
+
+def _median(call: Callable[[Any], Any], repeats: int) -> float:
+    out, times, clock = call(None), [], []
     with timing.quiet():
         for _ in range(repeats):
             start = time.perf_counter_ns()
-            decode_posenet(heatmaps, offsets, output_stride=16, out=out)
+            call(out)
             times.append(time.perf_counter_ns() - start)
             start = time.perf_counter_ns()
             clock.append(time.perf_counter_ns() - start)
     return (statistics.median(times) - statistics.median(clock)) / 1000
+
+
+def forget_plans() -> None:
+    """A plan holds kernels and knows how large a device is."""
+    _cuda.kernel.cache_clear()
+    for decoder in (heatmap, peaks_module, posenet, posenet_multi, simcc_module):
+        decoder._plan.cache_clear()
 
 
 def table() -> None:
@@ -206,11 +231,10 @@ def table() -> None:
                 f" {min(registers):7}-{max(registers):<3} {max(c.spilled_bytes for c in compiled):8}"
                 f" {max(c.shared_bytes for c in compiled):7}"
             )
-    posenet._plan.cache_clear()
-    heatmap._plan.cache_clear()
     medians = ", ".join(f"{name} in {statistics.median(times):.2f} s" for name, times in seconds.items())
     print(f"\nNVRTC compiles {medians} (medians), once: CuPy keeps the result on disk")
-    print(f"One call with all but the driver: {host_time(with_out=True):.1f} us (median, with out=, CuPy arrays)")
+    times = ", ".join(f"{name} {microseconds:.1f}" for name, microseconds in host_times().items())
+    print(f"One call with all but the driver (median us, with out=, CuPy arrays): {times}")
 
 
 def main() -> None:

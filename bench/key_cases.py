@@ -134,7 +134,7 @@ def heatmap(B: int, label: str, K: int = 17, H: int = 64, W: int = 48, **options
         if flipped is None:
             return posepost.decode_heatmap(heatmaps, **options, out=out)
         pairs = tuple(range(K))
-        return posepost.decode_heatmap(heatmaps, flipped=flipped, flip_pairs=pairs, flip_shift=True, **options, out=out)
+        return posepost.decode_heatmap(heatmaps, flip=posepost.Flip(flipped, pairs, shift=True), **options, out=out)
 
     return KeyCase(f"heatmap {label} {B}x{K}x{H}x{W}", arrays, decode, (1 + flip) * B * K * H * W * 4)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import posepost
-from posepost import decode_posenet, pinned, posenet
+from posepost import decode_posenet, pinned
 
 from . import launches, timing
 from .cases import BASE, BATCH_SWEEP, FORMATS, POSENET, SIZE_SWEEP, Case, inputs
@@ -223,9 +223,10 @@ def _grid(case: Case) -> tuple[tuple[int, int], int]:
     """Grid and block of the decoder on this case."""
     B, K, H, W = case.B, case.K, case.H, case.W
     strides = (K * H * W, H * W, W, 1) if case.layout == "NCHW" else (H * W * K, 1, W * K, K)
-    from posepost._check import Maps
+    from posepost._rules.maps import Maps
+    from posepost._tiling import busy_blocks, tiling
 
-    launch = posenet.choose(Maps(case.layout, B, K, H, W, strides, strides), case.dtype, posenet.busy_blocks(0))
+    launch = tiling(Maps(case.layout, B, K, H, W, strides), case.dtype, busy_blocks(0))
     return (launch.tiles, launch.splits), launch.block
 
 

@@ -45,7 +45,7 @@ def test_peer_decodes_as_the_twin(head: str, peer: str, size: bench.Size) -> Non
     decode = mmpose_heads.prepare(peer, head, task)
     for seed in range(3):
         arrays = bench.draw(head, size, seed)
-        want = posepost.decode_heatmap(arrays[0], **bench.options(head, size), **bench._mirrored(arrays))
+        want = posepost.decode_heatmap(arrays[0], **bench.options(head, size), **bench._flip(arrays))
         keypoints, scores = decode(*(array.copy() for array in arrays))
         assert keypoints.shape == (size.B, size.K, 2)
         assert (scores is None) == (head == "soft_argmax")
@@ -61,7 +61,7 @@ def test_drawn_positions_are_found(head: str) -> None:
     rng = np.random.default_rng([0, size.B, size.K, size.H])
     x, y = rng.uniform(4, size.W - 5, (size.B, size.K)), rng.uniform(4, size.H - 5, (size.B, size.K))
     arrays = bench.draw(head, size, 0)
-    found = posepost.decode_heatmap(arrays[0], **bench.options(head, size), **bench._mirrored(arrays)).keypoints
+    found = posepost.decode_heatmap(arrays[0], **bench.options(head, size), **bench._flip(arrays)).keypoints
     error = np.abs(found / bench.STRIDE - np.stack([x, y], axis=-1))
     assert np.median(error) < 0.6
     assert error.max() < 4

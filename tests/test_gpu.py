@@ -393,7 +393,9 @@ def test_heatmap_heads_in_a_graph(gpu: Any, preset: str) -> None:
     np.testing.assert_allclose(out.numpy().keypoints, expected.keypoints, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("refine", ["quarter", posepost.Dark(5), posepost.DarkUDP(5), "centroid", "soft_argmax"], ids=str)
+@pytest.mark.parametrize(
+    "refine", ["quarter", posepost.Dark(5), posepost.DarkUDP(5), "centroid", "soft_argmax"], ids=str
+)
 def test_refined_peaks_on_the_gpu(gpu: Any, refine: Any) -> None:
     maps = np.max([gaussian_maps((2, 5, 48, 64), "float32", seed) for seed in range(6)], axis=0)
     options = {"threshold": 0.2, "max_peaks": 12, "nms_window": 5, "refine": refine, "activation": None}
@@ -510,7 +512,9 @@ def test_threads_with_and_without_a_transform(gpu: Any) -> None:
     matrix = np.array([[2, 0, 1000], [0, 2, 1000]], np.float32)
     heatmaps, offsets = gpu.asarray(h), gpu.asarray(o)
     gpu.cuda.get_current_stream().synchronize()
-    expected = {moved: posepost.decode_posenet(h, o, output_stride=8, transform=m) for moved, m in ((0, None), (1, matrix))}
+    expected = {
+        moved: posepost.decode_posenet(h, o, output_stride=8, transform=m) for moved, m in ((0, None), (1, matrix))
+    }
     wrong: list[Any] = []
 
     def work(moved: int) -> None:

@@ -1,4 +1,4 @@
-"""Which way imports go: bench never takes from tests, and no test module from another."""
+"""Which way imports go: downward in posepost, no decoder from a decoder, bench never from tests, no test from a test."""
 
 from __future__ import annotations
 
@@ -55,6 +55,59 @@ def test_bench_imports_nothing_from_tests() -> None:
     found = [(name, other) for name, path in modules("bench").items() for other in imported(name, path)]
     assert len(found) > 100
     assert not [pair for pair in found if pair[1].partition(".")[0] == "tests"]
+
+
+DECODERS = ("posenet", "posenet_multi", "heatmap", "simcc", "peaks")
+FLOORS = (  # each imports from those before it alone
+    {"_kernels", "_skeleton"},
+    {"_cuda"},
+    {"_view"},
+    {"_check"},
+    {"_rules"},
+    {"types", "_tiling", "ref"},
+    {"_launch"},
+    {*DECODERS, "crops"},
+    {""},  # posepost itself, as `import posepost` gives it
+    {"_image"},
+    {"draw"},
+    {"ort"},
+    {"cli"},
+)
+
+
+def part_of(name: str) -> str:
+    """posepost.ref.heatmap -> ref."""
+    return (name.split(".") + [""])[1].removesuffix("__init__")
+
+
+def test_imports_go_downward() -> None:
+    floor = {part: number for number, parts in enumerate(FLOORS) for part in parts}
+    every, seen = modules("posepost"), 0
+    for name, path in every.items():
+        mine = part_of(name)
+        if mine == "__main__":
+            continue
+        for other in imported(name, path):
+            if other.partition(".")[0] != "posepost":
+                continue
+            theirs = part_of(other)
+            if theirs not in floor:  # a name of posepost itself
+                theirs = ""
+            if theirs == "" and other == "posepost" and mine != "":
+                continue  # `from . import x` names x too
+            seen += 1
+            assert theirs == mine or floor[theirs] < floor[mine], f"{name} imports {other}"
+    assert seen > 100
+
+
+@pytest.mark.parametrize("folder", ["posepost", "posepost.ref", "posepost._rules"])
+def test_no_decoder_imports_a_decoder(folder: str) -> None:
+    every = modules("posepost")
+    for decoder in DECODERS:
+        name = f"{folder}.{decoder}"
+        found = set(imported(name, every[name]))
+        assert not {other for other in DECODERS if f"{folder}.{other}" in found} - {decoder}
+        assert found
 
 
 @pytest.mark.parametrize("name", [name for name in modules("tests") if name.startswith("tests.test_")])

@@ -1,4 +1,4 @@
-"""find_peaks in NumPy, and the test for a local maximum that multi-person decoders share."""
+"""find_peaks in NumPy."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .._rules.peaks import ARGUMENTS, Peaks, least, shape
 from .._rules.refinement import Step, step
 from . import refine
 from .argmax import widen
+from .local_maxima import is_peak
 from .values import activated, channels_first, comparable, dequantize
 
 Array = np.ndarray[Any, Any]
@@ -68,32 +69,3 @@ def decode(plan: Plan, matrix: None, heatmaps: Array) -> tuple[Array, Array, Arr
     points[b, k, rank] = refine.refined(maps, refine.Cells(b, k, y, x, scores[b, k, rank]), plan.step)
     count = np.minimum(found, most).reshape(B, K).astype(np.int32)
     return points, scores, count, found.reshape(B, K).astype(np.int32) - count
-
-
-def is_peak(values: Array, y: int, x: int, radius: int, plateau: str) -> Array:
-    """Whether each cell is a local maximum along the axes y and x, in a window that the borders clip."""
-    if plateau == "all":
-        largest = _largest(_largest(values, x, radius), y, radius)  # with the cell itself: one pass less
-        equal: Array = values >= largest
-        return equal
-    if values.dtype.kind in "iu":
-        values = values.astype(np.int16)
-    beside = _largest(values, x, radius, itself=False)
-    above_and_below = _largest(np.maximum(beside, values), y, radius, itself=False)
-    larger: Array = values > np.maximum(beside, above_and_below)
-    return larger
-
-
-def _largest(values: Array, axis: int, radius: int, itself: bool = True) -> Array:
-    """The largest value within `radius` cells along one axis; NaN where one of them is NaN."""
-    if itself:
-        largest = values.copy(order="K")
-    else:
-        least = -np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).min
-        largest = np.full_like(values, least)
-    for distance in range(1, min(radius, values.shape[axis] - 1) + 1):
-        first, last = [slice(None)] * values.ndim, [slice(None)] * values.ndim
-        first[axis], last[axis] = slice(None, -distance), slice(distance, None)
-        for to, source in ((tuple(first), tuple(last)), (tuple(last), tuple(first))):
-            np.maximum(largest[to], values[source], out=largest[to])
-    return largest

@@ -13,7 +13,7 @@ from .. import _check, _skeleton, _view
 from .._rules import Scale, described
 from .._rules.maps import Maps, channels_first
 from .._rules.posenet_multi import ARGUMENTS, PoseNetMulti, least, shape
-from .peaks import is_peak
+from .local_maxima import is_peak
 from .values import activated, affine, comparable, dequantize
 
 Array = np.ndarray[Any, Any]
