@@ -273,7 +273,7 @@ def test_tolerances_are_those_that_numerics_names() -> None:
         assert re.search(rf"\| {re.escape(short)}\b", table), short
 
 
-def test_every_preset_is_in_readme_s_table_and_in_models() -> None:
+def test_every_preset_is_in_readme_s_table() -> None:
     table = rows(PAGES["docs/presets.md"])
     presets = [row[0].strip("`") for row in table if row[0].startswith("`")] + ["rtmpose", "simcc"]
     assert len(presets) > 15
