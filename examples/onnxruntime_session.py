@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import posepost
+from posepost.ort import PoseSession
 
 try:
     from PIL import Image
-
-    from posepost.ort import PoseSession
 
     assets = Path(posepost.__file__).parent / "assets"
     model, photo = sys.argv[1:] or (assets / "figures.onnx", assets / "crowd.png")

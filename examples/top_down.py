@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 
 import posepost
+from posepost.ort import TopDownSession
 
 try:
     from PIL import Image
-
-    from posepost.ort import TopDownSession
 
     assets = Path(posepost.__file__).parent / "assets"
     model = assets / "figures.onnx"
