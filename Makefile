@@ -28,6 +28,7 @@ bench: $(VENV)/.bench
 
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check posepost tests bench examples
 	$(VENV)/bin/mypy posepost
 
 $(VENV)/bin/python:

@@ -2,7 +2,7 @@
 
 Against MMPose's own functions on the same arrays, and kornia's soft-argmax (bench/peers/mmpose_heads.py): one core
 against one core, in turns, each checked against the twin before and after it is timed. `--benchmark-json=FILE` keeps
-the times, the machine and the versions; bench/report makes README's table of that file.
+the times, the machine and the versions; bench/report makes the table in docs/validation.md of that file.
 
 On a GPU the maps lie in its memory: the time of a launch there, and of a blocking call to NumPy keypoints; MMPose
 downloads first and decodes on the host. Without a GPU the NumPy twin is timed, and the head of the run says so.

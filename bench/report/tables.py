@@ -93,7 +93,7 @@ def machine_line(result: Result) -> str:
 
 
 def several_people_table(result: Result) -> str:
-    """Markdown for README from a result file of bench_posenet_multi.py: medians against people and map size."""
+    """Markdown for docs/ from a result file of bench_posenet_multi.py: medians against people and map size."""
     rows: dict[tuple[int, int, int], dict[tuple[str, str], float]] = {}  # mode, posepost or a peer
     for benchmark in result["benchmarks"]:
         info = benchmark["extra_info"]
@@ -119,7 +119,7 @@ def several_people_table(result: Result) -> str:
 
 
 def gpu_table(result: Result) -> str:
-    """Markdown for README from a result file of bench/key_cases.py."""
+    """Markdown for docs/ from a result file of bench/key_cases.py."""
     machine = result["machine"]
     lines_ = [
         f"{machine['gpu']}, driver {machine['driver']}, CuPy {machine['cupy']}, commit {machine['commit']}, "
@@ -136,7 +136,7 @@ def gpu_table(result: Result) -> str:
 
 
 def heads_table(heatmaps: Result, simcc: Result, peaks: Result) -> str:
-    """Markdown for README from result files of bench_heatmap.py, bench_simcc.py and bench_peaks.py: each head's preset,
+    """Markdown for docs/ from result files of bench_heatmap.py, bench_simcc.py and bench_peaks.py: each head's preset,
     what pins it, its blocking p50 on the smallest call beside its peer's, and the speed-ups over all sizes."""
     found: dict[str, dict[tuple[int, ...], dict[str, float]]] = {}
     for row in select(rows_of(heatmaps), kind="blocking"):
