@@ -1,4 +1,4 @@
-"""Trees of keypoints: PoseNet's own, and the tables by which twin and kernels walk along one."""
+"""Trees of keypoints: PoseNet's own, and the tables by which NumPy and kernels walk along one."""
 
 from __future__ import annotations
 

@@ -26,6 +26,11 @@ def box_to_crop(boxes: Any, input_size: tuple[float, float], *, padding: float =
 
     Source: bbox_xyxy2cs and the aspect ratio of get_warp_matrix, open-mmlab/mmpose@759b39c
     structures/bbox/transforms.py.
+
+    >>> import posepost
+    >>> centers, scales = posepost.box_to_crop([[60, 30, 110, 120]], (192, 256))
+    >>> centers.tolist(), scales.tolist()
+    ([[85.0, 75.0]], [[84.375, 112.5]])
     """
     corners = _numbers(boxes, "boxes", (4,))
     width, height = _check.input_size(input_size, 2)
@@ -60,6 +65,10 @@ def crop_to_image(
     Returns (N, 2, 3) float32.
 
     Source: get_warp_matrix and get_udp_warp_matrix, open-mmlab/mmpose@759b39c structures/bbox/transforms.py, inverted.
+
+    >>> import posepost
+    >>> posepost.crop_to_image([[85, 75]], [[96, 128]], (192, 256)).tolist()  # the crop is half as large as the input
+    [[[0.5, -0.0, 37.0], [0.0, 0.5, 11.0]]]
     """
     middle, size = _numbers(centers, "centers", (2,)), _numbers(scales, "scales", (2,))
     if len(middle) != len(size):
@@ -82,6 +91,10 @@ def letterbox_to_image(image_sizes: Any, input_size: tuple[float, float]) -> Arr
         Width and height of each image.
 
     Returns (N, 2, 3) float32.
+
+    >>> import posepost
+    >>> posepost.letterbox_to_image([[640, 480]], (320, 320)).tolist()
+    [[[2.0, -0.0, 0.0], [0.0, 2.0, -80.0]]]
     """
     sizes = _numbers(image_sizes, "image_sizes", (2,))
     pixels = np.array(_check.input_size(input_size, 2))

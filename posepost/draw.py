@@ -23,7 +23,7 @@ COCO_LIMBS = (
     (5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16),
 )  # fmt: skip
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Canvas = npt.NDArray[np.float32]
 LEFT, RIGHT, MIDDLE = (255, 140, 26), (38, 166, 255), (238, 238, 238)
 PEOPLE = (LEFT, RIGHT, (120, 220, 70), (255, 92, 160), (250, 220, 60), (170, 120, 255), (60, 220, 200))
@@ -39,7 +39,7 @@ def overlay(image: Any, keypoints: Any, scores: Any, *, min_score: float = 0.3, 
     min_score: joints below it, and those that are not finite, are left out with their limbs.
     scale: how many times to enlarge the picture first, so that lines on a small one are fine.
     With K = 17 the points are taken as COCO's and joined by limbs; for other K joints alone are drawn.
-    One person: left side orange, right side blue. Several: one colour each.
+    One person: left side orange, right side blue. Several: one color each.
     """
     points, confidence = np.asarray(keypoints, np.float64), np.asarray(scores, np.float64)
     if points.ndim == 2:
@@ -85,15 +85,15 @@ def heatmap_picture(heatmap: Any, point: Sequence[float] | None = None) -> PILIm
     if np.isfinite(point).all():
         centre = (np.asarray(point, np.float64) + 0.5) * scale - 0.5
         radius = max(8.0, 0.75 * scale)
-        for width, colour, alpha in ((5.0, DARK, 0.75), (2.5, LIGHT, 1.0)):
+        for width, color, alpha in ((5.0, DARK, 0.75), (2.5, LIGHT, 1.0)):
             y, x = np.ogrid[: canvas.shape[0], : canvas.shape[1]]
             from_ring = np.abs(np.hypot(x - centre[0], y - centre[1]) - radius)
-            _blend(canvas, alpha * np.clip((width + 1) / 2 - from_ring, 0.0, 1.0), colour)
+            _blend(canvas, alpha * np.clip((width + 1) / 2 - from_ring, 0.0, 1.0), color)
     return _to_image(canvas)
 
 
 def _draw_person(
-    canvas: Canvas, joints: npt.NDArray[np.float64], shown: npt.NDArray[np.bool_], colour: Colour | None
+    canvas: Canvas, joints: npt.NDArray[np.float64], shown: npt.NDArray[np.bool_], color: Color | None
 ) -> None:
     height, width = canvas.shape[:2]
     extent = float(np.linalg.norm(np.ptp(joints[shown], axis=0)))
@@ -113,14 +113,14 @@ def _draw_person(
         casing[window] = np.maximum(casing[window], coverage)
     _blend(canvas, 0.6 * casing, DARK)
     for a, b in limbs:
-        tone = colour or (sides[a] if sides[a] == sides[b] else MIDDLE)
+        tone = color or (sides[a] if sides[a] == sides[b] else MIDDLE)
         _paint(canvas, joints[a], joints[b], thickness(b), tone)
     for k in dots:
         _paint(canvas, joints[k], joints[k], 1.9 * thickness(k), LIGHT)
-        _paint(canvas, joints[k], joints[k], 1.25 * thickness(k), colour or sides[k])
+        _paint(canvas, joints[k], joints[k], 1.25 * thickness(k), color or sides[k])
 
 
-def _side(name: str) -> Colour:
+def _side(name: str) -> Color:
     return LEFT if name.startswith("left") else RIGHT if name.startswith("right") else MIDDLE
 
 
@@ -140,16 +140,14 @@ def _line(
     return window, np.clip(radius + 0.5 - distance, 0.0, 1.0)
 
 
-def _paint(
-    canvas: Canvas, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], radius: float, colour: Colour
-) -> None:
+def _paint(canvas: Canvas, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], radius: float, color: Color) -> None:
     window, coverage = _line(canvas.shape, a, b, radius)
-    _blend(canvas[window], coverage, colour)
+    _blend(canvas[window], coverage, color)
 
 
-def _blend(canvas: Canvas, coverage: npt.NDArray[Any], colour: Colour) -> None:
+def _blend(canvas: Canvas, coverage: npt.NDArray[Any], color: Color) -> None:
     touched = coverage > 0
-    canvas[touched] += coverage[touched][:, None].astype(np.float32) * (np.array(colour, np.float32) - canvas[touched])
+    canvas[touched] += coverage[touched][:, None].astype(np.float32) * (np.array(color, np.float32) - canvas[touched])
 
 
 def _to_image(canvas: Canvas) -> PILImage.Image:

@@ -39,7 +39,7 @@ def decode_heatmap(
     stream: Any = None,
     **renamed: Any,
 ) -> Keypoints:
-    """Decode the heatmaps of single-person and top-down networks, where the tensors lie, in one launch.
+    """Decode the heatmaps of single-person and top-down networks, in place, in one launch.
 
     B rows (a person or an image each), K keypoints, maps of H rows and W columns. Axes in the order of `layout`.
 
@@ -84,8 +84,8 @@ def decode_heatmap(
     out : Keypoints or (keypoints, scores)
         Where to write: float32, C-contiguous, on the device of the input, or the result of `posepost.pinned`.
     stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
-        Where the launch goes; None: the current stream of the library of `heatmaps`
-        (PyTorch's for its tensors, else CuPy's). No meaning for host arrays.
+        Where the launch goes; None: the current stream of the library of `heatmaps` on its device (PyTorch's for its
+        tensors, else CuPy's). Ignored for host arrays.
 
     Returns
     -------
@@ -117,6 +117,18 @@ def decode_heatmap(
     spatial_soft_argmax2d; trt_pose refine_peaks; google-ai-edge/mediapipe@7248ac6
     refine_landmarks_from_heatmap_calculator.cc, whose window lies around its regressed landmark and ours around the
     maximum; SLEAP and OpenPose from the mathematics of their centroids.
+
+    Examples
+    --------
+    >>> import numpy as np, posepost
+    >>> y, x = np.mgrid[:64, :48]
+    >>> heatmaps = np.exp(-((x - 20.3) ** 2 + (y - 30.8) ** 2) / 8).astype(np.float32)[None, None]
+    >>> people = posepost.decode_heatmap(heatmaps, preset="mmpose_dark", input_size=(192, 256))
+    >>> np.allclose(people.keypoints, [81.2, 123.2], atol=0.01)  # 4 pixels of the input a cell
+    True
+    >>> cells = posepost.decode_heatmap(heatmaps, refine=posepost.Dark(blur=17)).keypoints
+    >>> np.allclose(cells, [20.3, 30.8], atol=0.01)
+    True
     """
     if renamed:
         _check.renamed("decode_heatmap", renamed, RENAMED)

@@ -62,8 +62,8 @@ def find_peaks(
     out : Peaks or (points, scores, count)
         Where to write: C-contiguous. Then nothing is allocated but, where `out` is no Peaks, `dropped`.
     stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
-        Where the launch goes; None: the current stream of the library of `heatmaps`
-        (PyTorch's for its tensors, else CuPy's). No meaning for host arrays.
+        Where the launch goes; None: the current stream of the library of `heatmaps` on its device (PyTorch's for its
+        tensors, else CuPy's). Ignored for host arrays.
 
     Returns
     -------
@@ -84,6 +84,17 @@ def find_peaks(
     (q - zero_point) * scale in float32.
 
     A NaN cell, a cell with NaN in its window, and a cell of -inf are no peaks.
+
+    Source: NVIDIA-AI-IOT/trt_pose find_peaks, refine_peaks; SLEAP's local peaks from their mathematics.
+
+    Examples
+    --------
+    >>> import numpy as np, posepost
+    >>> heatmaps = np.zeros((1, 1, 8, 8), np.float32)
+    >>> heatmaps[0, 0, 2, 3], heatmaps[0, 0, 6, 5] = 0.7, 0.9
+    >>> peaks = posepost.find_peaks(heatmaps, threshold=0.5, max_peaks=4, activation=None)
+    >>> peaks.points[0, 0, :2].tolist(), peaks.count.tolist()
+    ([[5.0, 6.0], [3.0, 2.0]], [[2]])
     """
     if renamed:
         _check.renamed("find_peaks", renamed, RENAMED)

@@ -29,7 +29,7 @@ def decode_posenet(
     out: Keypoints | tuple[_view.Array, _view.Array] | None = None,
     stream: Any = None,
 ) -> Keypoints:
-    """Decode PoseNet heatmaps and offsets into one person an image, where the tensors lie.
+    """Decode PoseNet heatmaps and offsets into one person an image, in place.
 
     B images, K keypoints (17 for COCO), maps of H rows and W columns. Axes in the order of `layout`.
 
@@ -42,7 +42,7 @@ def decode_posenet(
     output_stride : float
         Pixels of the network's input from one cell to the next: 8, 16, 32.
     layout : "NCHW", "NHWC" or None
-        None finds it: only along the channels have the offsets twice the size.
+        None: inferred; offsets have twice the channels of heatmaps, and nothing else doubles.
     activation : "sigmoid" or None
         "sigmoid": the maps are logits, and the winner's score goes through a sigmoid. The argmax is taken on what was
         given: logits that saturate to equal scores are still told apart. None: the maps are scores already.
@@ -56,7 +56,7 @@ def decode_posenet(
         `posepost.pinned`: host memory that the kernel writes itself.
     stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
         Where the launch goes; None: the current stream of the library of `heatmaps` on its device (PyTorch's for its
-        tensors, else CuPy's). No meaning for host arrays.
+        tensors, else CuPy's). Ignored for host arrays.
 
     Returns
     -------
@@ -76,8 +76,17 @@ def decode_posenet(
     the formula's IEEE result. Nothing is clamped to the image.
 
     Source: decodeSinglePose, tensorflow/tfjs-models@18a7342, posenet/src/single_pose. Arithmetic in float32, x *
-    output_stride + offset, without fused multiply-add: kernel and NumPy twin (posepost.ref) give the same bits, but for
-    the exponential in a sigmoid.
+    output_stride + offset, without fused multiply-add: kernel and NumPy implementation give the same bits, but for the
+    exponential in a sigmoid.
+
+    Examples
+    --------
+    >>> import numpy as np, posepost
+    >>> heatmaps, offsets = np.full((1, 2, 3, 3), -9, np.float32), np.zeros((1, 4, 3, 3), np.float32)
+    >>> heatmaps[0, :, 1, 2] = 9
+    >>> people = posepost.decode_posenet(heatmaps, offsets, output_stride=16, activation="sigmoid")
+    >>> people.keypoints[0].tolist()
+    [[32.0, 16.0], [32.0, 16.0]]
     """
     options = (output_stride, layout, activation)
     found: Keypoints = run(POSENET, (heatmaps, offsets), options, quantization, transform, out, stream)

@@ -37,7 +37,7 @@ def decode_posenet_multi(
     out: Poses | tuple[_view.Array, _view.Array, _view.Array, _view.Array] | None = None,
     stream: Any = None,
 ) -> Poses:
-    """Decode PoseNet's four outputs into everybody in each image.
+    """Decode PoseNet's four outputs into all people in each image.
 
     B images, K keypoints, E = K - 1 edges of the skeleton, maps of H rows and W columns, P = `max_poses`.
 
@@ -58,7 +58,7 @@ def decode_posenet_multi(
     nms_radius : float
         Pixels of the network's input. A root so near to the same keypoint of an accepted pose starts none.
     mode : "tfjs", "pytorch", "coral" or "edgetpu"
-        Which peer's rules: see Notes.
+        Which reference implementation's rules: see Notes.
     refinement_steps : int
         How often an offset is followed after a displacement, in modes "coral" and "edgetpu"; None: 5, as Coral's
         operator. The others have a fixed number.
@@ -66,7 +66,7 @@ def decode_posenet_multi(
         The edges, in the order of the displacement channels: a tree of at most 32 keypoints, whose root is the one
         that is no child. None: PoseNet's, of COCO's 17 keypoints from the nose. Mode "edgetpu" has no other.
     layout : "NCHW", "NHWC" or None
-        None finds it: only along the channels have the offsets twice the size.
+        None: inferred; offsets have twice the channels of heatmaps, and nothing else doubles.
     activation : "sigmoid" or None
         "sigmoid": the maps are logits and scores go through a sigmoid. None: the maps are scores already.
         "tfjs" and "pytorch" read the maps at cells only, so that both give the same poses unless logits saturate;
@@ -78,8 +78,8 @@ def decode_posenet_multi(
     out : Poses or (keypoints, keypoint_scores, scores, count)
         Where to write: C-contiguous. count is int32, the others float32.
     stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
-        Where the three launches go; None: the current stream of the library of `heatmaps`
-        (PyTorch's for its tensors, else CuPy's). No meaning for host arrays.
+        Where the three launches go; None: the current stream of the library of `heatmaps` on its device (PyTorch's for its
+        tensors, else CuPy's). Ignored for host arrays.
 
     Returns
     -------
@@ -134,6 +134,16 @@ def decode_posenet_multi(
     Source: tensorflow/tfjs-models@18a7342 posenet/src/multi_pose; rwightman/posenet-pytorch posenet/decode_multi.py;
     google-coral/libcoral@6589d0b coral/pose_estimation/posenet_decoder.cc; google-coral/edgetpu@5020de9
     src/cpp/posenet/posenet_decoder.cc.
+
+    Examples
+    --------
+    >>> import numpy as np, posepost
+    >>> heatmaps, offsets = np.full((17, 9, 9), -9, np.float32), np.zeros((34, 9, 9), np.float32)
+    >>> heatmaps[:, 4, 4] = 9  # one person, all keypoints in one cell
+    >>> steps = np.zeros((32, 9, 9), np.float32)
+    >>> poses = posepost.decode_posenet_multi(heatmaps, offsets, steps, steps, output_stride=16, activation="sigmoid")
+    >>> poses.count.tolist(), poses.keypoints[0, 0, 0].tolist()
+    ([1], [64.0, 64.0])
     """
     options = (
         output_stride,

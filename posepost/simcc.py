@@ -39,7 +39,7 @@ def decode_simcc(
     stream: Any = None,
     **renamed: Any,
 ) -> Keypoints:
-    """Decode the two vectors a keypoint of a SimCC head, as RTMPose has it, where the tensors lie, in one launch.
+    """Decode the two vectors a keypoint of a SimCC head, as RTMPose has it, in place, in one launch.
 
     N rows (a person or an image each), K keypoints, Wx bins along x and Wy along y: the network's input size times
     `split_ratio`.
@@ -87,8 +87,8 @@ def decode_simcc(
         Where to write: float32, C-contiguous, on the device of the input; then nothing is allocated but, where it has
         no room for it, the visibility. Or the result of `posepost.pinned`.
     stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
-        Where the launch goes; None: the current stream of the library of `simcc_x`
-        (PyTorch's for its tensors, else CuPy's). No meaning for host arrays.
+        Where the launch goes; None: the current stream of the library of `simcc_x` on its device (PyTorch's for its
+        tensors, else CuPy's). Ignored for host arrays.
 
     Returns
     -------
@@ -110,14 +110,23 @@ def decode_simcc(
     are not blurred as a whole: only five bins around the peak are, but where a clip could act. A maximum of at most
     1e-3 is not refined; one of NaN or infinity gives NaN. Nothing is clamped to the vector: on plateaus and at its
     ends the step can be long. Absent points stay at `absent`. So they do in MMPose, whose -1 reads bin 0 of a vector
-    continued by its ends and has a step of 0; but that it gives NaN for an axis of zeros.
+    continued by its ends and has a step of 0, except that it gives NaN for an axis of zeros.
 
-    float32 arithmetic without fused multiply-add, logarithms of + - * / alone: kernel and NumPy twin (posepost.ref)
-    give the same points, bit for bit; exponentials differ by rounding. A GPU flushes means below 1.2e-38 to 0.
+    float32 arithmetic without fused multiply-add, logarithms of + - * / alone: kernel and NumPy implementation give
+    the same points, bit for bit; exponentials differ by rounding. A GPU flushes means below 1.2e-38 to 0.
 
     Source: open-mmlab/mmpose 1.3.2 codecs/simcc_label.py, codecs/utils/post_processing.py (get_simcc_maximum,
     get_simcc_normalized, gaussian_blur1d), codecs/utils/refinement.py (refine_simcc_dark), models/utils/tta.py
     (flip_vectors).
+
+    Examples
+    --------
+    >>> import numpy as np, posepost
+    >>> simcc_x, simcc_y = np.zeros((1, 1, 384), np.float32), np.zeros((1, 1, 512), np.float32)
+    >>> simcc_x[0, 0, 100], simcc_y[0, 0, 300] = 0.9, 0.8
+    >>> people = posepost.decode_simcc(simcc_x, simcc_y, preset="rtmpose")
+    >>> people.keypoints.tolist(), people.scores.tolist() == [[np.float32(0.8)]]
+    ([[[50.0, 150.0]]], True)
     """
     if renamed:
         _check.renamed("decode_simcc", renamed, RENAMED)
