@@ -13,7 +13,7 @@ import numpy as np
 from . import _check, _cuda, _kernels, _view
 from ._rules import Rule, dtypes
 from ._rules.refinement import BORDERS, Step
-from .types import PINNED, DeviceMemory, Result, Shape, Writer, on_device
+from .types import PINNED, DeviceMemory, Result, Shape, Writer, made
 
 
 class Decoder(NamedTuple):
@@ -122,37 +122,33 @@ def run(
     stream: Any,
 ) -> Any:
     """One call of a decoder, on the device of its first array or in NumPy."""
+    arguments, rule_of, plan_of, _, _, kind = decoder
     try:
-        rule = decoder.rule(*options)
+        rule = rule_of(*options)
     except TypeError:  # of what cannot be hashed, or of a wrong type: said below
         rule = None
     if rule is None:
-        rule = decoder.rule.__wrapped__(*options)
-    arguments = decoder.arguments
+        rule = rule_of.__wrapped__(*options)
     seen = _view.inputs(arrays, arguments, stream)
     if seen is None:
         return _run_in_numpy(decoder, arrays, rule, quantization, transform, out)
     device, queue, library, pointers, forms, held = seen
+    stream = queue[0]
     quantized = None if quantization is None else _quantized(quantization, arguments, forms)
-    plan = decoder.plan(forms, rule, quantized)
+    plan = plan_of(forms, rule, quantized)
     shapes, launches, alignment, pool, takes_transform, work = plan
     for pointer in pointers:
         if pointer % alignment:
             _check_alignment(arrays, arguments)
             break  # an array of smaller elements than the largest
-    stream = queue[0]
-    memory = out._memory if type(out) is decoder.result else None
-    if (
-        memory is not None
-        and memory[:3] == (device, stream, shapes)
-        and memory.library != "jax"
-        and (memory.holder is not None or queue.holder is None)
-    ):
-        result = out
-    else:
-        result = _result(out, decoder, shapes, device, queue, library)
-        memory = result._memory
-        assert memory is not None
+
+    ready = False  # whether the call may write to `out` as it is
+    if type(out) is kind and out._memory is not None:
+        on, at, known, into, addresses, _, holder = out._memory
+        ready = at == stream and known == shapes and on == device and (holder is not None or queue[1] is None)
+    if not ready or into == "jax":
+        out = _result(out, decoder, shapes, device, queue, library)
+        _, _, _, into, addresses, _, _ = out._memory
 
     block = pool.acquire()
     try:
@@ -163,7 +159,7 @@ def run(
                 if matrices is not None:
                     pointers[-1] = matrices.pointer
                     held += _view.owners([matrices], queue)
-        pointers += memory.addresses
+        pointers += addresses
         if work is not None:
             _launch_with_work(plan, work, pointers, block, device, queue)
         else:
@@ -176,13 +172,12 @@ def run(
         pool.release(block)
     if held:
         _cuda.hold(device, stream, held)
-    library = memory.library
-    if library == PINNED or stream == _cuda.PER_THREAD_STREAM:
-        result = _written(result, queue)
-    if library not in _view.ORDERED:
-        return result
-    handed = _view.hand_over(result._arrays, device, stream, library)
-    return result if library == "torch" else on_device(decoder.result, handed, result._memory)
+    if into == PINNED or stream == _cuda.PER_THREAD_STREAM:
+        out = _written(out, queue)
+    if into not in _view.ORDERED:
+        return out
+    handed = _view.hand_over(out._arrays, device, stream, into)
+    return out if into == "torch" else made(kind, handed, out._memory)
 
 
 def _check_alignment(arrays: tuple[_view.Array | None, ...], names: tuple[str, ...]) -> None:
@@ -217,24 +212,28 @@ def _launch_with_work(
 def _run_in_numpy(
     decoder: Decoder, arrays: tuple[Any, ...], rule: Rule, quantization: Any, transform: Any, out: Any
 ) -> Any:
-    views = [None if array is None else _view.view(array, name) for array, name in zip(arrays, decoder.arguments)]
-    forms = tuple([None if seen is None else seen.form for seen in views])
+    library, given_arrays, forms = _view.on_host(arrays, decoder.arguments)
     quantized = None if quantization is None else _quantized(quantization, decoder.arguments, forms)
     prepared = decoder.prepare(forms, rule, quantized)
     matrix = None
     if transform is not None:
         matrix = _check.transform(transform, None, prepared.rows, decoder.arguments[0])
-    with np.errstate(all="ignore"):
-        found = decoder.decode(prepared, matrix, *[None if seen is None else _view.as_numpy(seen) for seen in views])
-    library = views[0].library  # type: ignore[union-attr]
+    found = _quietly(decoder.decode, prepared, matrix, *given_arrays)
     if out is None:
-        return decoder.result(*found if library == "numpy" else [_view.from_numpy(one, library) for one in found])
+        arrays_out = found if library == "numpy" else [_view.from_numpy(one, library) for one in found]
+        return made(decoder.result, arrays_out)
     given = _arrays_of(out, decoder)
     results = {name: (one.shape, dtype) for (name, dtype), one in zip(decoder.result.DTYPES.items(), found)}
     for seen, values in zip(_check.outputs(given, results, None, decoder.arguments[0]), found):
         _view.as_numpy(seen)[...] = values
     more = [_view.from_numpy(one, library) for one in found[len(given) :]]
     return decoder.result(*given[: len(found)], *more)
+
+
+@np.errstate(all="ignore")
+def _quietly(decode: Callable[..., Any], *arguments: Any) -> Any:
+    """Infinities and NaN are values here; a decorator costs less at each call than a block."""
+    return decode(*arguments)
 
 
 def _quantized(
@@ -270,7 +269,7 @@ def _new(kind: type[Result], shapes: tuple[Shape, ...], device: int, queue: _vie
     """Arrays in a row, in memory of their own."""
     arrays, addresses, whole = _allocated(kind, shapes, 0, device, queue, library)
     memory = DeviceMemory(device, queue.pointer, shapes, library, addresses, whole, queue.holder)
-    return on_device(kind, arrays, memory)
+    return made(kind, arrays, memory)
 
 
 def _allocated(
@@ -311,7 +310,7 @@ def _result(
         arrays, addresses = (*arrays, *more), (*addresses, *more_addresses)
     holder = memory.holder if isinstance(memory.holder, Writer) else queue.holder
     memory = memory._replace(shapes=shapes, addresses=addresses, stream=queue.pointer, holder=holder)
-    return on_device(kind, arrays, memory)
+    return made(kind, arrays, memory)
 
 
 def _written(result: Result, queue: _view.Queue) -> Result:
@@ -322,7 +321,7 @@ def _written(result: Result, queue: _view.Queue) -> Result:
         memory.holder.stream, memory.holder.holder = queue.pointer, _view.written_by(queue, memory.device)
         return result
     event = _view.written_by(queue, memory.device)
-    return on_device(type(result), result._arrays, memory._replace(holder=event))
+    return made(type(result), result._arrays, memory._replace(holder=event))
 
 
 # ---- parameters that several kernels have

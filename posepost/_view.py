@@ -10,7 +10,7 @@ import ctypes
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,6 +61,28 @@ class Queue(NamedTuple):
     library: str | None = None  # whose current stream it is; None: the caller's choice
 
 
+HostInputs = tuple[str, Sequence[Any], tuple["Form | None", ...]]
+"""The arrays of a call on the host: the library of the first, all as NumPy arrays, and their forms."""
+
+
+def on_host(arrays: tuple[Array | None, ...], names: tuple[str, ...]) -> HostInputs:
+    """Arrays that claim to lie elsewhere keep their form alone, for a plan to refuse."""
+    forms = []
+    for array in arrays:
+        if type(array) is np.ndarray:
+            forms.append((array.shape, array.strides, array.dtype, None))
+        elif array is None:
+            forms.append(None)
+        else:
+            break
+    else:
+        return "numpy", arrays, tuple(forms)
+    views = [None if array is None else view(array, name) for array, name in zip(arrays, names)]
+    as_arrays = [None if seen is None or seen.form[3] is not None else as_numpy(seen) for seen in views]
+    library = views[0].library  # type: ignore[union-attr]
+    return library, as_arrays, tuple([seen and seen.form for seen in views])
+
+
 Inputs = tuple[int, Queue, str, list[int], tuple["Form | None", ...], list[Any]]
 """The arrays of a call on a device: its ordinal, the stream that will read them, the library of the first, pointers (0
 for those that are missing), forms, and what their libraries might give away before the stream has read it."""
@@ -72,18 +94,20 @@ def inputs(arrays: tuple[Array | None, ...], names: tuple[str, ...], stream: Any
         pointers: list[int] = []
         forms: list[Any] = []
         for array in arrays:
-            if array is None:
-                pointers.append(0)
-                forms.append(None)
-            elif type(array) is _cupys_array:
+            if type(array) is _cupys_array:
                 memory = array.data
                 pointers.append(memory.ptr)
                 forms.append((array.shape, array.strides, array.dtype, memory.device_id))
+            elif array is None and forms:
+                pointers.append(0)
+                forms.append(None)
             else:
                 break
         else:
             ordinal = forms[0][3]
             return ordinal, cupys_queue(ordinal), "cupy", pointers, tuple(forms), []
+    if type(arrays[0]) is np.ndarray:
+        return None
     first = device(arrays[0], names[0])
     if first is None:
         return None
