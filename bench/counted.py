@@ -99,7 +99,9 @@ def one_person(dtype: str, layout: str) -> tuple[list[_kernels.Variant], list[tu
     offsets = view(np.zeros((B, 2 * K, H, W), np.float32), to_device)
     variants = [_kernels.posenet(_kernels.ELEMENTS[dtype], layout)]
     options = {"output_stride": 16, "layout": order, "quantization": quantization_for(dtype, "float32")}
-    return variants, counted(variants, [heatmaps, offsets], lambda: decode_posenet(heatmaps, offsets, **options))
+    return variants, counted(
+        variants, [heatmaps, offsets], lambda: decode_posenet(heatmaps, offsets, **options, activation="sigmoid")
+    )
 
 
 def several_maps(dtype: str) -> Any:
@@ -126,7 +128,7 @@ def several_people(dtype: str) -> tuple[list[_kernels.Variant], list[tuple[float
         "quantization": background_scale(dtype),
         "score_threshold": 0.9999999,
     }
-    return variants, counted(variants, tensors, lambda: decode_posenet_multi(*tensors, **options))
+    return variants, counted(variants, tensors, lambda: decode_posenet_multi(*tensors, **options, activation="sigmoid"))
 
 
 def peaks(dtype: str) -> tuple[list[_kernels.Variant], list[tuple[float, float]]]:
@@ -134,7 +136,7 @@ def peaks(dtype: str) -> tuple[list[_kernels.Variant], list[tuple[float, float]]
     heatmaps = several_maps(dtype)
     variants = [_kernels.peaks(_kernels.ELEMENTS[dtype])]
     options = {"threshold": 0.9999999, "max_peaks": 8, "quantization": background_scale(dtype)}
-    return variants, counted(variants, [heatmaps], lambda: find_peaks(heatmaps, **options))
+    return variants, counted(variants, [heatmaps], lambda: find_peaks(heatmaps, **options, activation="sigmoid"))
 
 
 REFINES = {"ARGMAX": "none", "SOFT": "soft_argmax", "BLURRED": "megvii"}
@@ -175,12 +177,14 @@ def host_times(repeats: int = 20000) -> dict[str, float]:
     heatmaps, offsets, field = (to_device(np.zeros((B, n, H, W), np.float32)) for n in (K, 2 * K, 2 * K - 2))
     vectors = [to_device(np.zeros((SIMCC[0], SIMCC[1], bins), np.float32)) for bins in SIMCC[2:]]
     calls: dict[str, Callable[[Any], Any]] = {
-        "decode_posenet": lambda out: decode_posenet(heatmaps, offsets, output_stride=16, out=out),
+        "decode_posenet": lambda out: decode_posenet(
+            heatmaps, offsets, output_stride=16, out=out, activation="sigmoid"
+        ),
         "decode_heatmap": lambda out: decode_heatmap(heatmaps, preset="mmpose_dark", input_size=(192, 256), out=out),
         "decode_simcc": lambda out: decode_simcc(*vectors, preset="rtmpose", out=out),
-        "find_peaks": lambda out: find_peaks(heatmaps, threshold=0.5, max_peaks=20, out=out),
+        "find_peaks": lambda out: find_peaks(heatmaps, threshold=0.5, max_peaks=20, out=out, activation="sigmoid"),
         "decode_posenet_multi": lambda out: decode_posenet_multi(
-            heatmaps, offsets, field, field, output_stride=16, out=out
+            heatmaps, offsets, field, field, output_stride=16, out=out, activation="sigmoid"
         ),
     }
     return {name: _median(call, repeats) for name, call in calls.items()}

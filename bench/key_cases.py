@@ -117,7 +117,7 @@ def posenet(B: int, K: int, H: int, W: int, dtype: str = "float32", layout: str 
             heatmaps, offsets = heatmaps[..., ::2], offsets[..., ::2]
         return posepost.decode_posenet(
             heatmaps, offsets, output_stride=8, layout="NCHW" if layout == "NCHW" else "NHWC",
-            quantization=scales, out=out,
+            quantization=scales, out=out, activation="sigmoid",
         )  # fmt: skip
 
     name = f"posenet {layout} {dtype} {B}x{K}x{H}x{W}"
@@ -159,7 +159,7 @@ def peaks(B: int, K: int, H: int, W: int, **options: Any) -> KeyCase:
         return [_peaks((B, K, H, W), seed, 10)]
 
     def decode(heatmaps: Any, out: Any = None) -> Any:
-        return posepost.find_peaks(heatmaps, threshold=0.1, max_peaks=30, activation=None, layout="NCHW",
+        return posepost.find_peaks(heatmaps, threshold=0.1, max_peaks=30, layout="NCHW",
                                    **options, out=out)  # fmt: skip
 
     label = options.get("refine") or "plain"
@@ -178,7 +178,9 @@ def multi(B: int, H: int, W: int, people: int | None = None) -> KeyCase:
         return [rng.standard_normal(shape, np.float32) * np.float32(spread[shape[1]]) for shape in shapes]
 
     def decode(*tensors: Any, out: Any = None) -> Any:
-        return posepost.decode_posenet_multi(*tensors, output_stride=STRIDE, layout="NCHW", out=out)
+        return posepost.decode_posenet_multi(
+            *tensors, output_stride=STRIDE, layout="NCHW", out=out, activation="sigmoid"
+        )
 
     label = "noise" if people is None else f"{people} people"
     return KeyCase(f"posenet_multi {label} {B}x17x{H}x{W}", arrays, decode, B * 17 * H * W * 4)

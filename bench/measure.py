@@ -53,7 +53,7 @@ class Variants:
     """What takes part in the timing of one case: every variant is checked on every set before and on one after."""
 
     def __init__(self, case: Case, sets: list[tuple[np.ndarray, np.ndarray]]) -> None:
-        complete = [tuple(posepost.decode_posenet(*pair, **_options(case))) for pair in sets]
+        complete = [tuple(posepost.decode_posenet(*pair, **_options(case), activation="sigmoid")) for pair in sets]
         cells = [(_cells(case, pair), scores) for pair, (_, scores) in zip(sets, complete)]
         self.case, self.answers = case, {True: complete, False: cells}
         self.calls: dict[str, Callable[[int], Any]] = {}
@@ -117,7 +117,7 @@ def _measure(case: Case, device: str, seconds: float, with_peers: bool) -> Measu
         floor = READ_BACK
         variants.calls[floor] = _read_back(case)
     else:
-        variants.add("posepost", lambda: lambda i: decode_posenet(*sets[i], **_options(case)))
+        variants.add("posepost", lambda: lambda i: decode_posenet(*sets[i], **_options(case), activation="sigmoid"))
         floor = READ
         variants.calls[floor] = _read_on_host(sets)
     for peer in PEERS if with_peers else ():
@@ -160,7 +160,7 @@ def _cells(case: Case, pair: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     zeros = np.zeros([2 * n if axis == channels else n for axis, n in enumerate(heatmaps.shape)], np.float32)
     scales = {"heatmaps": case.quantization["heatmaps"]} if case.quantization else None
     options = {**_options(case), "quantization": scales}
-    return posepost.decode_posenet(heatmaps, zeros, **options).keypoints
+    return posepost.decode_posenet(heatmaps, zeros, **options, activation="sigmoid").keypoints
 
 
 def peer_name(peer: Any, device: str) -> str:
@@ -203,12 +203,12 @@ def _on_device(sets: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[Any, Any
 
 
 def _blocking(case: Case, sets: list[tuple[Any, Any]], memory: Any) -> Callable[[int], Any]:
-    outs = [memory or decode_posenet(*pair, **_options(case)) for pair in sets]
+    outs = [memory or decode_posenet(*pair, **_options(case), activation="sigmoid") for pair in sets]
     for out in outs:
         _poison(out)
 
     def call(i: int) -> Any:
-        return decode_posenet(*sets[i], **_options(case), out=outs[i]).numpy()
+        return decode_posenet(*sets[i], **_options(case), out=outs[i], activation="sigmoid").numpy()
 
     return call
 
@@ -253,12 +253,12 @@ def _device_times(kind: str, case: Case, variants: Variants) -> dict[tuple[str, 
     sink = cupy.zeros(1, cupy.uint32)
     count = 1 if kind == "device warm" else max(2, min(4096, -(-L2_BYTES // case.heatmap_bytes)))
     sets = _on_device([inputs(case, 0)] * count)
-    outs = [decode_posenet(*pair, **_options(case)) for pair in sets]
+    outs = [decode_posenet(*pair, **_options(case), activation="sigmoid") for pair in sets]
     params = [floor_params(pair[0], sink) for pair in sets]
     sms = cupy.cuda.Device().attributes["MultiProcessorCount"]
 
     def decode(i: int) -> None:
-        decode_posenet(*sets[i], **_options(case), out=outs[i])
+        decode_posenet(*sets[i], **_options(case), out=outs[i], activation="sigmoid")
 
     def read(i: int) -> None:
         blocks = max(1, min(8 * sms, case.heatmap_bytes // 16 // 1024))  # four loads a thread, or more
@@ -286,11 +286,11 @@ def _enqueue(case: Case, variants: Variants) -> dict[tuple[str, str], Measuremen
     import cupy
 
     ((heatmaps, offsets),) = _on_device([inputs(case, 0)])
-    out = decode_posenet(heatmaps, offsets, **_options(case))
+    out = decode_posenet(heatmaps, offsets, **_options(case), activation="sigmoid")
     grid, block = _grid(case)
     params = floor_params(heatmaps, cupy.zeros(1, cupy.uint32))
     calls: dict[str, Callable[[int], Any]] = {
-        "posepost": lambda i: decode_posenet(heatmaps, offsets, **_options(case), out=out),
+        "posepost": lambda i: decode_posenet(heatmaps, offsets, **_options(case), out=out, activation="sigmoid"),
         EMPTY: lambda i: floor_kernel("empty")((*grid, 1), (block, 1, 1), (params,)),
     }
     calls["posepost"](0)  # only now is the kernel compiled and the workspace there

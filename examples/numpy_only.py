@@ -25,7 +25,7 @@ print(f"simcc        {people.keypoints[0, 0]}, drawn at (120.5, 82)")
 
 logits = np.full((1, 17, 33, 33), -5, np.float32)
 logits[:, :, 12, 8] = 5
-people = posepost.decode_posenet(logits, np.ones((1, 34, 33, 33), np.float32), output_stride=16)
+people = posepost.decode_posenet(logits, np.ones((1, 34, 33, 33), np.float32), output_stride=16, activation="sigmoid")
 print(f"posenet      {people.keypoints[0, 0]}, score {people.scores[0, 0]:.3f}")
 
 peaks = posepost.find_peaks(maps, threshold=0.5, max_peaks=4, refine="centroid", activation=None)

@@ -26,7 +26,7 @@ offsets = xp.zeros((B, 2 * K, H, W), xp.float32)
 for frame in range(3):
     heatmaps = xp.full((B, K, H, W), -5, xp.float32)
     heatmaps[:, :, 10 + frame, 20] = 5  # where all keypoints of this frame are
-    people = posepost.decode_posenet(heatmaps, offsets, output_stride=16, out=out)
+    people = posepost.decode_posenet(heatmaps, offsets, output_stride=16, out=out, activation="sigmoid")
     keypoints, scores = people.numpy()  # on a GPU: waits, and gives the very arrays of `out`
     print(f"frame {frame}: nose at {keypoints[0, 0].tolist()}, score {scores[0, 0]:.3f}")
     assert keypoints[0, 0].tolist() == [20 * 16, (10 + frame) * 16]

@@ -212,13 +212,15 @@ def _launch_with_work(
 def _run_in_numpy(
     decoder: Decoder, arrays: tuple[Any, ...], rule: Rule, quantization: Any, transform: Any, out: Any
 ) -> Any:
-    library, given_arrays, forms = _view.on_host(arrays, decoder.arguments)
+    library, seen, forms = _view.on_host(arrays, decoder.arguments)
     quantized = None if quantization is None else _quantized(quantization, decoder.arguments, forms)
     prepared = decoder.prepare(forms, rule, quantized)
     matrix = None
     if transform is not None:
         matrix = _check.transform(transform, None, prepared.rows, decoder.arguments[0])
-    found = _quietly(decoder.decode, prepared, matrix, *given_arrays)
+    if seen is not arrays:
+        seen = [one if one is None else _view.as_numpy(one) for one in seen]
+    found = _quietly(decoder.decode, prepared, matrix, *seen)
     if out is None:
         arrays_out = found if library == "numpy" else [_view.from_numpy(one, library) for one in found]
         return made(decoder.result, arrays_out)

@@ -62,11 +62,10 @@ class Queue(NamedTuple):
 
 
 HostInputs = tuple[str, Sequence[Any], tuple["Form | None", ...]]
-"""The arrays of a call on the host: the library of the first, all as NumPy arrays, and their forms."""
+"""The arrays of a call on the host: the library of the first; NumPy arrays as they are, others as views; forms."""
 
 
 def on_host(arrays: tuple[Array | None, ...], names: tuple[str, ...]) -> HostInputs:
-    """Arrays that claim to lie elsewhere keep their form alone, for a plan to refuse."""
     forms = []
     for array in arrays:
         if type(array) is np.ndarray:
@@ -78,9 +77,8 @@ def on_host(arrays: tuple[Array | None, ...], names: tuple[str, ...]) -> HostInp
     else:
         return "numpy", arrays, tuple(forms)
     views = [None if array is None else view(array, name) for array, name in zip(arrays, names)]
-    as_arrays = [None if seen is None or seen.form[3] is not None else as_numpy(seen) for seen in views]
     library = views[0].library  # type: ignore[union-attr]
-    return library, as_arrays, tuple([seen and seen.form for seen in views])
+    return library, views, tuple([seen and seen.form for seen in views])
 
 
 Inputs = tuple[int, Queue, str, list[int], tuple["Form | None", ...], list[Any]]

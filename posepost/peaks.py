@@ -27,7 +27,7 @@ def find_peaks(
     plateau: str = "all",
     refine: str | Refinement = "none",
     layout: str = "NCHW",
-    activation: str | None = "sigmoid",
+    activation: str | None = None,
     quantization: dict[str, tuple[float, int]] | None = None,
     out: Peaks | tuple[_view.Array, _view.Array, _view.Array] | None = None,
     stream: Any = None,

@@ -23,7 +23,7 @@ def decode_posenet(
     *,
     output_stride: float,
     layout: str | None = None,
-    activation: str | None = "sigmoid",
+    activation: str | None = None,
     quantization: dict[str, tuple[float, int]] | None = None,
     transform: Any = None,
     out: Keypoints | tuple[_view.Array, _view.Array] | None = None,

@@ -31,7 +31,7 @@ def decode_posenet_multi(
     refinement_steps: int | None = None,
     skeleton: Sequence[tuple[int, int]] | None = None,
     layout: str | None = None,
-    activation: str | None = "sigmoid",
+    activation: str | None = None,
     quantization: dict[str, tuple[float, int]] | None = None,
     transform: Any = None,
     out: Poses | tuple[_view.Array, _view.Array, _view.Array, _view.Array] | None = None,

@@ -176,7 +176,7 @@ def draw(people: list[np.ndarray], H: int, W: int, stride: int) -> list[np.ndarr
 
 def check_poses(tensors: dict[str, np.ndarray], view_name: str = "nchw", **options: Any) -> posepost.Poses:
     layout, view = VIEWS[view_name]
-    options = {"output_stride": 8, "layout": layout, **options}
+    options = {"output_stride": 8, "layout": layout, "activation": "sigmoid", **options}
     placed = [view(array, np.array) for array in tensors.values()]
     expected = posepost.decode_posenet_multi(*placed, **options)
     got = posepost.decode_posenet_multi(*(view(array, to_device) for array in tensors.values()), **options).numpy()

@@ -31,7 +31,7 @@ def peer(prepare: Any, name: str = "peer") -> Any:
 
 
 def right(case: Case, sets: Any, device: str) -> Any:
-    return lambda i: posepost.decode_posenet(*sets[i], output_stride=case.output_stride)
+    return lambda i: posepost.decode_posenet(*sets[i], output_stride=case.output_stride, activation="sigmoid")
 
 
 def measured(monkeypatch: pytest.MonkeyPatch, *peers: Any, case: Case = SMALL) -> measure.Measured:
@@ -321,9 +321,11 @@ def test_what_is_measured_on_a_device(stand_ins: Driver) -> None:
 
 def test_each_way_to_launch_decodes(stand_ins: Driver) -> None:
     heatmaps, offsets = map(to_device, inputs(SMALL, 0))
-    expected = posepost.decode_posenet(*inputs(SMALL, 0), output_stride=16)
-    out = posepost.decode_posenet(heatmaps, offsets, output_stride=16)
-    launch = launches.recorded(lambda: posepost.decode_posenet(heatmaps, offsets, output_stride=16, out=out))
+    expected = posepost.decode_posenet(*inputs(SMALL, 0), output_stride=16, activation="sigmoid")
+    out = posepost.decode_posenet(heatmaps, offsets, output_stride=16, activation="sigmoid")
+    launch = launches.recorded(
+        lambda: posepost.decode_posenet(heatmaps, offsets, output_stride=16, out=out, activation="sigmoid")
+    )
     assert launch.stream == STREAM
     for prepare in launches.WAYS.values():
         call = prepare(launch)

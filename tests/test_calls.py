@@ -29,7 +29,7 @@ def call_of(decoder: str, put: Callable[[np.ndarray], Any], module: Any) -> Call
     """The decoder's call on arrays of its own; maps large enough for several blocks each."""
     if decoder == "posenet":
         maps = put(random(1, 3, 100, 120)), put(random(1, 6, 100, 120))
-        return lambda **options: module.decode_posenet(*maps, output_stride=8, **options)
+        return lambda **options: module.decode_posenet(*maps, output_stride=8, **options, activation="sigmoid")
     if decoder == "heatmap":
         heatmaps = put(random(1, 3, 100, 120))
         return lambda **options: module.decode_heatmap(heatmaps, **options)
@@ -42,7 +42,7 @@ def call_of(decoder: str, put: Callable[[np.ndarray], Any], module: Any) -> Call
             heatmaps, threshold=0.5, max_peaks=5, activation=None, layout="NCHW", **options
         )
     tensors = [put(random(1, channels, 9, 9)) for channels in (17, 34, 32, 32)]
-    return lambda **options: module.decode_posenet_multi(*tensors, output_stride=8, **options)
+    return lambda **options: module.decode_posenet_multi(*tensors, output_stride=8, **options, activation="sigmoid")
 
 
 def points_of(result: Any) -> np.ndarray:

@@ -54,9 +54,9 @@ def test_logits_of_real_models(shared: Path, cpu_cuda: ExecutorCuda, case: str) 
     expected = np.array(golden["single"]["keypoints"], np.float32)
     stride = golden["outputStride"]
     for got in (
-        posepost.decode_posenet(tensors["heatmaps"], tensors["offsets"], output_stride=stride),
+        posepost.decode_posenet(tensors["heatmaps"], tensors["offsets"], output_stride=stride, activation="sigmoid"),
         posepost.decode_posenet(
-            to_device(tensors["heatmaps"]), to_device(tensors["offsets"]), output_stride=stride
+            to_device(tensors["heatmaps"]), to_device(tensors["offsets"]), output_stride=stride, activation="sigmoid"
         ).numpy(),
     ):
         np.testing.assert_array_equal(got.keypoints[0], expected[:, :2])
@@ -66,7 +66,9 @@ def test_logits_of_real_models(shared: Path, cpu_cuda: ExecutorCuda, case: str) 
 def test_saturated_logits_differ_from_scores_as_documented(shared: Path) -> None:
     """edge_saturated_logits: after the sigmoid cells tie and the first wins, before it they do not."""
     golden, tensors = load(shared, "edge_saturated_logits")
-    from_logits = posepost.decode_posenet(tensors["heatmaps"], tensors["offsets"], output_stride=golden["outputStride"])
+    from_logits = posepost.decode_posenet(
+        tensors["heatmaps"], tensors["offsets"], output_stride=golden["outputStride"], activation="sigmoid"
+    )
     expected = np.array(golden["single"]["keypoints"], np.float32)
     assert (from_logits.keypoints[0] != expected[:, :2]).any(axis=1).sum() == 17
     np.testing.assert_allclose(from_logits.scores[0], expected[:, 2], rtol=SIGMOID_RTOL)

@@ -86,9 +86,9 @@ def test_sigmoid_transform_and_offsets_of_another_type_on_the_gpu(gpu: Any) -> N
     for matrix in (rows, rows[0]):
         for put in (np.asarray, gpu.asarray):
             half = offsets.astype(np.float16)
-            expected = posepost.decode_posenet(heatmaps, half, output_stride=8, transform=matrix)
+            expected = posepost.decode_posenet(heatmaps, half, output_stride=8, transform=matrix, activation="sigmoid")
             got = posepost.decode_posenet(
-                gpu.asarray(heatmaps), gpu.asarray(half), output_stride=8, transform=put(matrix)
+                gpu.asarray(heatmaps), gpu.asarray(half), output_stride=8, transform=put(matrix), activation="sigmoid"
             )
             assert_same(got.numpy(), expected)
 
@@ -114,7 +114,7 @@ def test_numbers_past_2_to_the_31_elements_on_the_gpu(gpu: Any) -> None:
 def test_streams(gpu: Any, kind: str) -> None:
     """The launch is ordered behind what is on the stream, and .numpy() waits for it."""
     heatmaps, offsets = example()
-    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
+    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid")
     streams = {"null": gpu.cuda.Stream.null, "per-thread": gpu.cuda.Stream.ptds}
     stream = streams.get(kind) or gpu.cuda.Stream(non_blocking=True)
     with stream:
@@ -124,19 +124,21 @@ def test_streams(gpu: Any, kind: str) -> None:
         for _ in range(20):
             busy = busy @ busy * gpu.float32(1e-4)
         h[...] = source  # only now are the maps what they should be
-    got = posepost.decode_posenet(h, o, output_stride=8, stream=stream.ptr if kind == "pointer" else stream)
+    got = posepost.decode_posenet(
+        h, o, output_stride=8, stream=stream.ptr if kind == "pointer" else stream, activation="sigmoid"
+    )
     assert_same(got.numpy(), expected)
 
 
 def test_the_call_does_not_wait(gpu: Any) -> None:
     heatmaps, offsets = map(gpu.asarray, example())
-    posepost.decode_posenet(heatmaps, offsets, output_stride=8).numpy()
+    posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid").numpy()
     stream = gpu.cuda.Stream(non_blocking=True)
     with stream:
         busy = gpu.ones((8192, 8192), gpu.float32)
         for _ in range(30):
             busy = busy @ busy * gpu.float32(1e-4)
-        result = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
+        result = posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid")
         assert not stream.done, "the stream was drained before decode_posenet returned"
     result.numpy()
 
@@ -148,17 +150,19 @@ def test_cuda_graph_replays_on_new_contents(gpu: Any) -> None:
         heatmaps, offsets = map(gpu.asarray, first)
         stream = gpu.cuda.Stream(non_blocking=True)
         with stream:
-            out = posepost.decode_posenet(heatmaps, offsets, output_stride=8)  # compiles, makes the workspace
+            out = posepost.decode_posenet(
+                heatmaps, offsets, output_stride=8, activation="sigmoid"
+            )  # compiles, makes the workspace
             stream.synchronize()
             stream.begin_capture()
-            posepost.decode_posenet(heatmaps, offsets, output_stride=8, out=out)
+            posepost.decode_posenet(heatmaps, offsets, output_stride=8, out=out, activation="sigmoid")
             graph = stream.end_capture()
             for h, o in (first, second, first):
                 heatmaps.set(h)
                 offsets.set(o)
                 graph.launch()
                 stream.synchronize()
-                assert_same(out.numpy(), posepost.decode_posenet(h, o, output_stride=8))
+                assert_same(out.numpy(), posepost.decode_posenet(h, o, output_stride=8, activation="sigmoid"))
 
 
 def test_threads_and_streams_at_once(gpu: Any) -> None:
@@ -168,11 +172,14 @@ def test_threads_and_streams_at_once(gpu: Any) -> None:
     def work(seed: int) -> None:
         try:
             h, o = example((1, 3, 300, 400), seed)
-            expected = posepost.decode_posenet(h, o, output_stride=8)
+            expected = posepost.decode_posenet(h, o, output_stride=8, activation="sigmoid")
             with gpu.cuda.Stream(non_blocking=True):
                 heatmaps, offsets = gpu.asarray(h), gpu.asarray(o)
                 for _ in range(50):
-                    assert_same(posepost.decode_posenet(heatmaps, offsets, output_stride=8).numpy(), expected)
+                    assert_same(
+                        posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid").numpy(),
+                        expected,
+                    )
         except BaseException as error:
             failures.append(error)
 
@@ -189,9 +196,9 @@ def test_torch_in_torch_out(gpu: Any) -> None:
     if not torch.cuda.is_available():
         pytest.skip("this PyTorch has no CUDA")
     heatmaps, offsets = example()
-    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
+    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid")
     h, o = torch.from_numpy(heatmaps).cuda(), torch.from_numpy(offsets).cuda()
-    got = posepost.decode_posenet(h, o, output_stride=8)
+    got = posepost.decode_posenet(h, o, output_stride=8, activation="sigmoid")
     assert got.keypoints.is_cuda
     assert_same(got.numpy(), expected)
     side = torch.cuda.Stream()
@@ -200,13 +207,13 @@ def test_torch_in_torch_out(gpu: Any) -> None:
         for _ in range(20):
             torch.randn(4096, 4096, device="cuda") @ torch.randn(4096, 4096, device="cuda")
         late.copy_(h)
-        got = posepost.decode_posenet(late, o, output_stride=8)
+        got = posepost.decode_posenet(late, o, output_stride=8, activation="sigmoid")
         assert_same(posepost.Keypoints(got.keypoints.cpu(), got.scores.cpu()).numpy(), expected)
-        got = posepost.decode_posenet(late, o, output_stride=8, stream=side)
+        got = posepost.decode_posenet(late, o, output_stride=8, stream=side, activation="sigmoid")
         assert_same(got.numpy(), expected)
     bf16 = h.to(torch.bfloat16)
-    expected = posepost.decode_posenet(bf16.cpu(), offsets, output_stride=8)
-    assert_same(posepost.decode_posenet(bf16, o, output_stride=8).numpy(), expected.numpy())
+    expected = posepost.decode_posenet(bf16.cpu(), offsets, output_stride=8, activation="sigmoid")
+    assert_same(posepost.decode_posenet(bf16, o, output_stride=8, activation="sigmoid").numpy(), expected.numpy())
 
 
 def test_jax_in_jax_out(gpu: Any) -> None:
@@ -214,35 +221,37 @@ def test_jax_in_jax_out(gpu: Any) -> None:
     if jax.default_backend() != "gpu":
         pytest.skip("this JAX has no GPU")
     heatmaps, offsets = example()
-    got = posepost.decode_posenet(jax.numpy.asarray(heatmaps), jax.numpy.asarray(offsets), output_stride=8)
+    got = posepost.decode_posenet(
+        jax.numpy.asarray(heatmaps), jax.numpy.asarray(offsets), output_stride=8, activation="sigmoid"
+    )
     assert isinstance(got.keypoints, jax.Array)
-    assert_same(got.numpy(), posepost.decode_posenet(heatmaps, offsets, output_stride=8))
+    assert_same(got.numpy(), posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid"))
 
 
 def test_every_device_of_several(gpu: Any) -> None:
     heatmaps, offsets = example()
-    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
+    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid")
     for device in range(gpu.cuda.runtime.getDeviceCount()):
         with gpu.cuda.Device(device):
             h, o = gpu.asarray(heatmaps), gpu.asarray(offsets)
-        got = posepost.decode_posenet(h, o, output_stride=8)
+        got = posepost.decode_posenet(h, o, output_stride=8, activation="sigmoid")
         assert got.keypoints.device.id == device
         assert_same(got.numpy(), expected)
 
 
 def test_out_on_the_gpu_allocates_nothing(gpu: Any) -> None:
     heatmaps, offsets = map(gpu.asarray, example())
-    out = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
+    out = posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid")
     pool = gpu.get_default_memory_pool()
     before = pool.used_bytes(), pool.total_bytes()
-    again = posepost.decode_posenet(heatmaps, offsets, output_stride=8, out=out)
+    again = posepost.decode_posenet(heatmaps, offsets, output_stride=8, out=out, activation="sigmoid")
     assert (pool.used_bytes(), pool.total_bytes()) == before
     assert again.keypoints is out.keypoints
 
 
 def test_workspace_is_left_zero_on_the_gpu(gpu: Any) -> None:
     h, o = map(gpu.asarray, example((1, 3, 300, 400)))
-    posepost.decode_posenet(h, o, output_stride=8).numpy()
+    posepost.decode_posenet(h, o, output_stride=8, activation="sigmoid").numpy()
     buffers = list(_cuda._workspaces.values())
     assert buffers
     assert not any(memory.any() for memory in buffers)
@@ -257,10 +266,12 @@ def test_several_people_on_the_gpu(gpu: Any, dtype: str, view_name: str, mode: s
     for seed, shape in enumerate(((2, 7, 9), (1, 1, 1), (3, 40, 60))):
         tensors = crowd(dtype, *shape, seed)
         options = {"output_stride": 8, "layout": layout, "mode": mode, "quantization": scales(dtype), "nms_radius": 6.0}
-        expected = posepost.decode_posenet_multi(*(view(array, np.array) for array in tensors.values()), **options)
+        expected = posepost.decode_posenet_multi(
+            *(view(array, np.array) for array in tensors.values()), **options, activation="sigmoid"
+        )
         on_device = [view(array, lambda x: placed(gpu, x)) for array in tensors.values()]
         for _ in range(2):
-            got = posepost.decode_posenet_multi(*on_device, **options).numpy()
+            got = posepost.decode_posenet_multi(*on_device, **options, activation="sigmoid").numpy()
             np.testing.assert_array_equal(got.count, expected.count)
             np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=1e-4)
             np.testing.assert_allclose(got.keypoint_scores, expected.keypoint_scores, rtol=1e-6, atol=1e-37)
@@ -284,17 +295,17 @@ def test_several_people_in_a_graph(gpu: Any) -> None:
     tensors = [gpu.asarray(array) for array in first]
     stream = gpu.cuda.Stream(non_blocking=True)
     with stream:
-        out = posepost.decode_posenet_multi(*tensors, output_stride=8)
+        out = posepost.decode_posenet_multi(*tensors, output_stride=8, activation="sigmoid")
         stream.synchronize()
         stream.begin_capture()
-        posepost.decode_posenet_multi(*tensors, output_stride=8, out=out)
+        posepost.decode_posenet_multi(*tensors, output_stride=8, out=out, activation="sigmoid")
         graph = stream.end_capture()
         for arrays in (first, second, first):
             for tensor, array in zip(tensors, arrays):
                 tensor.set(array)
             graph.launch()
             stream.synchronize()
-            expected = posepost.decode_posenet_multi(*arrays, output_stride=8)
+            expected = posepost.decode_posenet_multi(*arrays, output_stride=8, activation="sigmoid")
             np.testing.assert_array_equal(out.numpy().count, expected.count)
             np.testing.assert_allclose(out.numpy().keypoints, expected.keypoints, rtol=0, atol=1e-4)
 
@@ -399,7 +410,10 @@ def test_heatmap_heads_in_a_graph(gpu: Any, preset: str) -> None:
 def test_refined_peaks_on_the_gpu(gpu: Any, refine: Any) -> None:
     maps = np.max([gaussian_maps((2, 5, 48, 64), "float32", seed) for seed in range(6)], axis=0)
     options = {"threshold": 0.2, "max_peaks": 12, "nms_window": 5, "refine": refine, "activation": None}
-    expected, got = posepost.find_peaks(maps, **options), posepost.find_peaks(placed(gpu, maps), **options).numpy()
+    expected, got = (
+        posepost.find_peaks(maps, **options),
+        posepost.find_peaks(placed(gpu, maps), **options).numpy(),
+    )
     np.testing.assert_array_equal(got.count, expected.count)
     np.testing.assert_allclose(got.points, expected.points, rtol=0, atol=10 * DARK_RTOL)
 
@@ -513,7 +527,8 @@ def test_threads_with_and_without_a_transform(gpu: Any) -> None:
     heatmaps, offsets = gpu.asarray(h), gpu.asarray(o)
     gpu.cuda.get_current_stream().synchronize()
     expected = {
-        moved: posepost.decode_posenet(h, o, output_stride=8, transform=m) for moved, m in ((0, None), (1, matrix))
+        moved: posepost.decode_posenet(h, o, output_stride=8, transform=m, activation="sigmoid")
+        for moved, m in ((0, None), (1, matrix))
     }
     wrong: list[Any] = []
 
@@ -522,7 +537,7 @@ def test_threads_with_and_without_a_transform(gpu: Any) -> None:
             with gpu.cuda.Stream(non_blocking=True):
                 for _ in range(300):
                     got = posepost.decode_posenet(
-                        heatmaps, offsets, output_stride=8, transform=matrix if moved else None
+                        heatmaps, offsets, output_stride=8, transform=matrix if moved else None, activation="sigmoid"
                     )
                     assert_same(got.numpy(), expected[moved])
         except BaseException as error:
@@ -540,15 +555,17 @@ def test_numpy_waits_for_torchs_side_stream(gpu: Any) -> None:
     """Read behind the block, from torch's default stream and from another thread."""
     torch = cuda_torch()
     heatmaps, offsets = example()
-    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
+    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid")
     h, o = torch.from_numpy(heatmaps).cuda(), torch.from_numpy(offsets).cuda()
-    posepost.decode_posenet(h, o, output_stride=8)
+    posepost.decode_posenet(h, o, output_stride=8, activation="sigmoid")
     for explicit in (False, True):
         side = torch.cuda.Stream()
         torch.cuda.synchronize()
         with torch.cuda.stream(side):
             keep_busy(torch)
-            got = posepost.decode_posenet(h, o, output_stride=8, stream=side if explicit else None)
+            got = posepost.decode_posenet(
+                h, o, output_stride=8, stream=side if explicit else None, activation="sigmoid"
+            )
         assert got._memory is not None
         assert got._memory.stream == side.cuda_stream
         assert not side.query(), "the side stream was drained"
@@ -561,11 +578,13 @@ def test_numpy_waits_for_torchs_side_stream(gpu: Any) -> None:
 
 def test_results_outlive_their_stream(gpu: Any) -> None:
     heatmaps, offsets = example()
-    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
+    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid")
 
     def decoded() -> posepost.Keypoints:
         with gpu.cuda.Stream(non_blocking=True):
-            return posepost.decode_posenet(gpu.asarray(heatmaps), gpu.asarray(offsets), output_stride=8)
+            return posepost.decode_posenet(
+                gpu.asarray(heatmaps), gpu.asarray(offsets), output_stride=8, activation="sigmoid"
+            )
 
     for result in [decoded() for _ in range(20)]:
         assert_same(result.numpy(), expected)
@@ -574,19 +593,23 @@ def test_results_outlive_their_stream(gpu: Any) -> None:
 def test_pinned_out_of_torch_on_a_side_stream(gpu: Any) -> None:
     torch = cuda_torch()
     heatmaps, offsets = example()
-    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
+    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid")
     out, side = posepost.pinned(4, 17), torch.cuda.Stream()
     with torch.cuda.stream(side):
         keep_busy(torch)
         late = torch.from_numpy(heatmaps).cuda(non_blocking=True)
-        got = posepost.decode_posenet(late, torch.from_numpy(offsets).cuda(), output_stride=8, out=out)
+        got = posepost.decode_posenet(
+            late, torch.from_numpy(offsets).cuda(), output_stride=8, out=out, activation="sigmoid"
+        )
         del late
         for _ in range(4):  # memory of the input, were it given away too soon
             torch.full(heatmaps.shape, 7.0, device="cuda")
     assert_same(got.numpy(), expected)
     with torch.cuda.stream(side):  # on the null stream, asked for by its pointer
         late = torch.from_numpy(heatmaps).cuda()
-        got = posepost.decode_posenet(late, torch.from_numpy(offsets).cuda(), output_stride=8, out=out, stream=0)
+        got = posepost.decode_posenet(
+            late, torch.from_numpy(offsets).cuda(), output_stride=8, out=out, stream=0, activation="sigmoid"
+        )
         del late
         torch.full(heatmaps.shape, 7.0, device="cuda")
     assert_same(got.numpy(), expected)
@@ -594,7 +617,7 @@ def test_pinned_out_of_torch_on_a_side_stream(gpu: Any) -> None:
 
 def test_dropped_pinned_memory_is_not_given_away_while_it_is_written(gpu: Any) -> None:
     heatmaps, offsets = map(gpu.asarray, example())
-    posepost.decode_posenet(heatmaps, offsets, output_stride=8).numpy()
+    posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid").numpy()
     stream = gpu.cuda.Stream(non_blocking=True)
     with stream:
         busy = gpu.ones((8192, 8192), gpu.float32)
@@ -602,7 +625,7 @@ def test_dropped_pinned_memory_is_not_given_away_while_it_is_written(gpu: Any) -
             busy = busy @ busy * gpu.float32(1e-4)
         out = posepost.pinned(4, 17)
         address = out._memory.addresses[0]
-        posepost.decode_posenet(heatmaps, offsets, output_stride=8, out=out)
+        posepost.decode_posenet(heatmaps, offsets, output_stride=8, out=out, activation="sigmoid")
         del out
         assert not stream.done
         assert posepost.pinned(4, 17)._memory.addresses[0] != address
@@ -621,18 +644,18 @@ def test_torchs_graph_on_first_use(gpu: Any, shape: tuple[int, int, int, int]) -
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        out = posepost.decode_posenet(h, o, output_stride=8)
+        out = posepost.decode_posenet(h, o, output_stride=8, activation="sigmoid")
     side = torch.cuda.Stream()
     for arrays in (first, second, first):
         h.copy_(torch.from_numpy(arrays[0]))
         o.copy_(torch.from_numpy(arrays[1]))
         torch.cuda.synchronize()
-        expected = posepost.decode_posenet(*arrays, output_stride=8)
+        expected = posepost.decode_posenet(*arrays, output_stride=8, activation="sigmoid")
         with torch.cuda.stream(side):
             for _ in range(20):
                 graph.replay()
         for _ in range(20):
-            eager = posepost.decode_posenet(h, o, output_stride=8)
+            eager = posepost.decode_posenet(h, o, output_stride=8, activation="sigmoid")
         torch.cuda.synchronize()
         assert_same(posepost.Keypoints(out.keypoints, out.scores).numpy(), expected)
         assert_same(eager.numpy(), expected)
@@ -646,8 +669,8 @@ def test_cupys_graph_on_first_use_beside_eager_calls(gpu: Any) -> None:
 
     def decode() -> list[Any]:
         return [
-            posepost.decode_posenet(heatmaps, offsets, output_stride=8),
-            posepost.decode_posenet_multi(*crowded, output_stride=8),
+            posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid"),
+            posepost.decode_posenet_multi(*crowded, output_stride=8, activation="sigmoid"),
             posepost.find_peaks(heatmaps, threshold=2.5, max_peaks=20, activation=None, layout="NCHW"),
         ]
 
@@ -676,9 +699,11 @@ def test_one_person_of_jax_takes_part_in_arithmetic(gpu: Any) -> None:
     if jax.default_backend() != "gpu":
         pytest.skip("this JAX has no GPU")
     heatmaps, offsets = example((1, 17, 33, 33))
-    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
+    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid")
     for _ in range(10):  # whose inputs are dropped while the kernel reads them
-        got = posepost.decode_posenet(jax.numpy.asarray(heatmaps), jax.numpy.asarray(offsets), output_stride=8)
+        got = posepost.decode_posenet(
+            jax.numpy.asarray(heatmaps), jax.numpy.asarray(offsets), output_stride=8, activation="sigmoid"
+        )
         sums = [jax.jit(lambda array: array + 1)(array) for array in got]
         np.testing.assert_array_equal(sums[0], expected.keypoints + 1)
         np.testing.assert_allclose(sums[1], expected.scores + 1, rtol=1e-6)

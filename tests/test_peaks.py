@@ -91,27 +91,27 @@ def test_the_best_are_kept_and_the_others_counted(cpu_cuda: ExecutorCuda) -> Non
 
 def test_one_launch_out_and_stream(cpu_cuda: ExecutorCuda) -> None:
     heatmaps = to_device(values("random", "float32", (2, 3, 9, 11), 1))
-    first = posepost.find_peaks(heatmaps, threshold=0.6, max_peaks=5, stream=55)
+    first = posepost.find_peaks(heatmaps, threshold=0.6, max_peaks=5, stream=55, activation="sigmoid")
     assert [launched.stream for launched in cpu_cuda.launches] == [55]
     expected = first.numpy()
     for array in (*first, first.dropped):
         host(array)[...] = 77
     before = cpu_cuda.allocations
-    again = posepost.find_peaks(heatmaps, threshold=0.6, max_peaks=5, out=first, stream=55)
+    again = posepost.find_peaks(heatmaps, threshold=0.6, max_peaks=5, out=first, stream=55, activation="sigmoid")
     assert cpu_cuda.allocations == before
     assert all(a is b for a, b in zip((*again, again.dropped), (*first, first.dropped)))
     for got, wanted in zip((*again.numpy(), again.numpy().dropped), (*expected, expected.dropped)):
         np.testing.assert_array_equal(got, wanted)
-    pair = posepost.find_peaks(heatmaps, threshold=0.6, max_peaks=5, out=tuple(first), stream=55)
+    pair = posepost.find_peaks(heatmaps, threshold=0.6, max_peaks=5, out=tuple(first), stream=55, activation="sigmoid")
     np.testing.assert_array_equal(pair.numpy().dropped, expected.dropped)
 
 
 def test_empty_batch_and_three_dimensions(cpu_cuda: ExecutorCuda) -> None:
     heatmaps = values("random", "float32", (3, 9, 11), 1)
-    one = posepost.find_peaks(to_device(heatmaps), threshold=0.6, max_peaks=5).numpy()
-    batch = posepost.find_peaks(heatmaps[None], threshold=0.6, max_peaks=5)
+    one = posepost.find_peaks(to_device(heatmaps), threshold=0.6, max_peaks=5, activation="sigmoid").numpy()
+    batch = posepost.find_peaks(heatmaps[None], threshold=0.6, max_peaks=5, activation="sigmoid")
     np.testing.assert_array_equal(one.points, batch.points)
-    empty = posepost.find_peaks(to_device(heatmaps[None][:0]), threshold=0.6, max_peaks=5).numpy()
+    empty = posepost.find_peaks(to_device(heatmaps[None][:0]), threshold=0.6, max_peaks=5, activation="sigmoid").numpy()
     assert [array.shape for array in (*empty, empty.dropped)] == [(0, 3, 5, 2), (0, 3, 5), (0, 3), (0, 3)]
 
 
@@ -148,7 +148,8 @@ def test_bad_input(cpu_cuda: ExecutorCuda, options: dict, error: type, message: 
     for place in (np.asarray, to_device):
         with pytest.raises(error) as caught:
             posepost.find_peaks(
-                place(np.zeros((1, 2, 3, 4), np.float32)), **{"threshold": 0.5, "max_peaks": 3, **options}
+                place(np.zeros((1, 2, 3, 4), np.float32)),
+                **{"threshold": 0.5, "max_peaks": 3, "activation": "sigmoid", **options},
             )
         assert str(caught.value) == message
     assert not cpu_cuda.launches

@@ -24,7 +24,10 @@ SLEAP = sorted(path.name for path in (SHARED / "bottomup" / "sleap_integral_from
 
 def both(maps: np.ndarray, **options: Any) -> list[posepost.Peaks]:
     """By the twin, and by the kernel."""
-    return [posepost.find_peaks(maps, **options), posepost.find_peaks(to_device(maps), **options).numpy()]
+    return [
+        posepost.find_peaks(maps, **options),
+        posepost.find_peaks(to_device(maps), **options).numpy(),
+    ]
 
 
 def parameters(shared: Path, name: str) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def test_windows_and_sizes(shape: tuple[int, int], window: int, plateau: str) ->
 def test_views(view: str) -> None:
     layout, make = VIEWS[view]
     maps = values("random", "float32", (2, 5, 6, 7), 7)
-    got = find_peaks(make(maps, lambda array: array), threshold=0.4, max_peaks=3, layout=layout)
+    got = find_peaks(make(maps, lambda array: array), threshold=0.4, max_peaks=3, layout=layout, activation="sigmoid")
     same(got, loops(maps, 0.4, 3, 3, "all", "sigmoid"))
 
 
@@ -133,7 +133,7 @@ def test_nan_hides_its_neighbours() -> None:
     maps[0, 2, 2], maps[0, 2, 3], maps[0, 2, 0] = np.nan, 9, 3
     got = find_peaks(maps, threshold=1, max_peaks=5, activation=None)
     assert got.points[0, 0, : got.count[0, 0]].tolist() == [[0, 2]]
-    assert find_peaks(maps * np.nan, threshold=0, max_peaks=5).count.tolist() == [[0]]
+    assert find_peaks(maps * np.nan, threshold=0, max_peaks=5, activation="sigmoid").count.tolist() == [[0]]
 
 
 def test_the_threshold_is_compared_exactly() -> None:
@@ -141,15 +141,15 @@ def test_the_threshold_is_compared_exactly() -> None:
     maps = np.full((1, 1, 1), np.float32(0.7))
     assert find_peaks(maps, threshold=0.7, max_peaks=1, activation=None).count.tolist() == [[0]]
     assert find_peaks(maps, threshold=float(np.float32(0.7)), max_peaks=1, activation=None).count.tolist() == [[1]]
-    assert find_peaks(maps * 0, threshold=0.5, max_peaks=1).count.tolist() == [[1]]
+    assert find_peaks(maps * 0, threshold=0.5, max_peaks=1, activation="sigmoid").count.tolist() == [[1]]
     below = np.nextafter(maps * 0, np.float32(-1))
-    assert find_peaks(below, threshold=0.5, max_peaks=1).count.tolist() == [[0]]
+    assert find_peaks(below, threshold=0.5, max_peaks=1, activation="sigmoid").count.tolist() == [[0]]
 
 
 def test_saturated_logits_are_told_apart() -> None:
     maps = np.full((1, 1, 7), -1, np.float32)
     maps[0, 0, [1, 5]] = 30, 40
-    got = find_peaks(maps, threshold=0.5, max_peaks=2)
+    got = find_peaks(maps, threshold=0.5, max_peaks=2, activation="sigmoid")
     assert got.points[0, 0, :, 0].tolist() == [5, 1]
     assert got.scores[0, 0].tolist() == [1, 1]
 
@@ -157,18 +157,18 @@ def test_saturated_logits_are_told_apart() -> None:
 def test_out() -> None:
     maps = values("random", "float32", (2, 3, 8, 9), 8)
     options = {"threshold": 0.2, "max_peaks": 2}
-    expected = find_peaks(maps, **options)
+    expected = find_peaks(maps, **options, activation="sigmoid")
     assert expected.dropped.any()
     given = Peaks(*(np.full_like(array, 9) for array in (*expected, expected.dropped)))
-    got = find_peaks(maps, out=given, **options)
+    got = find_peaks(maps, out=given, **options, activation="sigmoid")
     assert all(a is b for a, b in zip((*got, got.dropped), (*given, given.dropped)))
     same(got, expected)
     plain = tuple(np.full_like(array, 9) for array in expected)
-    same(find_peaks(maps, out=plain, **options), expected)
+    same(find_peaks(maps, out=plain, **options, activation="sigmoid"), expected)
 
 
 def test_nothing_in_nothing_out() -> None:
-    got = find_peaks(np.zeros((0, 3, 4, 5), np.float32), threshold=0.5, max_peaks=2)
+    got = find_peaks(np.zeros((0, 3, 4, 5), np.float32), threshold=0.5, max_peaks=2, activation="sigmoid")
     assert [array.shape for array in (*got, got.dropped)] == [(0, 3, 2, 2), (0, 3, 2), (0, 3), (0, 3)]
 
 
@@ -198,5 +198,5 @@ ERRORS: list[tuple[type[Exception], str, dict[str, Any]]] = [
 def test_errors(error: type[Exception], message: str, options: dict[str, Any]) -> None:
     given = {"heatmaps": np.zeros((3, 4, 5), np.float32), "threshold": 0.5, "max_peaks": 2} | options
     with pytest.raises(error) as caught:
-        find_peaks(given.pop("heatmaps"), **given)
+        find_peaks(given.pop("heatmaps"), **{"activation": "sigmoid", **given})
     assert str(caught.value) == message

@@ -62,7 +62,9 @@ def sets_of(case: Case, device: str) -> tuple[list[Any], list[Any]]:
 def expected(case: Case, heatmaps: np.ndarray, offsets: np.ndarray, complete: bool) -> posepost.Keypoints:
     """What posepost gives; without offsets where the peer takes none."""
     options: dict[str, Any] = {"output_stride": case.output_stride, "quantization": case.quantization}
-    return posepost.decode_posenet(heatmaps, offsets if complete else np.zeros_like(offsets), **options)
+    return posepost.decode_posenet(
+        heatmaps, offsets if complete else np.zeros_like(offsets), **options, activation="sigmoid"
+    )
 
 
 def check(peer: ModuleType, device: str, case: Case, host: list[Any], call: Any) -> None:
@@ -250,7 +252,7 @@ def test_crowd_peer_decodes_as_posepost(peer: ModuleType) -> None:
         options: dict[str, Any] = {"output_stride": 8, "max_poses": 7, "score_threshold": 0.4, "nms_radius": 9.0}
         found = peer.prepare(Crowd(logits, scores, tuple(fields), **options))()
         if peer.MODE == "coral":
-            wanted = posepost.decode_posenet_multi(logits, *fields, mode="coral", **options)
+            wanted = posepost.decode_posenet_multi(logits, *fields, mode="coral", **options, activation="sigmoid")
         else:
             wanted = posepost.decode_posenet_multi(scores, *fields, mode=peer.MODE, activation=None, **options)
         count = wanted.count[0]

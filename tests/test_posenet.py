@@ -101,7 +101,7 @@ def test_halves_compared_as_integers(monkeypatch: pytest.MonkeyPatch, dtype: str
 def test_sigmoid_and_affine_of_the_twin() -> None:
     heatmaps = np.array([-3.0, 2.0, 0.5, -200.0], np.float32).reshape(1, 2, 1, 2)
     offsets = np.arange(8, dtype=np.float32).reshape(1, 4, 1, 2)
-    got = posepost.decode_posenet(heatmaps, offsets, output_stride=8, transform=MATRIX)
+    got = posepost.decode_posenet(heatmaps, offsets, output_stride=8, transform=MATRIX, activation="sigmoid")
     # keypoint 0: cell x = 1, offset (x 5, y 1) -> (13, 1); keypoint 1: cell x = 0, offset (x 6, y 2) -> (6, 2)
     equal(got.keypoints[0], [[1.5 * 13 - 0.25 * 1 + 7, 0.125 * 13 + 2 * 1 - 3], [9 - 0.5 + 7, 0.75 + 4 - 3]])
     np.testing.assert_allclose(got.scores[0], [1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-0.5))], rtol=SIGMOID_RTOL)
@@ -110,7 +110,9 @@ def test_sigmoid_and_affine_of_the_twin() -> None:
 def test_sigmoid_of_the_twin_is_a_division() -> None:
     """Bit for bit 1 / (1 + exp(-x)) in float32, whatever instruction NumPy divides by."""
     logits = np.random.default_rng(0).uniform(-120, 120, (1, 20000, 1, 1)).astype(np.float32)
-    got = posepost.decode_posenet(logits, np.zeros((1, 40000, 1, 1), np.float32), output_stride=8, layout="NCHW")
+    got = posepost.decode_posenet(
+        logits, np.zeros((1, 40000, 1, 1), np.float32), output_stride=8, layout="NCHW", activation="sigmoid"
+    )
     with np.errstate(over="ignore"):
         equal(got.scores[0], np.float32(1) / (np.float32(1) + np.exp(-logits[0, :, 0, 0])))
 
@@ -129,14 +131,16 @@ def test_twin_warns_of_nothing(dtype: str, layout: str) -> None:
         heatmaps, offsets = heatmaps.reshape(1, 1, 1, 5), offsets.reshape(1, 1, 1, 10)
     matrix = np.array([[1, -1, 0], [np.inf, 0, 1]], np.float32)
     for transform in (None, matrix):
-        got = posepost.decode_posenet(heatmaps, offsets, output_stride=8, layout=layout, transform=transform)
+        got = posepost.decode_posenet(
+            heatmaps, offsets, output_stride=8, layout=layout, transform=transform, activation="sigmoid"
+        )
         assert np.isnan(got.keypoints[0, 2]).any()
         equal(got.scores[0], [0, np.nan, 0, 1, 1])
 
 
 def test_saturated_logits_are_told_apart() -> None:
     heatmaps = np.array([40.0, 50.0], np.float32).reshape(1, 1, 1, 2)  # both 1 after a sigmoid in float32
-    got = posepost.decode_posenet(heatmaps, np.zeros((1, 2, 1, 2), np.float32), output_stride=8)
+    got = posepost.decode_posenet(heatmaps, np.zeros((1, 2, 1, 2), np.float32), output_stride=8, activation="sigmoid")
     assert got.keypoints[0, 0, 0] == 8
     assert got.scores[0, 0] == 1
 
@@ -220,7 +224,9 @@ def test_activation_and_transform(cpu_cuda: ExecutorCuda, view_name: str, option
 def test_sigmoid_over_its_whole_range(cpu_cuda: ExecutorCuda) -> None:
     logits = np.linspace(-110, 110, 441, dtype=np.float32).reshape(441, 1, 1, 1)
     offsets = np.zeros((441, 2, 1, 1), np.float32)
-    got = posepost.decode_posenet(to_device(logits), to_device(offsets), output_stride=8, layout="NCHW").numpy()
+    got = posepost.decode_posenet(
+        to_device(logits), to_device(offsets), output_stride=8, layout="NCHW", activation="sigmoid"
+    ).numpy()
     expected = 1 / (1 + np.exp(-logits.astype(np.float64)))
     np.testing.assert_allclose(got.scores[:, 0], expected[:, 0, 0, 0], rtol=SIGMOID_RTOL, atol=SIGMOID_ATOL)
 
@@ -256,9 +262,11 @@ def test_offsets_of_inf_and_nan(cpu_cuda: ExecutorCuda) -> None:
     heatmaps = np.zeros((1, 3, 2, 2), np.float32)
     offsets = np.zeros((1, 6, 2, 2), np.float32)
     offsets[0, :, 0, 0] = [np.inf, -np.inf, np.nan, 1, np.nan, np.inf]
-    got = posepost.decode_posenet(to_device(heatmaps), to_device(offsets), output_stride=8).numpy()
+    got = posepost.decode_posenet(
+        to_device(heatmaps), to_device(offsets), output_stride=8, activation="sigmoid"
+    ).numpy()
     equal(got.keypoints[0], [[1, np.inf], [np.nan, -np.inf], [np.inf, np.nan]])
-    equal(posepost.decode_posenet(heatmaps, offsets, output_stride=8).keypoints, got.keypoints)
+    equal(posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid").keypoints, got.keypoints)
 
 
 # ---- how the kernels read, and on how many blocks
@@ -302,6 +310,7 @@ def test_each_element_is_read_once(
         output_stride=8,
         layout=layout,
         quantization=quantization_for(dtype, "float32"),
+        activation="sigmoid",
     )
 
     seen = np.lib.stride_tricks.as_strided(counts, (*heatmaps.shape, itemsize), (*heatmaps.strides, 1))
@@ -351,7 +360,7 @@ def test_same_bits_whatever_the_number_of_blocks(cpu_cuda: ExecutorCuda, view_na
     """One image, the same image in a batch, one block or many, any schedule, twice: the same keypoints."""
     layout, view = VIEWS[view_name]
     heatmaps, offsets = values("ties", "float32", (4, 3, 90, 100), 1), values("random", "float32", (4, 6, 90, 100), 2)
-    whole = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
+    whole = posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid")
     for processors in (1, 2, 25, 1000):
         cpu_cuda.processors = processors
         for seed in range(3):
@@ -359,7 +368,7 @@ def test_same_bits_whatever_the_number_of_blocks(cpu_cuda: ExecutorCuda, view_na
             cpu_cuda.schedule = {"order": "random", "seed": seed, "resident": 1 + 2 * seed, "chaos": 2}
             for images in (slice(0, 4), slice(2, 3)):
                 h, o = view(heatmaps[images], to_device), view(offsets[images], to_device)
-                got = posepost.decode_posenet(h, o, output_stride=8, layout=layout).numpy()
+                got = posepost.decode_posenet(h, o, output_stride=8, layout=layout, activation="sigmoid").numpy()
                 equal(got.keypoints, whole.keypoints[images])
     assert len({launched.grid for launched in cpu_cuda.launches}) >= 4
 
@@ -395,10 +404,10 @@ def test_tensors_past_2_to_the_31_elements(cpu_cuda: ExecutorCuda) -> None:
 def test_out_is_written_and_returned(cpu_cuda: ExecutorCuda, device: bool) -> None:
     place = to_device if device else np.array
     heatmaps, offsets = values("random", "float32", (2, 3, 4, 5), 1), values("random", "float32", (2, 6, 4, 5), 2)
-    first = posepost.decode_posenet(place(heatmaps), place(offsets), output_stride=8)
+    first = posepost.decode_posenet(place(heatmaps), place(offsets), output_stride=8, activation="sigmoid")
     out = posepost.Keypoints(place(np.zeros((2, 3, 2), np.float32)), place(np.zeros((2, 3), np.float32)))
     allocated = cpu_cuda.allocations
-    again = posepost.decode_posenet(place(heatmaps), place(offsets), output_stride=8, out=out)
+    again = posepost.decode_posenet(place(heatmaps), place(offsets), output_stride=8, out=out, activation="sigmoid")
     assert cpu_cuda.allocations == allocated
     assert again.keypoints is out.keypoints
     assert again.scores is out.scores
@@ -409,13 +418,13 @@ def test_out_is_written_and_returned(cpu_cuda: ExecutorCuda, device: bool) -> No
 def test_out_in_pinned_memory(cpu_cuda: ExecutorCuda) -> None:
     """The kernel writes host memory: no download, one wait on the stream of the call."""
     heatmaps, offsets = values("random", "float32", (2, 3, 4, 5), 1), values("random", "float32", (2, 6, 4, 5), 2)
-    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8)
+    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid")
     out = posepost.pinned(2, 3)
     assert not out.keypoints.any()
     allocated = cpu_cuda.allocations
     for stream in (55, 56):
         result = posepost.decode_posenet(
-            to_device(heatmaps), to_device(offsets), output_stride=8, out=out, stream=stream
+            to_device(heatmaps), to_device(offsets), output_stride=8, out=out, stream=stream, activation="sigmoid"
         )
         got = result.numpy()
         assert got.keypoints is out.keypoints
@@ -428,7 +437,9 @@ def test_out_in_pinned_memory(cpu_cuda: ExecutorCuda) -> None:
         posepost.pinned(-1, 3)
     small = posepost.pinned(2, 2)
     with pytest.raises(ValueError, match=r"^out\.keypoints must have shape \(2, 3, 2\), got \(2, 2, 2\)$"):
-        posepost.decode_posenet(to_device(heatmaps), to_device(offsets), output_stride=8, out=small)
+        posepost.decode_posenet(
+            to_device(heatmaps), to_device(offsets), output_stride=8, out=small, activation="sigmoid"
+        )
 
 
 def test_stream_reaches_the_launch(cpu_cuda: ExecutorCuda) -> None:
@@ -438,7 +449,7 @@ def test_stream_reaches_the_launch(cpu_cuda: ExecutorCuda) -> None:
 
     heatmaps, offsets = to_device(np.zeros((1, 1, 2, 2), np.float32)), to_device(np.zeros((1, 2, 2, 2), np.float32))
     for stream in (None, 55, Stream()):
-        posepost.decode_posenet(heatmaps, offsets, output_stride=8, stream=stream)
+        posepost.decode_posenet(heatmaps, offsets, output_stride=8, stream=stream, activation="sigmoid")
     assert [launched.stream for launched in cpu_cuda.launches] == [STREAM, 55, 77]
 
 
@@ -459,7 +470,7 @@ def test_streams_do_not_share_a_workspace(cpu_cuda: ExecutorCuda) -> None:
 def test_a_repeated_call_uses_its_plan(cpu_cuda: ExecutorCuda) -> None:
     heatmaps, offsets = to_device(np.zeros((1, 1, 2, 2), np.float32)), to_device(np.zeros((1, 2, 2, 2), np.float32))
     for _ in range(3):
-        posepost.decode_posenet(heatmaps, offsets, output_stride=8)
+        posepost.decode_posenet(heatmaps, offsets, output_stride=8, activation="sigmoid")
     assert posepost.posenet._plan.cache_info()[:2] == (2, 1)
 
 
@@ -467,10 +478,12 @@ def test_a_repeated_call_uses_its_plan(cpu_cuda: ExecutorCuda) -> None:
 def test_three_dimensions_are_a_batch_of_one_and_an_empty_batch_is_empty(cpu_cuda: ExecutorCuda, device: bool) -> None:
     place = to_device if device else np.array
     heatmaps, offsets = values("random", "float32", (4, 5, 3), 1), values("random", "float32", (4, 5, 6), 2)
-    one = posepost.decode_posenet(place(heatmaps), place(offsets), output_stride=8).numpy()
-    batch = posepost.decode_posenet(heatmaps[None], offsets[None], output_stride=8, layout="NHWC")
+    one = posepost.decode_posenet(place(heatmaps), place(offsets), output_stride=8, activation="sigmoid").numpy()
+    batch = posepost.decode_posenet(heatmaps[None], offsets[None], output_stride=8, layout="NHWC", activation="sigmoid")
     equal(one.keypoints, batch.keypoints)
-    empty = posepost.decode_posenet(place(heatmaps[None][:0]), place(offsets[None][:0]), output_stride=8).numpy()
+    empty = posepost.decode_posenet(
+        place(heatmaps[None][:0]), place(offsets[None][:0]), output_stride=8, activation="sigmoid"
+    ).numpy()
     assert empty.keypoints.shape == (0, 3, 2)
     assert empty.scores.shape == (0, 3)
 
@@ -479,7 +492,7 @@ def test_inputs_are_not_written(cpu_cuda: ExecutorCuda) -> None:
     heatmaps, offsets = values("random", "float32", (2, 3, 4, 5), 1), values("random", "float32", (2, 6, 4, 5), 2)
     for place in (np.array, to_device):
         h, o = place(heatmaps), place(offsets)
-        posepost.decode_posenet(h, o, output_stride=8, transform=MATRIX)
+        posepost.decode_posenet(h, o, output_stride=8, transform=MATRIX, activation="sigmoid")
         equal(h if place is np.array else host(h), heatmaps)
         equal(o if place is np.array else host(o), offsets)
 
@@ -622,7 +635,7 @@ BAD = [
 @pytest.mark.parametrize(("arguments", "error", "message"), BAD, ids=[message[:60] for _, _, message in BAD])
 def test_bad_input(arguments: dict, error: type, message: str) -> None:
     with pytest.raises(error) as caught:
-        posepost.decode_posenet(**arguments)
+        posepost.decode_posenet(**{"activation": "sigmoid", **arguments})
     assert str(caught.value) == message
 
 
@@ -643,7 +656,7 @@ def test_bad_input_on_a_device(cpu_cuda: ExecutorCuda) -> None:
 
         placed = {k: place(v) if k in ("heatmaps", "offsets", "out") else v for k, v in arguments.items()}
         with pytest.raises(error) as caught:
-            posepost.decode_posenet(**placed)
+            posepost.decode_posenet(**{"activation": "sigmoid", **placed})
         assert str(caught.value) == message
     assert not cpu_cuda.launches
 
@@ -654,16 +667,16 @@ def test_bad_strides_and_read_only_out() -> None:
     with pytest.raises(
         ValueError, match=r"^heatmaps must not have negative strides, got \(340, 20, -5, 1\); pass a con"
     ):
-        posepost.decode_posenet(**maps)
+        posepost.decode_posenet(**maps, activation="sigmoid")
     odd = np.zeros((1, 17, 4, 5), np.dtype([("value", "f4"), ("flag", "u1")]))["value"]
     with pytest.raises(
         ValueError, match=r"^heatmaps must have strides that are multiples of its 4-byte elements, got "
     ):
-        posepost.decode_posenet(**{**_maps(), "heatmaps": odd})
+        posepost.decode_posenet(**{**_maps(), "heatmaps": odd}, activation="sigmoid")
     scores = np.zeros((1, 17), np.float32)
     scores.flags.writeable = False
     with pytest.raises(ValueError, match=r"^out\.scores must be writable, got a read-only numpy array$"):
-        posepost.decode_posenet(**_maps(), out=(np.zeros((1, 17, 2), np.float32), scores))
+        posepost.decode_posenet(**_maps(), out=(np.zeros((1, 17, 2), np.float32), scores), activation="sigmoid")
 
 
 def test_mixed_devices(cpu_cuda: ExecutorCuda) -> None:
@@ -673,21 +686,25 @@ def test_mixed_devices(cpu_cuda: ExecutorCuda) -> None:
         with pytest.raises(
             ValueError, match=f"^offsets must be on the same device as heatmaps, got {here} and {there}$"
         ):
-            posepost.decode_posenet(**mixed)
+            posepost.decode_posenet(**mixed, activation="sigmoid")
     device = {name: to_device(maps[name]) for name in ("heatmaps", "offsets")}
     out = (np.zeros((1, 17, 2), np.float32), np.zeros((1, 17), np.float32))
     with pytest.raises(
         ValueError, match=r"^out\.keypoints must be on the same device as heatmaps, got cpu and cuda:0$"
     ):
-        posepost.decode_posenet(**device, output_stride=8, out=out)
+        posepost.decode_posenet(**device, output_stride=8, out=out, activation="sigmoid")
     with pytest.raises(ValueError, match=r"^transform must be on the same device as heatmaps, got cuda:0 and cpu$"):
-        posepost.decode_posenet(**maps, transform=to_device(MATRIX))
+        posepost.decode_posenet(**maps, transform=to_device(MATRIX), activation="sigmoid")
     with pytest.raises(TypeError, match=r"^transform on a device must be float32, got float16$"):
-        posepost.decode_posenet(**device, output_stride=8, transform=to_device(MATRIX.astype(np.float16)))
+        posepost.decode_posenet(
+            **device, output_stride=8, transform=to_device(MATRIX.astype(np.float16)), activation="sigmoid"
+        )
     with pytest.raises(ValueError, match=r"^transform must have shape \(2, 3\) or \(1, 2, 3\), got \(3, 3\)$"):
-        posepost.decode_posenet(**device, output_stride=8, transform=to_device(np.eye(3, dtype=np.float32)))
+        posepost.decode_posenet(
+            **device, output_stride=8, transform=to_device(np.eye(3, dtype=np.float32)), activation="sigmoid"
+        )
     with pytest.raises(TypeError, match=r"^stream must be None, a pointer, a CuPy or PyTorch stream or have __cuda_st"):
-        posepost.decode_posenet(**device, output_stride=8, stream="main")
+        posepost.decode_posenet(**device, output_stride=8, stream="main", activation="sigmoid")
 
 
 def test_device_transform_and_misaligned_device_memory(cpu_cuda: ExecutorCuda) -> None:
@@ -695,12 +712,17 @@ def test_device_transform_and_misaligned_device_memory(cpu_cuda: ExecutorCuda) -
     rows = np.stack([MATRIX, 2 * MATRIX])
     for matrix in (MATRIX, rows):
         got = posepost.decode_posenet(
-            to_device(heatmaps), to_device(offsets), output_stride=8, transform=to_device(matrix)
+            to_device(heatmaps), to_device(offsets), output_stride=8, transform=to_device(matrix), activation="sigmoid"
         ).numpy()
-        equal(got.keypoints, posepost.decode_posenet(heatmaps, offsets, output_stride=8, transform=matrix).keypoints)
+        equal(
+            got.keypoints,
+            posepost.decode_posenet(
+                heatmaps, offsets, output_stride=8, transform=matrix, activation="sigmoid"
+            ).keypoints,
+        )
     import cupy
 
     off = to_device(np.zeros(200, np.float32))
     crooked = cupy.ndarray((1, 3, 4, 5), np.float32, off.data + 2)
     with pytest.raises(ValueError, match=r"^heatmaps must start at a multiple of its 4-byte elements, got address 0x"):
-        posepost.decode_posenet(crooked, to_device(offsets[:1]), output_stride=8)
+        posepost.decode_posenet(crooked, to_device(offsets[:1]), output_stride=8, activation="sigmoid")

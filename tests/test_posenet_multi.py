@@ -179,9 +179,11 @@ def test_transform(cpu_cuda: ExecutorCuda, mode: str) -> None:
     for matrix in (MATRIX, rows):
         check_poses(tensors, mode=mode, transform=matrix)
     got = posepost.decode_posenet_multi(
-        *map(to_device, tensors.values()), output_stride=8, mode=mode, transform=to_device(rows)
+        *map(to_device, tensors.values()), output_stride=8, mode=mode, transform=to_device(rows), activation="sigmoid"
     ).numpy()
-    expected = posepost.decode_posenet_multi(*tensors.values(), output_stride=8, mode=mode, transform=rows)
+    expected = posepost.decode_posenet_multi(
+        *tensors.values(), output_stride=8, mode=mode, transform=rows, activation="sigmoid"
+    )
     np.testing.assert_array_equal(got.keypoints, expected.keypoints)
 
 
@@ -223,7 +225,7 @@ def test_a_call_that_was_cut_off_spoils_no_other(
             last = cpu_cuda.kernels[last]
             patched.setattr(cpu_cuda, "launch", failing(cpu_cuda.launch))
         with pytest.raises(KeyboardInterrupt):
-            posepost.decode_posenet_multi(*map(to_device, tensors.values()), output_stride=8)
+            posepost.decode_posenet_multi(*map(to_device, tensors.values()), output_stride=8, activation="sigmoid")
     assert len(cpu_cuda.launches) == done + {"compiling": 0, "launching": 2}[step]
     check_poses(crowd("float32", 2, 6, 7, 2))
 
@@ -238,25 +240,27 @@ def test_a_radius_beyond_float32_leaves_one_pose(cpu_cuda: ExecutorCuda) -> None
 
 def test_three_dimensions_and_an_empty_batch(cpu_cuda: ExecutorCuda) -> None:
     tensors = crowd("float32", 1, 5, 6, 4)
-    one = posepost.decode_posenet_multi(*(to_device(array[0]) for array in tensors.values()), output_stride=8).numpy()
-    batch = posepost.decode_posenet_multi(*tensors.values(), output_stride=8)
+    one = posepost.decode_posenet_multi(
+        *(to_device(array[0]) for array in tensors.values()), output_stride=8, activation="sigmoid"
+    ).numpy()
+    batch = posepost.decode_posenet_multi(*tensors.values(), output_stride=8, activation="sigmoid")
     np.testing.assert_array_equal(one.keypoints, batch.keypoints)
     empty = posepost.decode_posenet_multi(
-        *(to_device(array[:0]) for array in tensors.values()), output_stride=8
+        *(to_device(array[:0]) for array in tensors.values()), output_stride=8, activation="sigmoid"
     ).numpy()
     assert [array.shape for array in empty] == [(0, 20, 17, 2), (0, 20, 17), (0, 20), (0,)]
 
 
 def test_out_and_stream(cpu_cuda: ExecutorCuda) -> None:
     tensors = [to_device(array) for array in crowd("float32", 2, 5, 6, 4).values()]
-    first = posepost.decode_posenet_multi(*tensors, output_stride=8, stream=55)
+    first = posepost.decode_posenet_multi(*tensors, output_stride=8, stream=55, activation="sigmoid")
     assert {launched.stream for launched in cpu_cuda.launches} == {55}
-    posepost.decode_posenet_multi(*tensors, output_stride=8, stream=55)
+    posepost.decode_posenet_multi(*tensors, output_stride=8, stream=55, activation="sigmoid")
     expected = first.numpy()
     for array in first:
         host(array)[...] = 77
     before = cpu_cuda.allocations
-    again = posepost.decode_posenet_multi(*tensors, output_stride=8, out=first, stream=55)
+    again = posepost.decode_posenet_multi(*tensors, output_stride=8, out=first, stream=55, activation="sigmoid")
     assert cpu_cuda.allocations == before
     assert all(a is b for a, b in zip(again, first))
     for got, wanted in zip(again.numpy(), expected):
@@ -340,7 +344,7 @@ def test_bad_input(cpu_cuda: ExecutorCuda, arguments: dict, error: type, message
     for place in (np.asarray, to_device):
         placed = {k: place(v) if k in CHANNELS else v for k, v in arguments.items()}
         with pytest.raises(error) as caught:
-            posepost.decode_posenet_multi(**{"output_stride": 8, **placed})
+            posepost.decode_posenet_multi(**{"output_stride": 8, "activation": "sigmoid", **placed})
         assert str(caught.value) == message
     assert not cpu_cuda.launches
 
@@ -355,7 +359,10 @@ def test_errors_of_the_twin_on_the_device(
     }
     with pytest.raises(error) as caught:
         posepost.decode_posenet_multi(
-            *(to_device(replaced.get(i, array)) for i, array in enumerate(MAPS)), output_stride=16, **options
+            *(to_device(replaced.get(i, array)) for i, array in enumerate(MAPS)),
+            output_stride=16,
+            **options,
+            activation="sigmoid",
         )
     assert str(caught.value) == message
     assert not cpu_cuda.launches

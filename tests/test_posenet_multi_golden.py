@@ -367,7 +367,9 @@ def test_tfjs_from_logits(shared: Path, manifest: dict[str, dict], case: str) ->
     for entry in golden["multi"]:
         if entry["params"]["scoreThreshold"] not in ties:
             maps = [tensors[name] for name in ("heatmaps", *NAMES)]
-            got = decode_posenet_multi(*maps, output_stride=golden["outputStride"], **tfjs_options(entry["params"]))
+            got = decode_posenet_multi(
+                *maps, output_stride=golden["outputStride"], **tfjs_options(entry["params"]), activation="sigmoid"
+            )
             same(got, *expected_of(entry), POSITION, SCORE)
 
 
@@ -400,6 +402,7 @@ def test_libcoral(shared: Path, case: str) -> None:
                 output_stride=stride,
                 layout=layout,
                 **options,
+                activation="sigmoid",
             )
             same(got, points, scores, CORAL_POSITION, CORAL_SCORE)
 
@@ -427,6 +430,7 @@ def test_corals_reference_csv(shared: Path, manifest: dict[str, dict], case: str
         score_threshold=0.2,
         nms_radius=10,
         mode="coral",
+        activation="sigmoid",
     )
     with (shared / "coral_reference" / f"{case}.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -449,7 +453,7 @@ def test_modes_without_golden_files(shared: Path, case: str, mode: str) -> None:
     golden, tensors = load(shared, "coral", case)
     stride = golden["outputStride"]
     maps = [tensors[name] for name in ("heatmaps", *NAMES)]
-    got = decode_posenet_multi(*maps, output_stride=stride, score_threshold=0.3, mode=mode)
+    got = decode_posenet_multi(*maps, output_stride=stride, score_threshold=0.3, mode=mode, activation="sigmoid")
     loops = Loops(maps, stride, mode, 1 if mode == "pytorch" else 5, 20, sigmoid=True)
     same(got, *loops.decode(0.3, 20, own_order)[:2], CORAL_POSITION, SCORE)
 
@@ -531,7 +535,7 @@ def test_the_edge_rule_of_edgetpu_matters() -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_two_drawn_figures(mode: str) -> None:
     people = [figure(60, 40, 5), figure(180, 50, 6)]
-    got = decode_posenet_multi(*draw(people, 15, 17, 16), output_stride=16, mode=mode)
+    got = decode_posenet_multi(*draw(people, 15, 17, 16), output_stride=16, mode=mode, activation="sigmoid")
     assert got.count.tolist() == [2]
     found = sorted(got.keypoints[0, :2], key=lambda points: points[0, 0])
     for points, truth in zip(found, people):
@@ -546,7 +550,7 @@ def test_keypoints_on_cells_beside_minus_infinity(mode: str) -> None:
     truth = figure(96, 48, 16)
     maps = draw([truth], 30, 14, 16)
     maps[0][maps[0] < 4] = -np.inf
-    got = decode_posenet_multi(*maps, output_stride=16, mode=mode)
+    got = decode_posenet_multi(*maps, output_stride=16, mode=mode, activation="sigmoid")
     assert got.count.tolist() == [1]
     np.testing.assert_array_equal(got.keypoints[0, 0], truth)
     np.testing.assert_allclose(got.keypoint_scores[0, 0], 1 / (1 + np.exp(-4)), rtol=1e-6)
@@ -556,7 +560,9 @@ def test_keypoints_on_cells_beside_minus_infinity(mode: str) -> None:
 def test_nobody_and_nan(mode: str) -> None:
     maps = draw([figure(60, 40, 5)], 15, 17, 16)
     for value in (-8, -np.inf, np.nan):
-        empty = decode_posenet_multi(np.full_like(maps[0], value), *maps[1:], output_stride=16, mode=mode)
+        empty = decode_posenet_multi(
+            np.full_like(maps[0], value), *maps[1:], output_stride=16, mode=mode, activation="sigmoid"
+        )
         assert empty.count.tolist() == [0]
         assert not any(array.any() for array in empty)
 
@@ -567,7 +573,9 @@ def test_a_constant_map_ends_soon(mode: str, value: float) -> None:
     """Every cell is a candidate: 23 * 31 * 17. Near 0 the scores of poses just reach the threshold."""
     maps = random_maps(3, 23, 31)
     start = time.perf_counter()
-    got = decode_posenet_multi(np.full_like(maps[0], value), *maps[1:], output_stride=16, mode=mode)
+    got = decode_posenet_multi(
+        np.full_like(maps[0], value), *maps[1:], output_stride=16, mode=mode, activation="sigmoid"
+    )
     assert time.perf_counter() - start < 5
     assert 1 <= got.count[0] <= 20
     loops = Loops([np.full_like(maps[0], value), *maps[1:]], 16, "tfjs", 2, 20, sigmoid=True, number=np.float32)
@@ -726,5 +734,5 @@ def zeros(*shape: int) -> np.ndarray:
 def test_errors(error: type[Exception], message: str, replaced: dict[int, Any], options: dict[str, Any]) -> None:
     maps = [replaced.get(i, array) for i, array in enumerate(MAPS)]
     with pytest.raises(error) as caught:
-        decode_posenet_multi(*maps, output_stride=16, **options)
+        decode_posenet_multi(*maps, output_stride=16, **options, activation="sigmoid")
     assert str(caught.value) == message

@@ -27,12 +27,12 @@ def simcc(put: Any = np.array, **options: Any) -> posepost.Keypoints:
 
 def peaks(put: Any = np.array, **options: Any) -> posepost.Peaks:
     maps = put(gaussian_maps((2, 3, 19, 22), "float32", 1))
-    return posepost.find_peaks(maps, threshold=0.01, max_peaks=2, activation=None, **options)
+    return posepost.find_peaks(maps, threshold=0.01, max_peaks=2, **options)
 
 
 def poses(put: Any = np.array, **options: Any) -> posepost.Poses:
     tensors = [put(values("random", "float32", (2, n, 9, 9), n)) for n in (17, 34, 32, 32)]
-    return posepost.decode_posenet_multi(*tensors, output_stride=8, activation=None, **options)
+    return posepost.decode_posenet_multi(*tensors, output_stride=8, **options)
 
 
 def posenet(put: Any = np.array, **options: Any) -> posepost.Keypoints:

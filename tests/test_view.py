@@ -24,7 +24,9 @@ SHAPE = (2, 3, 6, 5)
 def example(dtype: str) -> tuple[np.ndarray, np.ndarray, Any]:
     B, K, H, W = SHAPE
     heatmaps, offsets = values("random", dtype, SHAPE, 1), values("random", dtype, (B, 2 * K, H, W), 2)
-    expected = posepost.decode_posenet(heatmaps, offsets, output_stride=8, quantization=quantization_for(dtype, dtype))
+    expected = posepost.decode_posenet(
+        heatmaps, offsets, output_stride=8, quantization=quantization_for(dtype, dtype), activation="sigmoid"
+    )
     return heatmaps, offsets, expected
 
 
@@ -79,7 +81,9 @@ def test_host_arrays_of_every_library(library: str, dtype: str) -> None:
     heatmaps, offsets, expected = example(dtype)
     put = LIBRARIES[library]
     scales = quantization_for(dtype, dtype)
-    got = posepost.decode_posenet(put(heatmaps), put(offsets), output_stride=8, quantization=scales)
+    got = posepost.decode_posenet(
+        put(heatmaps), put(offsets), output_stride=8, quantization=scales, activation="sigmoid"
+    )
     kind = {"torch": "torch", "jax": "jaxlib"}.get(library, "numpy")
     assert [type(array).__module__.split(".")[0] for array in got] == [kind, kind]
     np.testing.assert_array_equal(got.numpy().keypoints, expected.keypoints)
@@ -112,19 +116,19 @@ def test_torch_tensors_that_need_gradients_and_sparse_ones() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     heatmaps, offsets, expected = example("float32")
     tensor = torch.from_numpy(heatmaps).requires_grad_()
-    got = posepost.decode_posenet(tensor, torch.from_numpy(offsets), output_stride=8)
+    got = posepost.decode_posenet(tensor, torch.from_numpy(offsets), output_stride=8, activation="sigmoid")
     np.testing.assert_array_equal(got.keypoints.numpy(), expected.keypoints)
     with pytest.raises(TypeError, match=r"^heatmaps must be a dense \(strided\) tensor, got layout torch\.sparse_coo$"):
-        posepost.decode_posenet(torch.from_numpy(heatmaps).to_sparse(), offsets, output_stride=8)
+        posepost.decode_posenet(torch.from_numpy(heatmaps).to_sparse(), offsets, output_stride=8, activation="sigmoid")
     with pytest.raises(TypeError, match=r"^heatmaps must be on the CPU or a CUDA device, got meta$"):
-        posepost.decode_posenet(torch.from_numpy(heatmaps).to("meta"), offsets, output_stride=8)
+        posepost.decode_posenet(torch.from_numpy(heatmaps).to("meta"), offsets, output_stride=8, activation="sigmoid")
 
 
 def test_torch_out_on_the_host() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     heatmaps, offsets, expected = example("float32")
     out = (torch.zeros(2, 3, 2), torch.zeros(2, 3))
-    got = posepost.decode_posenet(heatmaps, offsets, output_stride=8, out=out)
+    got = posepost.decode_posenet(heatmaps, offsets, output_stride=8, out=out, activation="sigmoid")
     assert got.keypoints is out[0]
     np.testing.assert_array_equal(out[0].numpy(), expected.keypoints)
     np.testing.assert_array_equal(out[1].numpy(), expected.scores)
@@ -133,22 +137,22 @@ def test_torch_out_on_the_host() -> None:
 def test_bfloat16_without_ml_dtypes() -> None:
     heatmaps, offsets, expected = example("bfloat16")
     bits = [array.view(np.uint16).view(_view.BFLOAT16) for array in (heatmaps, offsets)]
-    got = posepost.decode_posenet(*bits, output_stride=8)
+    got = posepost.decode_posenet(*bits, output_stride=8, activation="sigmoid")
     np.testing.assert_array_equal(got.keypoints, expected.keypoints)
 
 
 def test_other_types_are_named(cpu_cuda: ExecutorCuda) -> None:
     wide = Dlpack(np.zeros(SHAPE, np.float64))
     with pytest.raises(TypeError, match=r"^heatmaps must be float32, float16, bfloat16, uint8 or int8, got float64$"):
-        posepost.decode_posenet(wide, wide, output_stride=8)
+        posepost.decode_posenet(wide, wide, output_stride=8, activation="sigmoid")
     elsewhere = Dlpack(np.zeros(SHAPE, np.float32), device_type=8)  # Metal
     with pytest.raises(TypeError, match=r"^heatmaps must be on the CPU or a CUDA device, got DLPack device type 8$"):
-        posepost.decode_posenet(elsewhere, elsewhere, output_stride=8)
+        posepost.decode_posenet(elsewhere, elsewhere, output_stride=8, activation="sigmoid")
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     doubles = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(SHAPE))
     message = r"^heatmaps must be float32, float16, bfloat16, uint8 or int8, got tensor\(double\)$"
     with pytest.raises(TypeError, match=message):
-        posepost.decode_posenet(doubles, doubles, output_stride=8)
+        posepost.decode_posenet(doubles, doubles, output_stride=8, activation="sigmoid")
 
 
 # ---- a pretended device
@@ -161,12 +165,16 @@ def test_dlpack_on_a_device(cpu_cuda: ExecutorCuda, dtype: str) -> None:
 
     heatmaps, offsets, expected = example(dtype)
     put = Dlpack(heatmaps, 2), Dlpack(offsets, 2)
-    got = posepost.decode_posenet(*put, output_stride=8, quantization=quantization_for(dtype, dtype))
+    got = posepost.decode_posenet(
+        *put, output_stride=8, quantization=quantization_for(dtype, dtype), activation="sigmoid"
+    )
     assert put[0].asked == put[1].asked == [STREAM]
     assert isinstance(got.keypoints, cupy.ndarray)
     np.testing.assert_array_equal(got.numpy().keypoints, expected.keypoints)
     np.testing.assert_array_equal(host(got.scores), got.numpy().scores)
-    posepost.decode_posenet(*put, output_stride=8, quantization=quantization_for(dtype, dtype), stream=0)
+    posepost.decode_posenet(
+        *put, output_stride=8, quantization=quantization_for(dtype, dtype), stream=0, activation="sigmoid"
+    )
     assert put[0].asked[1:] == [1]  # DLPack's name for the legacy default stream
 
 
@@ -187,7 +195,7 @@ def test_cuda_array_interface(cpu_cuda: ExecutorCuda) -> None:
     heatmaps, offsets, expected = example("float32")
     channels_last = np.ascontiguousarray(offsets.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     put = CudaArrayInterface(heatmaps, stream=77), CudaArrayInterface(channels_last, stream=None)
-    got = posepost.decode_posenet(*put, output_stride=8)
+    got = posepost.decode_posenet(*put, output_stride=8, activation="sigmoid")
     np.testing.assert_array_equal(got.numpy().keypoints, expected.keypoints)
     assert cpu_cuda.waits == [(STREAM, 77)]  # the producer's stream is waited for on the device
 
@@ -245,7 +253,7 @@ def test_torch_on_a_device(cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPat
         cpu_cuda.waits.clear()
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, "torch", torch)
-            got = posepost.decode_posenet(*put, output_stride=8, stream=stream)
+            got = posepost.decode_posenet(*put, output_stride=8, stream=stream, activation="sigmoid")
             assert isinstance(got.keypoints, torch.Tensor)
             assert cpu_cuda.launches[-1].stream == (0x70 if stream is None else stream)
             assert cpu_cuda.waits == ([] if name is None else [(stream, 0x70)] * 2 + [(0x70, stream)])
@@ -270,9 +278,7 @@ def decoded_by(decoder: str, torch: Any, **options: Any) -> Any:
     if decoder == "simcc":
         return posepost.decode_simcc(maps(1, 17, 40), maps(1, 17, 50), visibility=True, **options)
     if decoder == "peaks":
-        return posepost.find_peaks(
-            maps(1, 17, 9, 9), threshold=0.1, max_peaks=3, activation=None, layout="NCHW", **options
-        )
+        return posepost.find_peaks(maps(1, 17, 9, 9), threshold=0.1, max_peaks=3, layout="NCHW", **options)
     tensors = [maps(1, channels, 9, 9) for channels in (17, 34, 32, 32)]
     return posepost.decode_posenet_multi(*tensors, output_stride=8, **options)
 
@@ -408,7 +414,7 @@ def test_pinned_memory_is_held_until_it_is_written(cpu_cuda: ExecutorCuda) -> No
     B, K = heatmaps.shape[:2]
     _cuda._held.clear()
     out = posepost.pinned(B, K)
-    posepost.decode_posenet(to_device(heatmaps), to_device(offsets), output_stride=8, out=out)
+    posepost.decode_posenet(to_device(heatmaps), to_device(offsets), output_stride=8, out=out, activation="sigmoid")
     scores = out.scores
     del out
     assert not _cuda._held

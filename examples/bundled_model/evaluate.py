@@ -41,7 +41,7 @@ def measure(model: Path, count: int, stream: int = scenes.EVALUATE, size: int = 
     for first in range(0, count, 32):
         images = np.stack([scene.image for scene in drawn[first : first + 32]]).transpose(0, 3, 1, 2)
         heatmaps, offsets = session.run(["heatmaps", "offsets"], {"image": (images.astype(np.float32) - mean) / std})
-        found.append(decode_posenet(heatmaps, offsets, output_stride=int(stride)).keypoints)
+        found.append(decode_posenet(heatmaps, offsets, output_stride=int(stride), activation="sigmoid").keypoints)
     truth = np.concatenate([scene.keypoints for scene in drawn])
     inside = np.concatenate([scene.visibility for scene in drawn]) != scenes.OUTSIDE
     pixels = np.linalg.norm(np.concatenate(found) - truth, axis=-1)

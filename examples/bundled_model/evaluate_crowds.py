@@ -74,7 +74,7 @@ def find(model: Path, drawn: Sequence[scenes.Scene]) -> list[Found]:
     for first in range(0, len(drawn), 30):
         images = np.stack([scene.image for scene in drawn[first : first + 30]]).transpose(0, 3, 1, 2)
         maps = session.run(OUTPUTS, {"image": (images.astype(np.float32) - mean) / std})
-        poses = decode_posenet_multi(*maps, output_stride=int(stride), mode="tfjs")
+        poses = decode_posenet_multi(*maps, output_stride=int(stride), mode="tfjs", activation="sigmoid")
         for keypoints, scores, count in zip(poses.keypoints, poses.scores, poses.count, strict=True):
             kept = np.flatnonzero(scores[:count] >= LEAST_SCORE)
             found.append(Found(keypoints[kept], scores[kept]))
