@@ -327,7 +327,7 @@ def _check_options(arguments: argparse.Namespace, kind: str) -> None:
 def warmup(arguments: argparse.Namespace) -> int:
     """Compile the kernels that a model needs, or all, so that the first call finds them in CuPy's disk cache."""
     from posepost import _kernels
-    from posepost.ort import _cupy_problem, recognise
+    from posepost.ort import cupy_problem, recognise
 
     variants = _kernels.VARIANTS
     if arguments.model is not None:
@@ -336,7 +336,7 @@ def warmup(arguments: argparse.Namespace) -> int:
         variants = tuple(
             variant for variant in variants if variant.source in KERNELS[head.kind] and element in variant.defines
         )
-    problem = _cupy_problem()
+    problem = cupy_problem()
     if problem:
         print(f"nothing to compile: {problem}; the NumPy twin needs no compiling")
         return 0
@@ -380,11 +380,11 @@ def look_around() -> Machine:
     """Ask the driver and the installed packages; nothing is changed and nothing is downloaded."""
     driver, cuda, gpus = _driver()
     packages = {"numpy": np.__version__, **{name: _version(name) for name in ("cupy", "onnxruntime", "onnx", "PIL")}}
-    cupy_problem = nvrtc = nvrtc_problem = None
+    problem = nvrtc = nvrtc_problem = None
     if packages["cupy"] is not None:
-        from posepost.ort import _cupy_problem
+        from posepost.ort import cupy_problem
 
-        cupy_problem = _cupy_problem()
+        problem = cupy_problem()
         try:
             nvrtc = ".".join(str(part) for part in importlib.import_module("cupy").cuda.nvrtc.getVersion())
         except (ImportError, RuntimeError, OSError) as error:
@@ -392,7 +392,7 @@ def look_around() -> Machine:
     providers: tuple[str, ...] = ()
     if packages["onnxruntime"] is not None:
         providers = tuple(importlib.import_module("onnxruntime").get_available_providers())
-    return Machine(driver, cuda, gpus, packages, cupy_problem, nvrtc, nvrtc_problem, providers)
+    return Machine(driver, cuda, gpus, packages, problem, nvrtc, nvrtc_problem, providers)
 
 
 def report(machine: Machine) -> str:

@@ -644,7 +644,7 @@ def test_warmup_compiles_what_a_model_needs(
     """All kernels for its heads in the heatmaps' type, or, without a model, all; nothing where no GPU answers."""
     asked: list[_kernels.Variant] = []
     monkeypatch.setattr(_kernels, "kernel", asked.append)
-    monkeypatch.setattr(ort, "_cupy_problem", lambda: None)
+    monkeypatch.setattr(ort, "cupy_problem", lambda: None)
     assert cli.main(["warmup", model]) == 0
     sources = ("posenet.cu", "posenet_multi.cu", "peaks.cu")
     assert asked == [v for v in _kernels.VARIANTS if v.source in sources and ("ELEMENT", "f32") in v.defines]
@@ -652,7 +652,7 @@ def test_warmup_compiles_what_a_model_needs(
     of_type = len(asked)
     assert cli.main(["warmup"]) == 0
     assert tuple(asked[of_type:]) == _kernels.VARIANTS
-    monkeypatch.setattr(ort, "_cupy_problem", lambda: "CuPy sees no CUDA device")
+    monkeypatch.setattr(ort, "cupy_problem", lambda: "CuPy sees no CUDA device")
     capsys.readouterr()
     assert cli.main(["warmup"]) == 0
     words = "nothing to compile: CuPy sees no CUDA device; the NumPy twin needs no compiling\n"

@@ -826,8 +826,8 @@ def device(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
         return decode
 
-    monkeypatch.setattr(ort, "decode_posenet", decoder("keypoints"))
-    monkeypatch.setattr(ort, "decode_posenet_multi", decoder("poses"))
+    monkeypatch.setattr(ort.posenet, "decode_posenet", decoder("keypoints"))
+    monkeypatch.setattr(ort.posenet, "decode_posenet_multi", decoder("poses"))
     return found
 
 

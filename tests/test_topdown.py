@@ -377,7 +377,7 @@ def test_flip_pairs_that_nobody_knows() -> None:
 
 
 def test_nobody_and_more_people_than_one_run_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ort, "MOST_CROPS", 3)
+    monkeypatch.setattr(ort.topdown, "MOST_CROPS", 3)
     session = ort.TopDownSession(network())
     image, boxes = photograph(dots_in(BOXES["upright"])), [BOXES["upright"]] * 8
     ran: list[int] = []
@@ -763,8 +763,8 @@ def test_on_a_device_everything_goes_to_one_stream_and_nothing_waits(
         bound = [entry[1] for entry in log[run:] if entry[0] == "output"]
         return [SimpleNamespace(name=name, shape=lambda name=name: shapes[name]) for name in bound]
 
-    monkeypatch.setattr(ort, "decode_heatmap", decode)
-    monkeypatch.setattr(ort, "decode_simcc", decode)
+    monkeypatch.setattr(ort.topdown, "decode_heatmap", decode)
+    monkeypatch.setattr(ort.topdown, "decode_simcc", decode)
     session = ort.TopDownSession(network(kind, batch=2), device_id=1, flip_pairs=(0, 2, 1))
     monkeypatch.setattr(type(session._session.io_binding()), "get_outputs", get_outputs)
     mirror_log: list[Any] = []
@@ -843,7 +843,7 @@ def test_on_a_device_many_crops_are_written_into_one_result(
         real = getattr(np, name)
         made = lambda *arguments, real=real: real(*arguments).view(OnDevice)  # noqa: E731
         monkeypatch.setattr(cupy, name, made, raising=False)
-    monkeypatch.setattr(ort, "decode_heatmap", decode)
+    monkeypatch.setattr(ort.topdown, "decode_heatmap", decode)
     session = ort.TopDownSession(network(batch=2), device_id=1)
     monkeypatch.setattr(type(session._session.io_binding()), "get_outputs", get_outputs)
     transforms = np.arange(30, dtype=np.float32).reshape(5, 2, 3)
@@ -1183,7 +1183,7 @@ def test_warmup_compiles_what_a_session_launches(
 ) -> None:  # fmt: skip
     asked: list[_kernels.Variant] = []
     monkeypatch.setattr(_kernels, "kernel", asked.append)
-    monkeypatch.setattr(ort, "_cupy_problem", lambda: None)
+    monkeypatch.setattr(ort, "cupy_problem", lambda: None)
     (folder / "model.onnx").write_bytes(network(kind, dtype=dtype))
     assert cli.main(["warmup", "model.onnx"]) == 0
     element = ("ELEMENT", _kernels.ELEMENTS[dtype])
