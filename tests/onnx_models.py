@@ -14,29 +14,15 @@ from posepost import ort
 from posepost.draw import COCO_KEYPOINTS
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-
 Layout = str
-
-
 FOUR = {"heatmaps": 17, "offsets": 34, "displacement_fwd": 32, "displacement_bwd": 32}
-
-
 SIZE = (64, 48)
-
-
 KINDS = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
-
-
 Channel = tuple[int, str]
 """What a keypoint looks for: a color (0 red, 1 green, 2 blue), in all of the crop (""), its "left" or "right" half."""
 
-
 DOTS: tuple[Channel, ...] = ((0, ""), (1, ""), (2, ""))
-
-
 SIDES: tuple[Channel, ...] = ((0, ""), (1, "left"), (1, "right"))
-
-
 COCO: tuple[Channel, ...] = tuple(
     (1, "left" if name[0] == "l" else "right") if "_" in name else (0, "") for name in COCO_KEYPOINTS
 )
@@ -173,12 +159,12 @@ def network(
     step("Mul", np.float32(1 / 255))
     pure = np.full((3, 3, 1, 1), -1, np.float32)
     pure[[0, 1, 2], [0, 1, 2]] = 1
-    step("Conv", pure)  # a grey pixel is no colour
+    step("Conv", pure)  # a gray pixel is no color
     step("Relu")
     K, height, width = len(channels), size[0] or SIZE[0], size[1] or SIZE[1]
     pick = np.zeros((K, 3, 1, 1), np.float32)
-    for k, (colour, _) in enumerate(channels):
-        pick[k, colour] = 1
+    for k, (color, _) in enumerate(channels):
+        pick[k, color] = 1
     step("Conv", pick)
     if any(side for _, side in channels):
         mask = np.ones((1, K, 1, width), np.float32)

@@ -19,17 +19,9 @@ PHOTOGRAPHS = {
     "squat": "coral_squat.png",
     "three": "tfjs_three_people.jpg",
 }
-
-
 POSENET = "posenet_mobilenet_v1_075_s16_float_nhwc.onnx"
-
-
 POSENET_NCHW = "posenet_mobilenet_v1_075_s16_float_nchw.onnx"
-
-
 BODYPIX = {16: "bodypix_mobilenet_v1_050_stride16.onnx", 8: "bodypix_mobilenet_v1_050_stride8_ortfix.onnx"}
-
-
 LOGITS, PIXELS, SCORES = 1e-4, 1e-3, 1e-5
 
 

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 KERNELS = sorted(path.name for path in (ROOT / "kernels").glob("*.cu*"))
+MODULES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "posepost").rglob("*.py"))
 
 
 def run(*command: object, cwd: Path) -> str:
@@ -37,7 +38,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_sdist_and_wheel_hold_the_kernels_and_the_model(built: Path) -> None:
+def test_sdist_and_wheel_hold_the_modules_the_kernels_and_the_model(built: Path) -> None:
     (wheel,), (sdist,) = built.glob("*.whl"), built.glob("*.tar.gz")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -49,6 +50,8 @@ def test_sdist_and_wheel_hold_the_kernels_and_the_model(built: Path) -> None:
     for asset in ("figures.onnx", "scene.png", "crowd.png"):
         assert f"posepost/assets/{asset}" in names
     assert "posepost/py.typed" in names
+    assert "posepost/ort/topdown.py" in MODULES
+    assert set(MODULES) <= set(names)
     assert not [name for name in names if name.startswith(("tests", "bench"))]
 
 

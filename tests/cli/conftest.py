@@ -1,4 +1,4 @@
-"""Models and photographs on disk for the commands."""
+"""Models and photographs on disk for the commands; what needs onnx or Pillow is imported when it is used."""
 
 from __future__ import annotations
 

@@ -84,5 +84,5 @@ def test_demo_finds_all_people_in_the_crowd(tmp_path: Path, capsys: pytest.Captu
     drawn = np.asarray(overlay(image, found.keypoints, found.keypoint_scores, scale=4))
     with Image.open(tmp_path / "crowd.png") as written:
         assert np.array_equal(np.asarray(written), drawn)
-    for colour in PEOPLE[: len(truth)]:
-        assert (drawn == colour).all(axis=2).any()
+    for color in PEOPLE[: len(truth)]:
+        assert (drawn == color).all(axis=2).any()

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("onnx", reason='needs onnx: pip install "posepost[ort]"')
 pytest.importorskip("onnxruntime", reason='needs onnxruntime: pip install "posepost[ort]"')
-pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 
 import onnxruntime
 

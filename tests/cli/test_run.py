@@ -58,8 +58,8 @@ def test_run_on_a_model_with_displacement_heads_writes_all_people(
     session = ort.PoseSession(four)
     picture_itself = read_image(photo)
     images, transform = session.letterbox(picture_itself)
-    everybody = session.run_multi(images, transform=transform).numpy()
-    scores = everybody.scores[0, : everybody.count[0]]
+    all_people = session.run_multi(images, transform=transform).numpy()
+    scores = all_people.scores[0, : all_people.count[0]]
     least = float(np.median(scores[scores > LEAST_SCORE]))
     for number, (options, bound) in enumerate(
         [([], LEAST_SCORE), (["--people", "all"], LEAST_SCORE), (["--score", str(least)], least)]
@@ -75,9 +75,9 @@ def test_run_on_a_model_with_displacement_heads_writes_all_people(
         for pose, person in zip(poses, kept):
             assert [joint["name"] for joint in pose["keypoints"]] == list(session.model.keypoints)
             joints = np.array([[joint[key] for key in ("x", "y", "score")] for joint in pose["keypoints"]], np.float32)
-            assert np.array_equal(joints[:, :2], everybody.keypoints[0, person])
-            assert np.array_equal(joints[:, 2], everybody.keypoint_scores[0, person])
-        drawn = overlay(picture_itself, everybody.keypoints[0, kept], everybody.keypoint_scores[0, kept])
+            assert np.array_equal(joints[:, :2], all_people.keypoints[0, person])
+            assert np.array_equal(joints[:, 2], all_people.keypoint_scores[0, person])
+        drawn = overlay(picture_itself, all_people.keypoints[0, kept], all_people.keypoint_scores[0, kept])
         with Image.open(out / "photo.overlay.png") as written:
             assert np.array_equal(np.asarray(written), np.asarray(drawn))
 

@@ -24,8 +24,6 @@ from ..onnx_models import COCO, network
 from .commands import complaints, joints, written
 
 TWO = ["--box", "10,10,50,80", "--box", "120.5,70,180,140"]
-
-
 RULE = "boxes[0] must be finite x0, y0, x1, y1 with x0 < x1 and y0 < y1"
 
 
@@ -54,8 +52,8 @@ def test_run_writes_one_person_a_box(kind: str, folder: Path, capsys: pytest.Cap
     drawn = np.asarray(overlay(image, expected.keypoints, expected.scores, min_score=SHOWN))
     with Image.open("out/photo.overlay.png") as picture:
         assert np.array_equal(np.asarray(picture), drawn)
-    for colour in PEOPLE[:2]:
-        assert (drawn == colour).all(axis=2).any()
+    for color in PEOPLE[:2]:
+        assert (drawn == color).all(axis=2).any()
 
 
 def test_boxes_of_many_images_from_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,8 +80,6 @@ NONE = (
     "(PoseNet), heatmaps alone that are smaller by a whole number, or two (N, K, bins) with as many bins a pixel in "
     "width and height (SimCC); heads= or --heads names them: "
 )
-
-
 SEVERAL = "model: several outputs may be the heads, name them with heads= (--heads), heatmaps or simcc_x and simcc_y: "
 
 

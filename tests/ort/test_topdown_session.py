@@ -143,8 +143,8 @@ def test_no_people_and_more_than_one_run_takes(monkeypatch: pytest.MonkeyPatch) 
     assert (result.keypoints == result.keypoints[0]).all()
     images, transforms = session.crop(image, [])
     assert (images.shape, transforms.shape) == ((0, 3, 64, 48), (0, 2, 3))
-    nobody = session.run(images, transform=transforms)
-    assert (nobody.keypoints.shape, nobody.scores.shape) == ((0, 3, 2), (0, 3))
+    nothing = session.run(images, transform=transforms)
+    assert (nothing.keypoints.shape, nothing.scores.shape) == ((0, 3, 2), (0, 3))
     assert ran == [3, 3, 3]
     images, transforms = session.crop(image, boxes)
     with pytest.raises(ValueError, match=exactly("out must be None where the model takes 3 crops a run, got 8 crops")):
