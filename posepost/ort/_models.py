@@ -38,7 +38,7 @@ PRESETS = {"heatmap": HEATMAP_PRESETS, "simcc": SIMCC_PRESETS}
 DEFAULT_PRESETS = {"heatmap": "mmpose_msra", "simcc": "rtmpose"}
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)  # mean and std are arrays, which == does not compare as one
 class Model:
     """What was read of any model. `*_by` tell how it is known."""
 

@@ -118,7 +118,7 @@ def test_run_multi_takes_another_skeleton() -> None:
     )
     images = pixels(session)
     found = session.run_multi(images, score_threshold=0.1)
-    maps = session._forward(images, ort.HEADS)
+    maps = session.forward(images, heads=ort.HEADS)
     expected = decode_posenet_multi(*maps, output_stride=8, score_threshold=0.1, skeleton=((3, 1), (1, 0), (3, 2)))
     assert found.count[0] > 0
     same_poses(found, expected)
