@@ -21,6 +21,7 @@ BENCH = {  # what `posepost bench` runs: neither peers nor what works in a check
     *(f"report/{name}.py" for name in ("__init__", "__main__", "load", "page", "plots", "tables")),
     *("report/page.css", "report/page.js"),
 }
+MODULES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "posepost").rglob("*.py"))
 
 
 def run(*command: object, cwd: Path, **environment: str) -> str:
@@ -46,7 +47,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_sdist_and_wheel_hold_the_kernels_and_the_model(built: Path) -> None:
+def test_sdist_and_wheel_hold_the_modules_the_kernels_and_the_model(built: Path) -> None:
     (wheel,), (sdist,) = built.glob("*.whl"), built.glob("*.tar.gz")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -58,6 +59,8 @@ def test_sdist_and_wheel_hold_the_kernels_and_the_model(built: Path) -> None:
     for asset in ("figures.onnx", "scene.png", "crowd.png"):
         assert f"posepost/assets/{asset}" in names
     assert "posepost/py.typed" in names
+    assert "posepost/ort/topdown.py" in MODULES
+    assert set(MODULES) <= set(names)
     assert {name.partition("/bench/")[2] for name in names if name.startswith("posepost/bench/")} == BENCH
     assert {name.partition("/")[2] for name in packed if re.match(r"bench/.*\.", name)} == BENCH
     assert not [name for name in names if not name.startswith(("posepost/", "posepost-"))]

@@ -1,0 +1,72 @@
+"""ONNX pose models through onnxruntime, with their outputs left on the device.
+
+`PoseSession` is for models of the PoseNet kind, which see a whole picture: it loads one, finds its heads, runs it and
+decodes what it gives. `TopDownSession` is for models that see a crop of each person, with heatmaps or SimCC.
+`recognise` tells which of the two a file is for; `read_model` and `read_topdown` only read the graph.
+Needs the packages onnx and onnxruntime (`pip install "posepost[ort]"`, on a machine with a GPU `"posepost[ort-gpu]"`).
+
+Metadata of a model (`metadata_props`) that is honoured: `posepost.mean`, `posepost.std` (one number or R,G,B, of pixels
+0..255), `posepost.output_stride`, `posepost.input_size` (height,width to run at, where the model takes any),
+`posepost.keypoints` (names, separated by commas).
+"""
+
+from ._describe import describe
+from ._graph import LAYOUTS, Tensor, find_activation, load_proto, signature, stride_of
+from ._heads import HEADS, MOST_PER_CELL, TOPDOWN_HEADS, TOPDOWN_SIZE, Recognised, find_heads, recognise
+from ._metadata import left_for_right
+from ._models import (
+    DEFAULT_MEAN,
+    DEFAULT_PRESETS,
+    DEFAULT_SIZE,
+    DEFAULT_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    PRESETS,
+    PoseModel,
+    TopDownModel,
+    input_size,
+    read_model,
+    read_topdown,
+    several_people_problem,
+)
+from ._session import NVIDIA_PROVIDERS, choose_device, cupy_problem, provider_list
+from .posenet import PoseSession
+from .topdown import MOST_CROPS, TopDownSession
+
+__all__ = [
+    "DEFAULT_MEAN",
+    "DEFAULT_PRESETS",
+    "DEFAULT_SIZE",
+    "DEFAULT_STD",
+    "HEADS",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "LAYOUTS",
+    "MOST_CROPS",
+    "MOST_PER_CELL",
+    "NVIDIA_PROVIDERS",
+    "PRESETS",
+    "TOPDOWN_HEADS",
+    "TOPDOWN_SIZE",
+    "PoseModel",
+    "PoseSession",
+    "Recognised",
+    "Tensor",
+    "TopDownModel",
+    "TopDownSession",
+    "choose_device",
+    "cupy_problem",
+    "describe",
+    "find_activation",
+    "find_heads",
+    "input_size",
+    "left_for_right",
+    "load_proto",
+    "provider_list",
+    "read_model",
+    "read_topdown",
+    "recognise",
+    "several_people_problem",
+    "signature",
+    "stride_of",
+]

@@ -1,0 +1,68 @@
+"""What `posepost inspect` says of a model."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ._graph import dims
+from ._heads import HEADS
+from ._models import PoseModel, TopDownModel
+
+
+def describe(model: PoseModel | TopDownModel) -> str:
+    """A model's inputs, outputs and what was recognised, one fact a line."""
+    size = " x ".join(str(side or "any") for side in model.input_size)
+    usual = " x ".join(str(side) for side in model.usual_size)
+    keypoints = f"{len(model.keypoints)}: {', '.join(model.keypoints)}" if model.keypoints else "unknown until it runs"
+    lines = [
+        ("model", model.name),
+        *(("input", f"{name} {tensor.dtype} {dims(tensor.shape)}") for name, tensor in model.inputs.items()),
+        *(("output", f"{name} {tensor.dtype} {dims(tensor.shape)}") for name, tensor in model.outputs.items()),
+        *(_posenet_lines(model) if isinstance(model, PoseModel) else _topdown_lines(model)),
+        ("input is", f"(pixel - {_numbers(model.mean)}) / {_numbers(model.std)}, RGB ({model.normalisation_by})"),
+        ("keypoints", keypoints),
+    ]
+    where = next(number for number, (key, _) in enumerate(lines) if key == "layout")
+    lines.insert(where + 1, ("size", f"{size} (height x width)" + f", usually {usual}" * (None in model.input_size)))
+    if model.quantization:
+        scales = [f"{head}: scale {scale:g}, zero {zero}" for head, (scale, zero) in model.quantization.items()]
+        lines.append(("quantised", ", ".join(scales)))
+    return "\n".join(f"{key:<17}{value}" for key, value in lines)
+
+
+def _posenet_lines(model: PoseModel) -> list[tuple[str, str]]:
+    stride = "unknown" if model.output_stride is None else str(model.output_stride)
+    activation = {"sigmoid": "logits", None: "scores", "unknown": "unknown"}[model.activation]
+    return [
+        *((head, model.heads.get(head, "not recognised (not needed for one person)")) for head in HEADS),
+        ("found", model.heads_by),
+        ("layout", f"input {model.input_layout}, outputs {model.layout or 'known when it runs'}"),
+        ("stride", f"{stride} ({model.output_stride_by})"),
+        ("heatmaps are", f"{activation} ({model.activation_by})"),
+    ]
+
+
+def _topdown_lines(model: TopDownModel) -> list[tuple[str, str]]:
+    first, second = (str(side or "any") for side in model.sizes)
+    ratio = "known when it runs" if model.ratio is None else f"{model.ratio:g}"
+    if model.kind == "heatmap":
+        head, layout = "heatmaps", f"input {model.input_layout}, outputs {model.layout}"
+        sizes = ("maps", f"{first} x {second} (height x width), input pixels a cell: {ratio}")
+    else:
+        head, layout = "SimCC", f"input {model.input_layout}"
+        sizes = ("bins", f"{first} along x, {second} along y, split ratio: {ratio}")
+    return [
+        ("head", f"{head}, one person a crop"),
+        *model.heads.items(),
+        ("found", model.heads_by),
+        ("layout", layout),
+        sizes,
+        ("preset", f"{model.preset} ({model.preset_by})"),
+        ("outputs are", f"{'scores' if model.activation is None else 'logits'} ({model.activation_by})"),
+    ]
+
+
+def _numbers(values: npt.NDArray[np.float32]) -> str:
+    numbers = [f"{value:g}" for value in values]
+    return numbers[0] if len(set(numbers)) == 1 else f"({', '.join(numbers)})"

@@ -1,0 +1,279 @@
+"""Models that were recognised: all that a session must know of one before it runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from posepost import _check, _kernels
+from posepost.draw import COCO_KEYPOINTS
+from posepost.ref.heatmap import PRESETS as HEATMAP_PRESETS
+from posepost.ref.simcc import PRESETS as SIMCC_PRESETS
+
+from ._graph import (
+    LAYOUTS,
+    Graph,
+    Tensor,
+    channel_axis,
+    dims,
+    find_activation,
+    find_input,
+    find_quantization,
+    find_stride,
+    height_width,
+    read_graph,
+)
+from ._heads import HEADS, TOPDOWN_HEADS, Recognised, check_given, find_heads, find_topdown, ratios
+from ._metadata import keypoint_names, normalisation_by, preferred_size, stated_stride, three
+
+DEFAULT_SIZE = (353, 481)
+DEFAULT_MEAN = DEFAULT_STD = 127.5
+IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+PRESETS = {"heatmap": HEATMAP_PRESETS, "simcc": SIMCC_PRESETS}
+DEFAULT_PRESETS = {"heatmap": "mmpose_msra", "simcc": "rtmpose"}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)  # mean and std are arrays, which == does not compare as one
+class Model:
+    """What was read of any model. `*_by` tell how it is known."""
+
+    name: str
+    input_name: str
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    input_layout: str
+    heads: dict[str, str]  # head -> output
+    heads_by: str
+    layout: str | None  # of maps; None: known when it runs, and for SimCC
+    activation: str | None  # "sigmoid": logits; None: already scores; "unknown", in PoseNet models alone
+    activation_by: str
+    quantization: dict[str, tuple[float, int]]
+    mean: npt.NDArray[np.float32]
+    std: npt.NDArray[np.float32]
+    normalisation_by: str
+    keypoints: tuple[str, ...]
+    input_size: tuple[int | None, int | None]  # height, width of the input; None where the model takes any
+    usual_size: tuple[int, int]  # to run at when the caller names no size
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PoseModel(Model):
+    """What `read_model` saw in a graph with PoseNet heads."""
+
+    output_stride: int | None
+    output_stride_by: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TopDownModel(Model):
+    """What `read_topdown` saw in a graph with heatmaps or SimCC."""
+
+    kind: str  # "heatmap" or "simcc"
+    sizes: tuple[int | None, int | None]  # heatmaps: height, width; SimCC: bins along x, along y
+    ratio: float | None  # heatmaps: input pixels a cell; SimCC: bins an input pixel; None: known when it runs
+    preset: str
+    preset_by: str
+    keypoint_count: int | None  # None: known when it runs
+
+
+def read_model(
+    model: str | os.PathLike[str] | bytes,
+    *,
+    heads: Mapping[str, str] | None = None,
+    output_stride: int | None = None,
+    layout: str | None = None,
+    activation: str | None = "auto",
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+) -> PoseModel:
+    """Read the graph of an ONNX model without running it. Arguments and errors as for `PoseSession`.
+
+    A fact that the graph does not tell is left open here: activation "unknown", output_stride None.
+    """
+    _check_choices(layout, activation)
+    graph = read_graph(model)
+    input_name, input_layout = find_input(graph)
+    found, heads_by, found_layout = find_heads(graph.name, graph.outputs, dict(heads or {}), layout)
+    if activation == "auto":
+        activation, activation_by = find_activation(graph.producers, set(graph.constants), found["heatmaps"])
+    else:
+        activation_by = "given"
+    size = height_width(graph.inputs[input_name].shape, input_layout)
+    preferred = preferred_size(graph.name, graph.metadata, DEFAULT_SIZE)
+    usual = (size[0] or preferred[0], size[1] or preferred[1])
+    stride_by = "given"
+    if output_stride is None:
+        output_stride, stride_by = stated_stride(graph.name, graph.metadata), "metadata"
+    if output_stride is None:
+        output_stride, stride_by = find_stride(graph, input_name, input_layout, usual, found["heatmaps"], found_layout)
+    heatmaps = graph.outputs[found["heatmaps"]].shape
+    count = heatmaps[channel_axis(found_layout)] if found_layout and len(heatmaps) == 4 else None
+    return PoseModel(
+        heads=found,
+        heads_by=heads_by,
+        layout=found_layout,
+        activation=activation,
+        activation_by=activation_by,
+        output_stride=output_stride,
+        output_stride_by=stride_by,
+        usual_size=usual,
+        **_read(graph, found, (mean, DEFAULT_MEAN), (std, DEFAULT_STD), count),
+    )
+
+
+def read_topdown(
+    model: str | os.PathLike[str] | bytes,
+    *,
+    preset: str | None = None,
+    heads: Mapping[str, str] | None = None,
+    layout: str | None = None,
+    activation: str | None = "auto",
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+) -> TopDownModel:
+    """Read the graph of a top-down ONNX model without running it. Arguments and errors as for `TopDownSession`."""
+    _check_choices(layout, activation)
+    graph = read_graph(model)
+    given = dict(heads or {})
+    check_given(graph.outputs, given, tuple(head for kind in TOPDOWN_HEADS.values() for head in kind))
+    found, shapes, usual = find_topdown(graph, given, layout)
+    kind = found.kind
+    if preset is not None:
+        _check.choice(preset, "preset", tuple(PRESETS[kind]))
+    chosen = preset or DEFAULT_PRESETS[kind]
+    _check_dtypes(graph, found)
+    first, *second = (shapes[found.heads[head]] for head in TOPDOWN_HEADS[kind])
+    count: int | None
+    sizes: tuple[int | None, int | None]
+    ratio: float | None
+    if kind == "heatmap":
+        count = _heatmap_keypoints(graph.name, first, found.layout, preset, chosen)
+        sizes = height_width(first, found.layout or "NCHW")
+        ratio = next(iter(ratios(usual, sizes)), None)
+    else:
+        count = first[1]
+        sizes = first[2], second[0][2]
+        ratio = sizes[0] / usual[1] if sizes[0] else None
+    if activation == "auto":
+        activation, activation_by = PRESETS[kind][chosen].get("activation"), f"preset {chosen}"
+        if activation is not None:
+            output = found.heads[TOPDOWN_HEADS[kind][0]]
+            seen, why = find_activation(graph.producers, set(graph.constants), output)
+            activation, activation_by = (None, why) if seen is None else (activation, activation_by)
+    else:
+        activation_by = "given"
+    return TopDownModel(
+        kind=kind,
+        heads=found.heads,
+        heads_by=found.by,
+        layout=found.layout,
+        sizes=sizes,
+        ratio=ratio,
+        preset=chosen,
+        preset_by="default" if preset is None else "given",
+        activation=activation,
+        activation_by=activation_by,
+        keypoint_count=count,
+        usual_size=usual,
+        **_read(graph, found.heads, (mean, IMAGENET_MEAN), (std, IMAGENET_STD), count),
+    )
+
+
+def _read(
+    graph: Graph, heads: Mapping[str, str], mean: tuple[Any, Any], std: tuple[Any, Any], count: int | None
+) -> dict[str, Any]:
+    """The fields that are read alike of all models. mean, std: as given, and the default."""
+    input_name, input_layout = find_input(graph)
+    metadata = graph.metadata
+    return {
+        "name": graph.name,
+        "input_name": input_name,
+        "inputs": graph.inputs,
+        "outputs": graph.outputs,
+        "input_layout": input_layout,
+        "quantization": find_quantization(graph, heads, required=HEADS[:2]),
+        "mean": three("mean", mean[0], metadata.get("posepost.mean"), mean[1]),
+        "std": three("std", std[0], metadata.get("posepost.std"), std[1]),
+        "normalisation_by": normalisation_by(mean[0], std[0], metadata),
+        "keypoints": keypoint_names(graph.name, metadata.get("posepost.keypoints"), count),
+        "input_size": height_width(graph.inputs[input_name].shape, input_layout),
+    }
+
+
+def input_size(model: Model, size: tuple[int, int] | None) -> tuple[int, int]:
+    """(height, width) to run a model at: `size` where the model takes it, else its usual one."""
+    if size is None:
+        return model.usual_size
+    if any(fixed not in (None, wanted) for fixed, wanted in zip(model.input_size, size)):
+        takes = "x".join(str(side or "any") for side in model.input_size)
+        raise ValueError(f"size must be what the model takes, {takes}, got {size[0]}x{size[1]}")
+    if min(size) < 1:
+        raise ValueError(f"size must be positive, got {size[0]}x{size[1]}")
+    return size
+
+
+def several_people_problem(model: PoseModel, skeleton: Sequence[tuple[int, int]] | None = None) -> str | None:
+    """Why a model's outputs cannot be decoded into multi-person poses with that skeleton; None where they can."""
+    missing = [head for head in HEADS if head not in model.heads]
+    if missing:
+        listing = ", ".join(f"{name} {dims(tensor.shape)}" for name, tensor in model.outputs.items())
+        return (
+            f"{model.name}: no {' and '.join(missing)} among the outputs, which several people need "
+            f"(heads= or --heads names them): {listing}"
+        )
+    if skeleton is None and model.keypoints and len(model.keypoints) != len(COCO_KEYPOINTS):
+        return (
+            f"{model.name}: several people need PoseNet's {len(COCO_KEYPOINTS)} keypoints, got {len(model.keypoints)}; "
+            "skeleton= (--skeleton) joins others"
+        )
+    for head in HEADS:
+        dtype = model.outputs[model.heads[head]].dtype
+        if dtype in ("uint8", "int8") and head not in model.quantization:
+            return f"{model.name}: cannot read the scale of the {dtype} output {model.heads[head]}"
+    return None
+
+
+def keypoints_in(channels: int, preset: str) -> int:
+    """How many keypoints heatmaps of so many channels hold."""
+    return channels // 3 if preset == "mmpose_udp_combined" else channels
+
+
+def _heatmap_keypoints(
+    name: str, shape: Sequence[int | None], layout: str | None, given: str | None, preset: str
+) -> int | None:
+    """`keypoints_in`, where the preset fits the channels and was given if they leave a doubt; None: not known."""
+    channels = shape[channel_axis(layout)]
+    if given is None and channels == 3 * len(COCO_KEYPOINTS):
+        raise ValueError(
+            f"{name}: {channels} channels may be {channels} keypoints or {len(COCO_KEYPOINTS)} with offsets; give "
+            'preset="mmpose_udp_combined" (--preset mmpose_udp_combined) for offsets, or another preset for '
+            f"{channels} keypoints"
+        )
+    if preset == "mmpose_udp_combined" and channels is not None and channels % 3:
+        raise ValueError(
+            f"{name}: heatmaps must have three channels a keypoint (class, x, y) for mmpose_udp_combined, "
+            f"got {channels}"
+        )
+    return None if channels is None else keypoints_in(channels, preset)
+
+
+def _check_choices(layout: str | None, activation: str | None) -> None:
+    if layout not in (None, *LAYOUTS):
+        raise ValueError(f'layout must be "NCHW", "NHWC" or None, got {layout!r}')
+    if activation not in ("auto", "sigmoid", None):
+        raise ValueError(f'activation must be "auto", "sigmoid" or None, got {activation!r}')
+
+
+def _check_dtypes(graph: Graph, found: Recognised) -> None:
+    dtypes = [graph.outputs[output].dtype for output in found.heads.values()]
+    for output, dtype in zip(found.heads.values(), dtypes):
+        if dtype not in _kernels.ELEMENTS:
+            *most, last = _kernels.ELEMENTS
+            raise ValueError(f"{graph.name}: the output {output} must be {', '.join(most)} or {last}, got {dtype}")
+    if len(set(dtypes)) > 1:
+        raise ValueError(f"{graph.name}: simcc_x and simcc_y must have one dtype, got {' and '.join(dtypes)}")

@@ -1,0 +1,177 @@
+"""Models with PoseNet heads, which see a whole image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from posepost import Keypoints, Poses, decode_posenet, decode_posenet_multi
+from posepost._image import letterbox
+
+from ._graph import LAYOUTS, dims, height_width, stride_of
+from ._heads import HEADS, fits
+from ._models import PoseModel, input_size, read_model, several_people_problem
+from ._session import Session, shape_of
+
+
+class PoseSession(Session):
+    """An ONNX model with PoseNet heads, run by onnxruntime and decoded in place.
+
+    model: path or bytes of an ONNX file with one image input, (N, 3, H, W) or (N, H, W, 3), float32, float16 or uint8.
+    heads: names of outputs, by head ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd"), where shapes and
+        names leave a doubt.
+    output_stride: input pixels per heatmap cell; found from the sizes or the metadata when not given.
+    layout: "NCHW" or "NHWC" of the outputs; found from the channel counts when not given.
+    activation: "auto" reads off the graph whether the heatmaps passed a Sigmoid; "sigmoid" says that they are logits,
+        None that they are scores.
+    mean, std: a number or three (RGB), in pixel values 0..255: the input is (pixel - mean) / std. Default: the
+        metadata, else 127.5 and 127.5. Only `letterbox` uses them.
+    skeleton: (parent, child) pairs for `run_multi`, as in `decode_posenet_multi`. Default: PoseNet's.
+    providers: of onnxruntime, as InferenceSession takes them. Default: CUDA where onnxruntime, CuPy and a GPU are
+        there, else the CPU.
+    device_id: CUDA device.
+
+    `device` is "cuda" or "cpu" and `device_reason` says why. On "cuda" onnxruntime works on a CuPy stream of this
+    session (`stream`), its outputs stay on the device, the decoder is launched on the same stream and nothing waits;
+    results are ordered before whatever is put on CuPy's current stream afterwards. The "cuda" branch has not been run
+    on a GPU yet. A session is for one thread at a time.
+
+    Raises ImportError (what to install), OSError (file), ValueError (not ONNX, heads not found or in doubt, a fact that
+    the graph does not tell), RuntimeError (onnxruntime cannot load the model).
+    """
+
+    model: PoseModel
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        *,
+        heads: Mapping[str, str] | None = None,
+        output_stride: int | None = None,
+        layout: str | None = None,
+        activation: str | None = "auto",
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        skeleton: Sequence[tuple[int, int]] | None = None,
+        providers: Sequence[Any] | None = None,
+        device_id: int = 0,
+    ) -> None:
+        self.model = read_model(
+            model, heads=heads, output_stride=output_stride, layout=layout, activation=activation, mean=mean, std=std
+        )
+        if self.model.activation == "unknown":
+            raise ValueError(
+                f"{self.model.name}: cannot tell whether heatmaps are logits or scores ({self.model.activation_by}); "
+                'give activation="sigmoid" for logits or activation=None for scores'
+            )
+        self.skeleton = skeleton
+        self._start(model, providers, device_id)
+
+    def letterbox(
+        self, image: Any, size: tuple[int, int] | None = None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+        """The network's input for one picture, and the transform for `run` that gives points in pixels of the picture.
+
+        image: PIL image or (H, W, 3) uint8 array, RGB; padded with black to the network's aspect ratio, then resized.
+        size: (height, width) for a model that takes any; default: the metadata, else 353 x 481.
+        Returns (images, transform): images (1, 3, height, width) or (1, height, width, 3), normalised, in the model's
+        dtype (a uint8 model gets the pixels as they are); transform (2, 3) float32.
+        """
+        chosen = input_size(self.model, size)
+        pixels, transform = letterbox(image, chosen)
+        return np.ascontiguousarray(self._normalised(pixels)[None]), transform
+
+    def forward(self, images: Any, *, heads: Sequence[str] = HEADS[:2]) -> tuple[Any, ...]:
+        """Run the model alone: its heads, NumPy arrays on the CPU, onnxruntime OrtValues on the device.
+
+        images: as for `run`. heads: which of the model's heads, in this order. On "cuda" nothing waits; the result is
+        ordered as that of `run` is.
+        """
+        for head in heads:
+            if head not in self.model.heads:
+                raise ValueError(f"heads must be among the model's {', '.join(self.model.heads)}, got {head!r}")
+        with self._in_order():
+            return self._forward(images, heads)
+
+    def _forward(self, images: Any, heads: Sequence[str]) -> tuple[Any, ...]:
+        self._check(images)
+        with self._queue():
+            return self._infer(self._here(images), heads)
+
+    def run(self, images: Any, *, transform: Any = None, out: Any = None) -> Keypoints:
+        """Run the model and decode one person per image.
+
+        images: the network's input tensor, not a picture: in the model's layout and dtype, already normalised
+            (`letterbox` makes it). NumPy array, or on "cuda" also a C-contiguous device array (CuPy, PyTorch, JAX).
+        transform: (2, 3) or (N, 2, 3) affine from input pixels to whatever the points shall be in; None: input pixels.
+        out: a result to write into, as in `decode_posenet`.
+        Returns Keypoints: keypoints (N, K, 2) float32 (x, y), scores (N, K) float32, on the device that ran.
+        Raises what `decode_posenet` raises, TypeError and ValueError for `images`, RuntimeError when the model fails.
+        """
+        with self._in_order():
+            maps = self._forward(images, HEADS[:2])
+            return decode_posenet(*maps, **self._facts(images, maps), transform=transform, out=out)
+
+    def run_multi(
+        self,
+        images: Any,
+        *,
+        max_poses: int = 20,
+        score_threshold: float = 0.5,
+        nms_radius: float = 20.0,
+        mode: str = "tfjs",
+        transform: Any = None,
+        out: Any = None,
+    ) -> Poses:
+        """Run the model and decode all people in each image.
+
+        images, transform: as for `run`. max_poses, score_threshold, nms_radius, mode, out: as in
+        `decode_posenet_multi`.
+        Returns Poses: keypoints (N, P, K, 2) float32 (x, y), keypoint_scores (N, P, K) float32, scores (N, P) float32,
+        count (N,) int32 with P = max_poses, on the device that ran.
+        Raises ValueError where `several_people_problem` has something to say, what `decode_posenet_multi` raises,
+        TypeError and ValueError for `images`, RuntimeError when the model fails.
+        """
+        problem = several_people_problem(self.model, self.skeleton)
+        if problem:
+            raise ValueError(problem)
+        with self._in_order():
+            maps = self._forward(images, HEADS)
+            return decode_posenet_multi(
+                *maps,
+                **self._facts(images, maps),
+                max_poses=max_poses,
+                score_threshold=score_threshold,
+                nms_radius=nms_radius,
+                mode=mode,
+                skeleton=self.skeleton,
+                transform=transform,
+                out=out,
+            )
+
+    def _facts(self, images: Any, maps: Sequence[Any]) -> dict[str, Any]:
+        """What a decoder must be told of the first `len(maps)` heads."""
+        heads = HEADS[: len(maps)]
+        return {
+            "output_stride": self._stride_for(images.shape, shape_of(maps[0]), shape_of(maps[1])),
+            "layout": self.model.layout,
+            "activation": self.model.activation,
+            "quantization": self._quantization(heads),
+            "stream": self.stream,
+        }
+
+    def _stride_for(self, images: Sequence[int], heatmaps: Sequence[int], offsets: Sequence[int]) -> int:
+        if self.model.output_stride is not None:
+            return self.model.output_stride
+        layout = self.model.layout or next((name for name in LAYOUTS if fits(heatmaps, offsets, name)), LAYOUTS[0])
+        stride = stride_of(height_width(images, self.model.input_layout), height_width(heatmaps, layout))
+        if stride is None:
+            raise ValueError(
+                f"{self.model.name}: cannot tell the output stride from an input of {dims(images)} and heatmaps of "
+                f"{dims(heatmaps)}; give output_stride="
+            )
+        return stride

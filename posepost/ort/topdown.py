@@ -1,0 +1,255 @@
+"""Models with heatmaps or SimCC, which see a crop of each person."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from posepost import Keypoints, _check, box_to_crop, crop_to_image, decode_heatmap, decode_simcc
+from posepost._image import as_image, warp
+from posepost.types import Origin, on_device
+
+from ._graph import channel_axis, height_width
+from ._heads import TOPDOWN_HEADS
+from ._metadata import left_for_right
+from ._models import PRESETS, TopDownModel, input_size, keypoints_in, read_topdown
+from ._session import Session, shape_of
+
+MOST_CROPS = 64  # that a model of a free batch gets in one run
+
+
+class TopDownSession(Session):
+    """An ONNX model that sees a crop of each person, run by onnxruntime and decoded in place.
+
+    model: path or bytes of an ONNX file with one image input, (N, 3, H, W) or (N, H, W, 3), float32, float16 or uint8,
+        and either heatmaps (N, K, H / s, W / s) or (N, H / s, W / s, K), or SimCC's (N, K, r * W) and (N, K, r * H).
+    preset: whose rules decode: a preset of `decode_heatmap` or `decode_simcc`. The graph does not tell. Default:
+        "mmpose_msra" for heatmaps, "rtmpose" for SimCC. Heatmaps of 3K channels are "mmpose_udp_combined" only when
+        that is said here.
+    heads: names of outputs, by head ("heatmaps", or "simcc_x" and "simcc_y"), where shapes and names leave a doubt.
+    layout: "NCHW" or "NHWC" of the heatmaps; found from the sizes when not given.
+    activation: "auto" takes the preset's, but no second Sigmoid where the graph has one; "sigmoid" says that the
+        outputs are logits, None that they are scores.
+    mean, std: a number or three (RGB), in pixel values 0..255: the input is (pixel - mean) / std. Default: the
+        metadata, else ImageNet's (123.675, 116.28, 103.53) and (58.395, 57.12, 57.375). Only `crop` uses them.
+    flip_pairs: the keypoint that stands for each one in the mirrored image, for `run(flip=True)`. Default: what the
+        names of the keypoints say, left for right.
+    flip_shift: whether mirrored heatmaps are moved by one cell, as in `decode_heatmap`. Default: where a preset counts
+        cells from the upper left pixel of each, as HRNet's and MMPose's MSRA and DARK do.
+    providers, device_id: as for `PoseSession`.
+
+    `device`, `device_reason`, `stream`, the order of what is enqueued, and errors are as for `PoseSession`. The "cuda"
+    branch has not been run on a GPU yet. A session is for one thread at a time.
+    """
+
+    model: TopDownModel
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        *,
+        preset: str | None = None,
+        heads: Mapping[str, str] | None = None,
+        layout: str | None = None,
+        activation: str | None = "auto",
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        flip_pairs: Sequence[int] | None = None,
+        flip_shift: bool | None = None,
+        providers: Sequence[Any] | None = None,
+        device_id: int = 0,
+    ) -> None:
+        self.model = read_topdown(
+            model, preset=preset, heads=heads, layout=layout, activation=activation, mean=mean, std=std
+        )
+        rules = PRESETS[self.model.kind][self.model.preset]
+        self._given_pairs = None if flip_pairs is None else _check.flip_pairs(flip_pairs)
+        if flip_pairs is not None and self.model.keypoint_count is not None:
+            self.flip_pairs(self.model.keypoint_count)
+        self._udp = rules.get("scaling") == "udp"
+        from_corner = not self._udp and not rules.get("center_shift") and rules.get("refine") != "megvii"
+        self._options: dict[str, Any] = {**rules, "activation": self.model.activation}
+        if self.model.kind == "heatmap":
+            self._options["layout"] = self.model.layout
+            self._flip_shift = from_corner if flip_shift is None else flip_shift
+        elif flip_shift is not None:
+            raise ValueError(f"flip_shift is for heatmaps, got it for the SimCC model {self.model.name}")
+        self._start(model, providers, device_id)
+
+    def crop(
+        self, image: Any, boxes: Any = None, *, padding: float = 1.25, size: tuple[int, int] | None = None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+        """The network's input for the people in one picture, and the transforms for `run` that give points in pixels of
+        the picture.
+
+        image: PIL image or (H, W, 3) uint8 array, RGB.
+        boxes: (N, 4), x0, y0, x1, y1 of each person in pixels of the picture, to the aspect ratio of the network's
+            input and `padding` times as large cut out, bilinear, black outside the picture. None: the whole picture.
+        size: (height, width) for a model that takes any; default: the metadata, else 256 x 192.
+        Returns (images, transforms): images (N, 3, height, width) or (N, height, width, 3), normalised, in the model's
+        dtype (a uint8 model gets the pixels as they are); transforms (N, 2, 3) float32.
+        Raises ValueError for boxes that are empty, not finite or beside the picture.
+        """
+        height, width = input_size(self.model, size)
+        picture = as_image(image)
+        if boxes is None:
+            boxes = (0, 0, *picture.size)
+        elif isinstance(boxes, (list, tuple)) and not boxes:
+            boxes = np.empty((0, 4))
+        with np.errstate(invalid="ignore"):  # boxes that are not finite are named below
+            centers, scales = box_to_crop(boxes, (width, height), padding=padding)
+        _check_boxes(np.reshape(np.asarray(boxes, np.float64), (-1, 4)), picture.size)
+        cuts = crop_to_image(centers, scales, (width, height), udp=self._udp)
+        shape = (3, height, width) if self.model.input_layout == "NCHW" else (height, width, 3)
+        images = np.empty((len(cuts), *shape), self.model.inputs[self.model.input_name].dtype)
+        for row, matrix in zip(images, cuts):
+            row[...] = self._normalised(warp(picture, matrix, (height, width)))
+        return images, crop_to_image(centers, scales, (width, height)) if self._udp else cuts
+
+    def flip_pairs(self, count: int) -> tuple[int, ...]:
+        """The partner of each of the model's `count` keypoints in the mirrored image: as given, or by their names."""
+        pairs = self._given_pairs or left_for_right(self.keypoint_names(count))
+        if pairs is None:
+            raise ValueError(
+                f"flip_pairs must be given for a flip test (--flip-pairs), because the names of the {count} keypoints "
+                f"of {self.model.name} do not tell left from right, got None"
+            )
+        if len(pairs) != count:
+            raise ValueError(f"flip_pairs must name the partner of each of {count} keypoints, got {len(pairs)}")
+        return pairs
+
+    def forward(self, images: Any) -> tuple[Any, ...]:
+        """Run the model alone: heatmaps, or SimCC's two, NumPy arrays on the CPU, onnxruntime OrtValues on the device.
+
+        images: as for `run`, and as many as the model takes at once. On "cuda" nothing waits; the result is ordered as
+        that of `run` is.
+        """
+        self._check(images)
+        with self._in_order(), self._queue():
+            return self._infer(self._here(images), TOPDOWN_HEADS[self.model.kind])
+
+    def run(self, images: Any, *, transform: Any = None, flip: bool = False, out: Any = None) -> Keypoints:
+        """Run the model and decode one person per crop.
+
+        images: the network's input tensor, as `crop` makes it. NumPy array, or on "cuda" also a C-contiguous device
+            array (CuPy, PyTorch, JAX). Any number N of them: a model of a fixed batch is run until all are done, the
+            last time with black crops beside those that are left; one of a free batch gets 64 at most in a run.
+        transform: (2, 3) or (N, 2, 3) affine from input pixels to whatever the points shall be in; None: input pixels.
+        flip: also run the mirrored crops, and decode the mean of both.
+        out: a result to write into, as in `decode_heatmap`; only where one run is enough.
+        Returns Keypoints: keypoints (N, K, 2) float32 (x, y), scores (N, K) float32, on the device that ran.
+        Raises what `decode_heatmap` and `decode_simcc` raise, TypeError and ValueError for `images`, RuntimeError when
+        the model fails.
+        """
+        self._check(images, any_batch=True)
+        if flip and self.model.keypoint_count is not None:
+            self.flip_pairs(self.model.keypoint_count)
+        N = len(images)
+        rows = self.model.inputs[self.model.input_name].shape[0] or min(max(N, 1), MOST_CROPS)
+        with self._in_order(), self._queue():
+            images = self._here(images)
+            if N == rows:
+                return self._decode(images, transform, flip, out)
+            if out is not None:
+                raise ValueError(f"out must be None where the model takes {rows} crops a run, got {N} crops")
+            return self._piecewise(images, rows, transform, flip)
+
+    def _piecewise(self, images: Any, rows: int, transform: Any, flip: bool) -> Keypoints:
+        """`_decode` of any number of crops, `rows` at a time, into one result."""
+        xp = np if self.device == "cpu" else self._cupy
+        N = len(images)
+        result: list[Any] = []
+
+        def room(start: int, count: int) -> tuple[Any, Any]:
+            if not result:
+                whole = -(-N // rows) * rows
+                result.extend((xp.empty((whole, count, 2), np.float32), xp.empty((whole, count), np.float32)))
+            return result[0][start : start + rows], result[1][start : start + rows]
+
+        if transform is not None:
+            try:
+                transform = xp.asarray(transform, np.float32)
+            except (TypeError, ValueError):
+                rule = f"transform must be numbers of shape (2, 3) or ({N}, 2, 3)"
+                raise TypeError(f"{rule}, got {transform!r}") from None
+            if transform.shape not in ((2, 3), (N, 2, 3)):
+                raise ValueError(f"transform must have shape (2, 3) or ({N}, 2, 3), got {transform.shape}")
+        for start in range(0, N, rows):
+            matrices = transform
+            if matrices is not None and matrices.ndim == 3:
+                matrices = _filled_up(xp, matrices[start : start + rows], rows)
+            some = _filled_up(xp, images[start : start + rows], rows)
+            self._decode(some, matrices, flip, functools.partial(room, start))
+        if not N:
+            room(0, self.model.keypoint_count or 0)
+        points, scores = (array[:N] for array in result)
+        if self.device == "cpu":
+            return Keypoints(points, scores)
+        places = points.data.ptr, scores.data.ptr
+        origin = Origin(self._device_id, "cupy", *places, self.stream.ptr, None, points.shape, holder=self.stream)
+        return on_device(points, scores, origin)
+
+    def _decode(self, images: Any, transform: Any, flip: bool, out: Any) -> Keypoints:
+        """Keypoints of as many crops as the model takes at once. out: also a function that makes room for K of them."""
+        kind, layout = self.model.kind, self.model.input_layout
+        maps = self._infer(images, TOPDOWN_HEADS[kind])
+        height, width = height_width(images.shape, layout)
+        shapes = [shape_of(array) for array in maps]
+        if kind == "simcc":
+            count = shapes[0][1]
+        else:
+            count = keypoints_in(shapes[0][channel_axis(self.model.layout)], self.model.preset)
+        options = {
+            **self._options,
+            "quantization": self._quantization(TOPDOWN_HEADS[kind]),
+            "transform": transform,
+            "out": out(count) if callable(out) else out,
+            "stream": self.stream,
+        }
+        mirrored: tuple[Any, ...] = ()
+        if flip:
+            options["flip_pairs"] = self.flip_pairs(count)
+            xp = np if self.device == "cpu" else self._cupy
+            mirror = images[..., ::-1] if layout == "NCHW" else images[:, :, ::-1]
+            mirrored = self._infer(xp.ascontiguousarray(mirror), TOPDOWN_HEADS[kind])
+        if kind == "simcc":
+            options["split_ratio"] = self._split_ratio((width, height), shapes)
+            options.update(zip(("flipped_x", "flipped_y"), mirrored))
+            return decode_simcc(*maps, **options)
+        if flip:
+            options.update(flipped=mirrored[0], flip_shift=self._flip_shift)
+        return decode_heatmap(*maps, **options, input_size=(width, height))
+
+    def _split_ratio(self, size: tuple[int, int], shapes: Sequence[Sequence[int]]) -> float:
+        along_x, along_y = (shape[-1] / side for shape, side in zip(shapes, size))
+        if along_x != along_y:
+            raise ValueError(
+                f"{self.model.name}: simcc_x and simcc_y must have as many bins a pixel of the input, which is "
+                f"{size[0]} wide and {size[1]} high, got {shapes[0][-1]} and {shapes[1][-1]}"
+            )
+        return along_x
+
+
+def _check_boxes(boxes: npt.NDArray[np.float64], image_size: tuple[int, int]) -> None:
+    width, height = image_size
+    for number, box in enumerate(boxes):
+        x0, y0, x1, y1 = box
+        got = f"got ({', '.join(f'{value:g}' for value in box)})"
+        if not (np.isfinite(box).all() and x0 < x1 and y0 < y1):
+            raise ValueError(f"boxes[{number}] must be finite x0, y0, x1, y1 with x0 < x1 and y0 < y1, {got}")
+        if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
+            raise ValueError(f"boxes[{number}] must meet the image of {width}x{height} pixels, {got}")
+
+
+def _filled_up(xp: Any, rows: Any, count: int) -> Any:
+    """The rows with rows of zeros behind them, `count` in all; the rows themselves where there are as many."""
+    if len(rows) == count:
+        return rows
+    whole = xp.zeros((count, *rows.shape[1:]), rows.dtype)
+    whole[: len(rows)] = rows
+    return whole

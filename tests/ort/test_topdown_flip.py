@@ -1,0 +1,75 @@
+"""The flip test: mirrored crops, and the keypoint that stands for each one there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason='needs onnx: pip install "posepost[ort]"')
+pytest.importorskip("onnxruntime", reason='needs onnxruntime: pip install "posepost[ort]"')
+pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
+
+
+from posepost import ort
+
+from ..dots import BOXES, found, photograph, photograph_pixels
+from ..onnx_models import COCO, SIDES, exactly, network
+
+
+@pytest.mark.parametrize("kind", ["heatmap", "simcc"])
+def test_the_flip_test_swaps_left_and_right(kind: str) -> None:
+    """A keypoint of the crop's left half is, in the mirrored crop, that of its right half: swapped, both agree."""
+    dots = [(85, 60, 0), (70, 90, 1), (100, 70, 1)]
+    image, box = photograph(dots), BOXES["upright"]
+    good = ort.TopDownSession(network(kind, SIDES), flip_pairs=(0, 2, 1))
+    bad = ort.TopDownSession(network(kind, SIDES), flip_pairs=(0, 1, 2))
+    truth = np.array([dot[:2] for dot in dots])
+    for flip in (False, True):
+        result = found(good, image, box, flip=flip)
+        assert np.abs(result.keypoints[0] - truth).max() < 2 * photograph_pixels(box)
+    alone = found(good, image, box)
+    assert found(good, image, box, flip=True).scores.min() > 0.8 * alone.scores.min()
+    assert found(bad, image, box, flip=True).scores[0, 1] < 0.75 * alone.scores[0, 1]
+
+
+def test_flip_pairs_of_coco_are_known_by_name() -> None:
+    session = ort.TopDownSession(network(channels=COCO))
+    pairs = session.flip_pairs(17)
+    assert pairs == (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
+    dots = [(85, 60, 0), (70, 90, 1), (100, 70, 1)]
+    result = found(session, photograph(dots), BOXES["upright"], flip=True)
+    truth = [dots[0] if not side else dots[1] if side == "left" else dots[2] for _, side in COCO]
+    assert np.abs(result.keypoints[0] - np.array(truth)[:, :2]).max() < 2 * photograph_pixels(BOXES["upright"])
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        ("nose,left_eye,right_eye", (0, 2, 1)),
+        ("Right ankle,head,Left ankle", (2, 1, 0)),
+        ("eye_left,tail,eye_right,chin", (2, 1, 0, 3)),
+        ("left_eye,nose", None),
+        ("a,b,c", None),
+        ("left_eye,right_eye,left_eye", None),
+        ("", None),
+    ],
+)
+def test_left_for_right(names: str, pairs: tuple[int, ...] | None) -> None:
+    assert ort.left_for_right(names.split(",")) == pairs
+
+
+def test_flip_pairs_that_the_names_do_not_tell_must_be_given() -> None:
+    session = ort.TopDownSession(network())
+    images, _ = session.crop(photograph([]))
+    message = (
+        "flip_pairs must be given for a flip test (--flip-pairs), because the names of the 3 keypoints of model "
+        "do not tell left from right, got None"
+    )
+    with pytest.raises(ValueError, match=exactly(message)):
+        session.run(images, flip=True)
+    with pytest.raises(ValueError, match=exactly("flip_pairs must name the partner of each of 3 keypoints, got 2")):
+        ort.TopDownSession(network(), flip_pairs=(1, 0))
+    with pytest.raises(ValueError, match=exactly("flip_pairs must hold each of 0 to K - 1 once, got [0, 0, 1]")):
+        ort.TopDownSession(network(), flip_pairs=(0, 0, 1))
+    with pytest.raises(ValueError, match=exactly("flip_shift is for heatmaps, got it for the SimCC model model")):
+        ort.TopDownSession(network("simcc"), flip_shift=True)
