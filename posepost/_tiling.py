@@ -1,4 +1,4 @@
-"""Which kernel reads maps of given strides, and on how many blocks: pure functions of shapes, strides and the GPU's size."""
+"""Which kernel reads maps of given strides, and on how many blocks: functions of shapes, strides and the GPU's size."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ HostInputs = tuple[str, Sequence[Any], tuple["Form | None", ...]]
 
 
 def on_host(arrays: tuple[Array | None, ...], names: tuple[str, ...]) -> HostInputs:
-    forms = []
+    forms: list[Any] = []
     for array in arrays:
         if type(array) is np.ndarray:
             forms.append((array.shape, array.strides, array.dtype, None))
@@ -86,7 +86,7 @@ Inputs = tuple[int, Queue, str, list[int], tuple["Form | None", ...], list[Any]]
 for those that are missing), forms, and what their libraries might give away before the stream has read it."""
 
 
-def inputs(arrays: tuple[Array | None, ...], names: tuple[str, ...], stream: Any) -> Inputs | None:
+def inputs(arrays: tuple[Array, ...], names: tuple[str, ...], stream: Any) -> Inputs | None:
     """`arrays` as a launch needs them; None if the first lies on the host."""
     if stream is None:  # CuPy arrays alone, on CuPy's current stream: nothing is to be ordered, nothing to be held
         pointers: list[int] = []

@@ -78,8 +78,8 @@ def decode_posenet_multi(
     out : Poses or (keypoints, keypoint_scores, scores, count)
         Where to write: C-contiguous. count is int32, the others float32.
     stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
-        Where the three launches go; None: the current stream of the library of `heatmaps` on its device (PyTorch's for its
-        tensors, else CuPy's). Ignored for host arrays.
+        Where the three launches go; None: the current stream of the library of `heatmaps` on its device (PyTorch's for
+        its tensors, else CuPy's). Ignored for host arrays.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""SimCC vectors (RTMPose, RTMW, SimCC): argmax of two vectors a keypoint, DARK, visibility, flip test, in one launch."""
+"""SimCC (RTMPose, RTMW): argmax of two vectors a keypoint, DARK, visibility, flip test, in one launch."""
 
 from __future__ import annotations
 

@@ -460,7 +460,7 @@ BAD_VALUES = [
     (posepost.SoftArgmax, {"temperature": -1.5}, ValueError, "temperature must be finite and above 0, got -1.5"),
     (posepost.SoftArgmax, {"temperature": "hot"}, TypeError, "temperature must be a number, got str"),
     (posepost.SoftArgmax, {"window": 33}, ValueError, "window must be odd and from 1 to 31, got 33"),
-    (posepost.SoftArgmax, {"window": 5, "debias": True}, ValueError, "debias must be False with a window, got window=5"),
+    (posepost.SoftArgmax, {"window": 5, "debias": True}, ValueError, "debias must be False with a window, got window=5"),  # noqa: E501
     (posepost.Offset, {"scale": "7"}, TypeError, "scale must be a number, got str"),
     (posepost.Flip, {"maps": H, "pairs": [0, 1, 2, 3, 5, 5]}, ValueError, "pairs must hold each of 0 to K - 1 once, got [0, 1, 2, 3, 5, 5]"),  # noqa: E501
     (posepost.Flip, {"maps": H, "pairs": "lr"}, TypeError, "pairs must be a sequence of ints, got 'lr'"),

@@ -15,7 +15,7 @@ LARGEST_SIDE = 2**24
 
 
 class Maps(NamedTuple):
-    """Heatmaps (B, K, H, W), and offsets (B, 2K, H, W) where there are any, with their strides in that order of axes."""
+    """Heatmaps (B, K, H, W), and offsets (B, 2K, H, W) where there are any, with strides in that order of axes."""
 
     layout: str  # "NCHW" or "NHWC", as given or found
     B: int

@@ -82,8 +82,8 @@ class _BorderedBlur(_Blur):
 
 @dataclasses.dataclass(frozen=True)
 class Dark(_BorderedBlur):
-    """Distribution-aware decoding: Newton's step on the logarithm of the blurred map, clipped from below to 1e-10, where
-    1 < x < W - 2 and 1 < y < H - 2.
+    """Distribution-aware decoding: Newton's step on the logarithm of the blurred map, clipped from below to 1e-10,
+    where 1 < x < W - 2 and 1 < y < H - 2.
 
     blur : int
         Side of the Gaussian, odd, up to 27: the kernel with which the network was trained.

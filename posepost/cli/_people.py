@@ -25,6 +25,7 @@ class People(NamedTuple):
 
 def above(poses: Poses, least: float) -> People:
     """Those in the first image that score at least so much, in their order."""
-    points, keypoint_scores, scores = (array[0, : poses.count[0]] for array in poses[:3])
+    found = slice(poses.count[0])
+    points, keypoint_scores, scores = poses.keypoints[0, found], poses.keypoint_scores[0, found], poses.scores[0, found]
     kept = scores >= least
     return People(points[kept], keypoint_scores[kept], scores[kept])

@@ -81,7 +81,7 @@ def _scene(session: PoseSession, name: str) -> tuple[PILImage.Image, Any, Any]:
     return image, images, transform
 
 
-def _saved(session: PoseSession, what: str, result: Sequence[Any], of: str, maps: Sequence[Any]) -> str:
+def _saved(session: PoseSession, what: str, result: Any, of: str, maps: Sequence[Any]) -> str:
     crossing, kept = (sum(array.nbytes for array in arrays) for arrays in (result, maps))
     crossed = "crossed" if session.device == "cuda" else "would cross"
     return (

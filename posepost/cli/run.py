@@ -231,5 +231,5 @@ def people_as_json(names: Sequence[str], people: People) -> list[dict[str, Any]]
                 for label, (x, y), keypoint_score in zip(labels, points, keypoint_scores)
             ],
         }
-        for points, keypoint_scores, score, box in zip(*people[:3], boxes)
+        for points, keypoint_scores, score, box in zip(people.keypoints, people.keypoint_scores, people.scores, boxes)
     ]

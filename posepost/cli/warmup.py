@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from posepost import _kernels
+from posepost import _cuda, _kernels
 from posepost.ort import cupy_problem, recognise
 
 KERNELS = {  # sources, by what `recognise` finds
@@ -26,10 +26,10 @@ def warmup(arguments: argparse.Namespace) -> int:
         )
     problem = cupy_problem()
     if problem:
-        print(f"nothing to compile: {problem}; the NumPy twin needs no compiling")
+        print(f"nothing to compile: {problem}; the NumPy implementation needs no compiling")
         return 0
     for variant in variants:
         start = time.perf_counter()
-        _kernels.kernel(variant)
+        _cuda.kernel(variant)
         print(f"{variant!s:<40}{time.perf_counter() - start:6.2f} s")
     return 0

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from posepost import _check, _kernels
+from posepost._rules.heatmap import PRESETS as HEATMAP_PRESETS
+from posepost._rules.simcc import PRESETS as SIMCC_PRESETS
 from posepost.draw import COCO_KEYPOINTS
-from posepost.ref.heatmap import PRESETS as HEATMAP_PRESETS
-from posepost.ref.simcc import PRESETS as SIMCC_PRESETS
 
 from ._graph import (
     LAYOUTS,

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from posepost import Keypoints, _check, box_to_crop, crop_to_image, decode_heatmap, decode_simcc
+from posepost import Flip, Keypoints, _check, box_to_crop, crop_to_image, decode_heatmap, decode_simcc
 from posepost._image import as_image, warp
-from posepost.types import Origin, on_device
+from posepost.types import DeviceMemory, made
 
 from ._graph import channel_axis, height_width
 from ._heads import TOPDOWN_HEADS
@@ -190,9 +190,9 @@ class TopDownSession(Session):
         points, scores = (array[:N] for array in result)
         if self.device == "cpu":
             return Keypoints(points, scores)
-        places = points.data.ptr, scores.data.ptr
-        origin = Origin(self._device_id, "cupy", *places, self.stream.ptr, None, points.shape, holder=self.stream)
-        return on_device(points, scores, origin)
+        shapes, places = (points.shape, scores.shape), (points.data.ptr, scores.data.ptr)
+        memory = DeviceMemory(self._device_id, self.stream.ptr, shapes, "cupy", places, None, self.stream)
+        return made(Keypoints, (points, scores), memory)
 
     def _decode(self, images: Any, transform: Any, flip: bool, out: Any) -> Keypoints:
         """Keypoints of as many crops as the model takes at once. out: also a function that makes room for K of them."""
@@ -211,19 +211,17 @@ class TopDownSession(Session):
             "out": out(count) if callable(out) else out,
             "stream": self.stream,
         }
-        mirrored: tuple[Any, ...] = ()
+        flipped: Sequence[Any] = ()
         if flip:
-            options["flip_pairs"] = self.flip_pairs(count)
+            pairs = self.flip_pairs(count)
             xp = np if self.device == "cpu" else self._cupy
             mirror = images[..., ::-1] if layout == "NCHW" else images[:, :, ::-1]
-            mirrored = self._infer(xp.ascontiguousarray(mirror), TOPDOWN_HEADS[kind])
+            flipped = self._infer(xp.ascontiguousarray(mirror), TOPDOWN_HEADS[kind])
         if kind == "simcc":
             options["split_ratio"] = self._split_ratio((width, height), shapes)
-            options.update(zip(("flipped_x", "flipped_y"), mirrored))
-            return decode_simcc(*maps, **options)
-        if flip:
-            options.update(flipped=mirrored[0], flip_shift=self._flip_shift)
-        return decode_heatmap(*maps, **options, input_size=(width, height))
+            return decode_simcc(*maps, **options, flip=Flip(flipped, pairs) if flip else None)
+        mirrored = Flip(flipped[0], pairs, shift=self._flip_shift) if flip else None
+        return decode_heatmap(*maps, **options, input_size=(width, height), flip=mirrored)
 
     def _split_ratio(self, size: tuple[int, int], shapes: Sequence[Sequence[int]]) -> float:
         along_x, along_y = (shape[-1] / side for shape, side in zip(shapes, size))

@@ -224,8 +224,9 @@ def blurred(maps: Maps, b: Array, k: Array, y: Array, x: Array, step: Step) -> A
 def _log_stencil(maps: Maps, peaks: Cells, step: Step, reach: int, lowest: np.float32, highest: float) -> Array:
     """(n, 2 reach + 1, 2 reach + 1): logarithm of the blurred map around each peak, clipped to lowest ... highest.
 
-    border "zero": the reference implementations scale the blurred map by c = max(map) / max(blurred map). Differences of logarithms do
-    not see c, and c is at least 1, so that it is needed only where a clip could act: there the whole map is blurred.
+    border "zero": the reference implementations scale the blurred map by c = max(map) / max(blurred map). Differences
+    of logarithms do not see c, and c is at least 1, so that it is needed only where a clip could act: there the whole
+    map is blurred.
     """
     around = blur(windows(maps, peaks, reach + len(step.taps) // 2, step.border), step.taps)
     if step.border != "zero":

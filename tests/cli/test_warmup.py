@@ -11,7 +11,7 @@ pytest.importorskip("onnxruntime", reason='needs onnxruntime: pip install "posep
 pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 
 
-from posepost import _kernels, cli
+from posepost import _cuda, _kernels, cli
 from posepost.cli import warmup
 
 from ..onnx_models import network
@@ -22,7 +22,7 @@ def test_warmup_compiles_what_a_model_needs(
 ) -> None:
     """All kernels for its heads in the heatmaps' type, or, without a model, all; nothing where no GPU answers."""
     asked: list[_kernels.Variant] = []
-    monkeypatch.setattr(_kernels, "kernel", asked.append)
+    monkeypatch.setattr(_cuda, "kernel", asked.append)
     monkeypatch.setattr(warmup, "cupy_problem", lambda: None)
     assert cli.main(["warmup", model]) == 0
     sources = ("posenet.cu", "posenet_multi.cu", "peaks.cu")
@@ -34,7 +34,7 @@ def test_warmup_compiles_what_a_model_needs(
     monkeypatch.setattr(warmup, "cupy_problem", lambda: "CuPy sees no CUDA device")
     capsys.readouterr()
     assert cli.main(["warmup"]) == 0
-    words = "nothing to compile: CuPy sees no CUDA device; the NumPy twin needs no compiling\n"
+    words = "nothing to compile: CuPy sees no CUDA device; the NumPy implementation needs no compiling\n"
     assert capsys.readouterr().out == words
     assert len(asked) == of_type + len(_kernels.VARIANTS)
 
@@ -46,7 +46,7 @@ def test_warmup_compiles_what_a_topdown_session_launches(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     asked: list[_kernels.Variant] = []
-    monkeypatch.setattr(_kernels, "kernel", asked.append)
+    monkeypatch.setattr(_cuda, "kernel", asked.append)
     monkeypatch.setattr(warmup, "cupy_problem", lambda: None)
     (folder / "model.onnx").write_bytes(network(kind, dtype=dtype))
     assert cli.main(["warmup", "model.onnx"]) == 0

@@ -37,7 +37,7 @@ def people(session: ort.PoseSession, batch: int = 1) -> np.ndarray[Any, Any]:
 
 def same_poses(found: Poses, expected: Poses) -> None:
     assert expected.count.min() > 1
-    for name, ours, theirs in zip(Poses._fields, found, expected):
+    for name, ours, theirs in zip(Poses.DTYPES, found, expected):
         assert np.array_equal(ours, theirs), name
 
 
@@ -67,7 +67,7 @@ def test_run_multi_gives_what_the_decoder_gives_on_the_models_four_outputs(layou
 def test_run_multi_has_the_decoder_s_defaults_and_writes_into_out() -> None:
     session = ort.PoseSession(build(FOUR))
     images = people(session)
-    expected = decode_posenet_multi(*session.forward(images, heads=ort.HEADS), output_stride=8)
+    expected = decode_posenet_multi(*session.forward(images, heads=ort.HEADS), output_stride=8, activation="sigmoid")
     out = Poses(*(np.full_like(array, 9) for array in expected))
     found = session.run_multi(images, out=out)
     assert found.keypoints is out.keypoints
@@ -82,7 +82,7 @@ def test_run_multi_takes_the_scales_of_8_bit_heads_from_the_graph() -> None:
     raw = session.forward(images, heads=ort.HEADS)
     assert {array.dtype for array in raw} == {np.dtype(np.uint8)}
     real = [(array.astype(np.float32) - np.float32(100 + i)) * np.float32(0.05) for i, array in enumerate(raw)]
-    same_poses(session.run_multi(images), decode_posenet_multi(*real, output_stride=8))
+    same_poses(session.run_multi(images), decode_posenet_multi(*real, output_stride=8, activation="sigmoid"))
     assert session.run(images).keypoints.shape == (1, 17, 2)
 
 
@@ -119,7 +119,9 @@ def test_run_multi_takes_another_skeleton() -> None:
     images = pixels(session)
     found = session.run_multi(images, score_threshold=0.1)
     maps = session.forward(images, heads=ort.HEADS)
-    expected = decode_posenet_multi(*maps, output_stride=8, score_threshold=0.1, skeleton=((3, 1), (1, 0), (3, 2)))
+    expected = decode_posenet_multi(
+        *maps, output_stride=8, score_threshold=0.1, skeleton=((3, 1), (1, 0), (3, 2)), activation="sigmoid"
+    )
     assert found.count[0] > 0
     same_poses(found, expected)
 

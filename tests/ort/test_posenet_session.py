@@ -95,7 +95,9 @@ def test_float16_outputs() -> None:
     images = pixels(session)
     heatmaps, offsets = session.forward(images)
     assert heatmaps.dtype == offsets.dtype == np.float16
-    wide = decode_posenet(heatmaps.astype(np.float32), offsets.astype(np.float32), output_stride=8)
+    wide = decode_posenet(
+        heatmaps.astype(np.float32), offsets.astype(np.float32), output_stride=8, activation="sigmoid"
+    )
     assert np.array_equal(session.run(images).keypoints, wide.keypoints)
 
 
@@ -109,7 +111,10 @@ def test_8_bit_outputs_bring_their_scales_from_the_graph() -> None:
     scale = np.float32(0.05)
     result = session.run(images)
     real = decode_posenet(
-        (raw.astype(np.float32) - 100) * scale, (offsets.astype(np.float32) - 101) * scale, output_stride=8
+        (raw.astype(np.float32) - 100) * scale,
+        (offsets.astype(np.float32) - 101) * scale,
+        output_stride=8,
+        activation="sigmoid",
     )
     assert np.allclose(result.keypoints, real.keypoints, rtol=0, atol=1e-5)
     assert np.allclose(result.scores, real.scores, rtol=0, atol=1e-6)

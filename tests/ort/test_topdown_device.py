@@ -34,7 +34,8 @@ def test_on_a_device_everything_goes_to_one_stream_and_nothing_waits(
     shapes = {"heatmaps": [2, 3, 16, 12], "simcc_x": [2, 3, 96], "simcc_y": [2, 3, 128]}
 
     def decode(*maps: Any, **options: Any) -> str:
-        flipped = [options[key].name for key in ("flipped", "flipped_x", "flipped_y") if key in options]
+        mirrored = options["flip"].maps if options["flip"] else []
+        flipped = [one.name for one in (mirrored if isinstance(mirrored, list) else [mirrored])]
         log.append(("decode", options["stream"].name, [one.name for one in maps], flipped))
         return "keypoints"
 
@@ -142,14 +143,10 @@ def test_on_a_device_many_crops_are_written_into_one_result(
     assert (result.keypoints.shape, result.scores.shape) == ((5, 3, 2), (5, 3))
     assert result.keypoints[:, 0, 0].tolist() == [0, 0, 1, 1, 2]
     assert result.scores[:, 2].tolist() == [10, 10, 11, 11, 12]
-    assert result.origin is not None
-    assert result.origin[:5] == (
-        1,
-        "cupy",
-        result.keypoints.ctypes.data,
-        result.scores.ctypes.data,
-        session.stream.ptr,
-    )
+    memory = result._memory
+    assert memory is not None
+    assert (memory.device, memory.library, memory.stream) == (1, "cupy", session.stream.ptr)
+    assert memory.addresses == (result.keypoints.ctypes.data, result.scores.ctypes.data)
 
 
 @pytest.mark.gpu

@@ -17,7 +17,7 @@ pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 
 import onnxruntime
 
-from posepost import Keypoints, decode_heatmap, decode_simcc, ort
+from posepost import Flip, Keypoints, decode_heatmap, decode_simcc, ort
 from posepost.ort import topdown
 
 from ..dots import BOXES, dots_in, found, photograph, photograph_pixels
@@ -111,14 +111,13 @@ def test_session_gives_what_the_decoder_gives_on_the_models_outputs(kind: str, b
     for theirs, ours in zip(maps, session.forward(images)):
         assert np.array_equal(theirs, ours)
     for flip in (False, True):
-        pairs = {"flip_pairs": (0, 2, 1)} if flip else {}
         if kind == "simcc":
-            other = {"flipped_x": mirrored[0], "flipped_y": mirrored[1]} if flip else {}
-            expected = decode_simcc(*maps, preset="rtmpose", transform=transforms, **other, **pairs)
+            other = Flip(mirrored, (0, 2, 1)) if flip else None
+            expected = decode_simcc(*maps, preset="rtmpose", transform=transforms, flip=other)
         else:
-            other = {"flipped": mirrored[0], "flip_shift": True} if flip else {}
+            other = Flip(mirrored[0], (0, 2, 1), shift=True) if flip else None
             expected = decode_heatmap(
-                *maps, preset="mmpose_msra", input_size=(48, 64), transform=transforms, **other, **pairs
+                *maps, preset="mmpose_msra", input_size=(48, 64), transform=transforms, flip=other
             )
         out = Keypoints(np.zeros((2, 3, 2), np.float32), np.zeros((2, 3), np.float32))
         result = session.run(images, transform=transforms, flip=flip, out=out)
