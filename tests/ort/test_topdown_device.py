@@ -35,7 +35,7 @@ def test_on_a_device_everything_goes_to_one_stream_and_nothing_waits(
 
     def decode(*maps: Any, **options: Any) -> str:
         mirrored = options["flip"].maps if options["flip"] else []
-        flipped = [one.name for one in (mirrored if isinstance(mirrored, list) else [mirrored])]
+        flipped = [one.name for one in (mirrored if isinstance(mirrored, (list, tuple)) else [mirrored])]
         log.append(("decode", options["stream"].name, [one.name for one in maps], flipped))
         return "keypoints"
 
