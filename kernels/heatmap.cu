@@ -78,7 +78,7 @@ typedef ELEMENT E;
 INLINE float dequantized(const Params& p, float value) {
     return E::INTEGER ? (value - p.heatmap_zero) * p.heatmap_scale : value;
 }
-INLINE float activated(const Params& p, float value) { return p.sigmoid ? 1.0f / (1.0f + expf(-value)) : value; }
+INLINE float activated(const Params& p, float value) { return p.sigmoid ? sigmoid(value) : value; }
 
 INLINE u32 mirrored_column(const Params& p, u32 x) { return p.W - 1 - x + (p.flip_shift && x > 0); }
 
@@ -92,7 +92,7 @@ struct Map {
     INLINE const E::Raw* own(u32 y, u32 x) const {
         const E::Raw* map = (const E::Raw*)p.heatmaps + image * p.heatmap_stride_b + k * p.heatmap_stride_k;
         if (FLAT) return map + y * p.heatmap_stride_y + x * p.heatmap_stride_x;
-        const u32 z = p.axes == 3 ? y / p.slice_rows : 0, row = y - z * p.slice_rows;
+        const u32 z = y / p.slice_rows, row = y - z * p.slice_rows;
         return map + z * p.heatmap_stride_z + row * p.heatmap_stride_y + x * p.heatmap_stride_x;
     }
     template <bool FLAT>
@@ -100,7 +100,7 @@ struct Map {
         const E::Raw* map = (const E::Raw*)p.flipped + image * p.flipped_stride_b + p.flip_pairs[k] * p.flipped_stride_k;
         x = mirrored_column(p, x);
         if (FLAT) return map + y * p.flipped_stride_y + x * p.flipped_stride_x;
-        const u32 z = p.axes == 3 ? y / p.slice_rows : 0, row = y - z * p.slice_rows;
+        const u32 z = y / p.slice_rows, row = y - z * p.slice_rows;
         return map + z * p.flipped_stride_z + row * p.flipped_stride_y + x * p.flipped_stride_x;
     }
     static INLINE float mean(u32 a, u32 b) { return (E::widen(a) + E::widen(b)) * 0.5f; }
@@ -146,14 +146,7 @@ INLINE void write_keypoint(const Params& p, const Map& map, float x, float y, fl
         if (p.absent != p.absent) score = 0.0f;
     }
     if (p.megvii) score = score / 255.0f + 0.5f;
-    if (p.affine) {
-        float m[6];
-#pragma unroll
-        for (int i = 0; i < 6; ++i) m[i] = p.affine == 1 ? p.matrix[i] : __ldg(p.transforms + map.image * p.transform_stride + i);
-        const float tx = m[0] * x + m[1] * y + m[2];
-        y = m[3] * x + m[4] * y + m[5];
-        x = tx;
-    }
+    transform_point(p, map.image, x, y);
     const u64 row = map.image * p.K + map.k;
     p.keypoints[p.axes * row] = x;
     p.keypoints[p.axes * row + 1] = y;
@@ -224,11 +217,7 @@ INLINE float blurred_maximum(const Params& p, const Map& map, Finish& scratch) {
     u32 largest = 0;
     for (u32 cell = threadIdx.x; cell < p.H * p.W; cell += blockDim.x)
         largest = max(largest, f32::key(__float_as_uint(blurred_at(p, read, cell / p.W, cell % p.W))));
-    const u64 of_warp = warp_max((u64)largest << 32);
-    if (lane_id() == 0) scratch.largest[threadIdx.x / 32] = of_warp;
-    __syncthreads();
-    u64 of_block = 0;
-    for (u32 w = 0; w < blockDim.x / 32; ++w) of_block = larger(of_block, scratch.largest[w]);
+    const u64 of_block = block_max(scratch.largest, blockDim.x / 32, (u64)largest << 32);
     __syncthreads();
     return f32::value(key_of(of_block));
 }
@@ -432,15 +421,6 @@ struct Tiles {
     u64 highest[THREADS / 32];  // of the map
 };
 
-INLINE u64 block_max(u64* parts, u64 mine) {
-    const u64 of_warp = warp_max(mine);
-    if (lane_id() == 0) parts[threadIdx.x / 32] = of_warp;
-    __syncthreads();
-    u64 m = 0;
-    for (u32 w = 0; w < blockDim.x / 32; ++w) m = larger(m, parts[w]);
-    return m;
-}
-
 // Four neighbouring sums, of a window that slides: sum[n] = taps[0] value(n) + taps[1] value(n + 1) + ...
 template <class Value>
 INLINE void four_sums(const Params& p, const Value& value, float (&sum)[4]) {
@@ -520,8 +500,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) decode_heatmap(const __
     u32 highest = 0;
     for (u32 y = 0; y < p.H; y += p.tile_h)
         for (u32 x = 0; x < p.W; x += p.tile_w) blur_tile(p, map, y, x, tiles.values, best, highest);
-    best = block_max(tiles.best, best);
-    highest = key_of(block_max(tiles.highest, (u64)highest << 32));
+    best = block_max(tiles.best, blockDim.x / 32, best);
+    highest = key_of(block_max(tiles.highest, blockDim.x / 32, (u64)highest << 32));
     if (threadIdx.x >= 32) return;
     const u32 cell = position_of(best), y = cell / p.W, x = cell - y * p.W;
     const float value = f32::value(p.megvii ? highest : key_of(best));

@@ -52,15 +52,8 @@ INLINE void write_keypoint(const Params& p, u64 image, u32 k, u64 winner) {
     float x = (float)cx * p.output_stride + offset_at(p, offset + p.K * p.offset_stride_k);
     float score = E::value(key_of(winner));
     if (E::INTEGER) score = (score - p.heatmap_zero) * p.heatmap_scale;
-    if (p.sigmoid) score = 1.0f / (1.0f + expf(-score));
-    if (p.affine) {
-        float m[6];
-#pragma unroll
-        for (int i = 0; i < 6; ++i) m[i] = p.affine == 1 ? p.matrix[i] : __ldg(p.transforms + image * p.transform_stride + i);
-        const float tx = m[0] * x + m[1] * y + m[2];
-        y = m[3] * x + m[4] * y + m[5];
-        x = tx;
-    }
+    if (p.sigmoid) score = sigmoid(score);
+    transform_point(p, image, x, y);
     const u64 row = image * p.K + k;
     p.keypoints[2 * row] = x;
     p.keypoints[2 * row + 1] = y;

@@ -25,9 +25,7 @@
 
 #include "argmax.cuh"
 
-#define THREADS 256
 #define MOST_KEYPOINTS 32  // lanes of a warp
-#define FULL 0xffffffffu
 #define SMALLEST_NORMAL 1.17549435e-38f  // smaller scores are 0 where denormals are flushed, and so nowhere above 0
 
 enum Mode { TFJS, PYTORCH, CORAL, EDGETPU };
@@ -153,7 +151,7 @@ INLINE Point root_place(const Params& p, u64 image, u32 y, u32 x, u32 k) {
                             (float)x + value_at(p, OFFSETS, image, p.K + k, y, x) * per_stride});
 }
 
-INLINE float activated(const Params& p, float value) { return p.sigmoid ? 1.0f / (1.0f + expf(-value)) : value + 0.0f; }
+INLINE float activated(const Params& p, float value) { return p.sigmoid ? sigmoid(value) : value + 0.0f; }
 
 // From a keypoint at `from` along the edge of `route` to keypoint k: its place, and its score.
 INLINE Point step(const Params& p, u64 image, Point from, Route route, u32 k, float& score) {
@@ -234,7 +232,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) find_roots(const __grid
         const u32 y = at / p.W, x = at - y * p.W;
         const E::Raw* map = maps + k * p.strides[1];
         const u32 key = E::key(__ldg(map + y * p.strides[2] + x * p.strides[3]));
-        if (key < p.least_key || (!E::INTEGER && key == E::key(E::PER_VECTOR == 4 ? 0x7fffffffu : 0x7fffu))) continue;
+        if (key < p.least_key || key == E::NAN_KEY) continue;
         bool largest = true;  // NaN has the largest key of all, so that a cell beside it is no root
         for (u32 v = y - (y > 0); v <= min(y + 1, p.H - 1); ++v)
             for (u32 u = x - (x > 0); u <= min(x + 1, p.W - 1); ++u)
@@ -324,14 +322,7 @@ INLINE void write_pose(const Params& p, u64 image, u32 row, const float* pose, f
         y *= p.output_stride;
         x *= p.output_stride;
     }
-    if (p.affine) {
-        float m[6];
-#pragma unroll
-        for (int i = 0; i < 6; ++i) m[i] = p.affine == 1 ? p.matrix[i] : __ldg(p.transforms + image * p.transform_stride + i);
-        const float tx = m[0] * x + m[1] * y + m[2];
-        y = m[3] * x + m[4] * y + m[5];
-        x = tx;
-    }
+    transform_point(p, image, x, y);
     p.keypoints[2 * (to * p.K + k)] = x;
     p.keypoints[2 * (to * p.K + k) + 1] = y;
     p.keypoint_scores[to * p.K + k] = pose[3 * k + 2];
@@ -373,11 +364,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) accept_poses(const __gr
                 mine = roots[i];
                 slot = i;
             }
-        const u64 of_warp = warp_max(mine);
-        if (lane == 0) s.best[warp] = of_warp;
-        __syncthreads();
-        u64 best = 0;
-        for (u32 w = 0; w < THREADS / 32; ++w) best = larger(best, s.best[w]);
+        const u64 best = block_max(s.best, THREADS / 32, mine);
         if (!best) break;
         if (mine == best) {
             s.slot = fits ? s.slots[slot] : slot;

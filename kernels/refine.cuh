@@ -4,8 +4,6 @@
 // works on one peak: all 32 lanes call with the same arguments and get the same result. `read(y, x)` is a map's value in a
 // cell. Sums run in the twin's order, so that + - * / give its bits; of the map only the cells around the peak are read.
 
-#define FULL 0xffffffffu
-
 enum Refine { NONE, QUARTER, DARK, DARK_UDP, CENTROID, SOFT_ARGMAX };  // as KINDS in the twin
 enum Guard { MMPOSE, HRNET, HIGHERHRNET, MEGVII };
 enum Border { ZERO, REFLECT, REFLECT_101 };
@@ -19,8 +17,6 @@ struct Scale {  // what the peers multiply a blurred map by, which only `log_cli
     float c;
 };
 
-INLINE u32 lane_id() { return threadIdx.x % 32; }
-INLINE float minus_infinity() { return __uint_as_float(0xff800000); }
 INLINE float sign(float v) { return v > 0.0f ? 1.0f : v < 0.0f ? -1.0f : v; }  // NaN stays
 
 // The cell that stands for cell `at` of an axis; -1 where there is none and the weight is 0.
@@ -238,8 +234,7 @@ INLINE Step soft_argmax(const Params& p, const Read& read, u32 y, u32 x) {
     for (i32 i = lane_id(); i < side * side; i += 32)
         if (in_map(i / side - reach, i % side - reach))
             largest = fmaxf(largest, read(y + i / side - reach, x + i % side - reach));
-#pragma unroll
-    for (i32 lane = 16; lane; lane /= 2) largest = fmaxf(largest, __shfl_xor_sync(FULL, largest, lane));
+    largest = warp_max(largest);
     return mean_place(p, [&](i32 dy, i32 dx) {
         return in_map(dy, dx) ? expf((read(y + dy, x + dx) - largest) * p.beta) : 0.0f;
     });

@@ -12,7 +12,6 @@
 #define PLANAR 0
 #define INTERLEAVED 1
 #define STRIDED 2
-#define THREADS 256
 
 struct Scratch {
     u64 part[LAYOUT == PLANAR ? THREADS / 32 : LAYOUT == INTERLEAVED ? THREADS * E::PER_VECTOR : THREADS];
@@ -44,13 +43,8 @@ INLINE void scan_planar(const Params& p, const E::Raw* map, Scratch& scratch) {
         for (u32 y = thread / 32; y < p.H; y += threads / 32)
             scan_run<E>(map + y * p.heatmap_stride_y, y * p.W, p.W, thread % 32, 32, best);
     }
-    const u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const u64 of_warp = warp_max(best.packed());
-    if (lane == 0) scratch.part[warp] = of_warp;
-    __syncthreads();
-    if (warp) return;
-    const u64 of_block = warp_max(lane < blockDim.x / 32 ? scratch.part[lane] : 0);
-    if (lane == 0) scratch.best[0] = of_block;
+    u64 winner = best.packed();
+    if (block_max_in_first_warp(scratch.part, winner) && lane_id() == 0) scratch.best[0] = winner;
 }
 
 // INTERLEAVED: the number of active threads is a multiple of K, so from step to step a thread meets the same channel in the
@@ -148,14 +142,7 @@ INLINE bool is_last_of_tile(const Params& p, const Tile& tile, Scratch& scratch)
     u64* best = p.best + tile.image * p.K + tile.first_channel;
     for (u32 c = threadIdx.x; c < tile.channels; c += blockDim.x)
         if (scratch.best[c]) atomicMax(best + c, scratch.best[c]);
-    __syncthreads();
-    if (threadIdx.x == 0) {  // behind the barrier one thread's fences order what all have done
-        fence();
-        scratch.last = atomicInc(p.tickets + blockIdx.x, gridDim.y - 1) == gridDim.y - 1;
-        fence();
-    }
-    __syncthreads();
-    if (!scratch.last) return false;
+    if (!is_last_block(p.tickets + blockIdx.x, scratch.last, [] {})) return false;
     for (u32 c = threadIdx.x; c < tile.channels; c += blockDim.x) scratch.best[c] = atomicExch(best + c, 0ull);
     return true;
 }

@@ -25,10 +25,8 @@
 
 #include "argmax.cuh"
 
-#define THREADS 256
 #define WARPS (THREADS / 32)
 #define MOST_TAPS 64
-#define FULL 0xffffffffu
 
 struct Params {
     const void* vectors[2];  // simcc_x, simcc_y
@@ -221,15 +219,13 @@ INLINE float log_ratio(float a, float b) {
 
 // The largest bin of the whole blurred vector; bins outside it are 0.
 INLINE float largest_blurred(const Vector& v, const float* taps, i32 radius, u32 lane) {
-    float largest = __uint_as_float(0xff800000);
+    float largest = minus_infinity();
     for (i32 q = lane; q < (i32)v.W; q += 32) {
         float sum = 0.0f;
         for (i32 j = max(0, q - radius); j <= min((i32)v.W - 1, q + radius); ++j) sum += taps[abs(j - q)] * v.at(j);
         largest = fmaxf(largest, sum);
     }
-#pragma unroll
-    for (int other = 16; other; other /= 2) largest = fmaxf(largest, __shfl_xor_sync(FULL, largest, other));
-    return largest;
+    return warp_max(largest);
 }
 
 // DARK. The vector is blurred, scaled by c = top / largest of the blurred vector, clipped to 1e-3 ... 50, L is its logarithm,
@@ -329,16 +325,8 @@ INLINE void write_keypoint(const Params& p, u32 keypoint, u32 x_warp, const Scra
     const bool absent = f32::key(__float_as_uint(score)) <= p.threshold_key;
     float x = (absent ? p.absent : scratch.at[x_warp]) / p.split;
     float y = (absent ? p.absent : scratch.at[x_warp + 1]) / p.split;
-    if (p.sigmoid) score = 1.0f / (1.0f + expf(-score));
-    if (p.affine) {
-        const u64 row = keypoint / p.K;
-        float m[6];
-#pragma unroll
-        for (int i = 0; i < 6; ++i) m[i] = p.affine == 1 ? p.matrix[i] : __ldg(p.transforms + row * p.transform_stride + i);
-        const float tx = m[0] * x + m[1] * y + m[2];
-        y = m[3] * x + m[4] * y + m[5];
-        x = tx;
-    }
+    if (p.sigmoid) score = sigmoid(score);
+    transform_point(p, keypoint / p.K, x, y);
     const u64 at = keypoint;
     p.keypoints[2 * at] = x;
     p.keypoints[2 * at + 1] = y;
