@@ -2,10 +2,8 @@
 //
 // Every element becomes an unsigned key that orders as numpy.argmax does: -inf < ... < -0 == +0 < ... < +inf < NaN, all
 // NaN equal. Integers know no flush to zero, so denormals stay apart although CuPy compiles with -ftz=true. Key and
-// position are packed as key << 32 | ~position: one 64-bit maximum then gives the largest value, the first position that
-// holds it, and the NaN rule, in any order of reduction. A key is never 0, so 0 means "nothing seen yet".
-//
-// Inline assembly stands only in one-line primitives; the C++ twin beside each is what older GPUs and the CPU run.
+// position are packed as key << 32 | ~position: one 64-bit maximum then gives the largest value, the first position
+// that holds it, and the NaN rule, in any order of reduction. A key is never 0, so 0 means "nothing seen yet".
 
 #include "common.cuh"
 
@@ -13,15 +11,19 @@ INLINE u64 pack(u32 key, u32 position) { return (u64)key << 32 | (u32)~position;
 INLINE u32 key_of(u64 packed) { return (u32)(packed >> 32); }
 INLINE u32 position_of(u64 packed) { return ~(u32)packed; }
 
-// ---- element types: Raw (bits in memory), PER_VECTOR (elements of 16 bytes), key, value; of a vector get, and top: the key
-// of its largest element
+// ---- element types
+//
+// Raw: bits in memory. PER_VECTOR: elements in 16 bytes. NAN_KEY: key of every NaN. `key` of an element's bits, `value`
+// of a key, `widen`: bits to float. Of a vector of 16 bytes `get`, one element's bits, and `top`, the largest key.
 
 INLINE u32 word(const uint4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+// clang-format off
 INLINE u32 max_f32(u32 a, u32 b) { u32 m; asm("max.NaN.f32 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b)); return m; }
 INLINE u32 max_f16x2(u32 a, u32 b) { u32 m; asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b)); return m; }
 INLINE u32 max_bf16x2(u32 a, u32 b) { u32 m; asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b)); return m; }
+// clang-format on
 #define HAS_VECTOR_MAX 1
 #else
 #define HAS_VECTOR_MAX 0
@@ -183,8 +185,8 @@ struct Best {
     INLINE u64 packed() const { return key ? pack(key, position) : 0; }
 };
 
-// The first vector that holds the largest element so far; which element that is, is asked once, at the end. Most turns of a
-// warp's loop see a new maximum in some lane, so that a look at the elements there would be taken nearly always.
+// The first vector that holds the largest element so far. Which of its elements that is, is settled once, at the end:
+// on most turns of a warp's loop some lane sees a new maximum, and all lanes would wait while it looks.
 struct BestVector {
     u32 key = 0, position = 0;  // of its first element
     uint4 elements = {};
@@ -244,7 +246,7 @@ INLINE void scan_run(const typename E::Raw* run, u32 first, u32 length, u32 rank
     if (rank < tail) best.take(E::key(tail_bits), first + tail_start + rank);
 }
 
-// ---- an element of a tensor whose type is known at run time: its position in f32, f16, bf16, u8, i8
+// ---- an element of a tensor whose type is known only at run time: `element` is its position in f32, f16, bf16, u8, i8
 
 INLINE float element_at(const void* data, u32 element, u64 index, float zero, float scale) {
     switch (element) {

@@ -28,7 +28,8 @@ INLINE float sigmoid(float v) { return 1.0f / (1.0f + expf(-v)); }
 
 // ---- a keypoint in the caller's coordinates
 
-// Params has: affine (0 none, 1 `matrix` for all rows, 2 `transforms`), matrix, transforms, transform_stride. Matrices are 2x3.
+// Params has: affine, which is 0 for no matrix, 1 for `matrix` and all rows, 2 for that of the row in `transforms`,
+// whose rows lie `transform_stride` floats apart; a matrix is 2x3.
 template <class Params>
 INLINE void transform_point(const Params& p, u64 row, float& x, float& y) {
     if (!p.affine) return;
@@ -60,8 +61,9 @@ INLINE float warp_max(float v) {  // a NaN is passed over
     return v;
 }
 
-// The largest of each warp to `parts`, which are in shared memory, one for each warp.
-INLINE void share_warp_max(u64* parts, u64 mine) {
+// The largest of each warp goes to `parts`, in shared memory, of which there is at least one for each warp.
+template <u32 N>
+INLINE void share_warp_max(u64 (&parts)[N], u64 mine) {
     const u32 warp = threadIdx.x / 32, lane = lane_id();
     const u64 of_warp = warp_max(mine);
     if (lane == 0) parts[warp] = of_warp;
@@ -69,7 +71,8 @@ INLINE void share_warp_max(u64* parts, u64 mine) {
 }
 
 // The maximum over a block of `warps` warps. `parts` may be written again after the block's next barrier.
-INLINE u64 block_max(u64* parts, u32 warps, u64 mine) {
+template <u32 N>
+INLINE u64 block_max(u64 (&parts)[N], u32 warps, u64 mine) {
     share_warp_max(parts, mine);
     u64 of_block = 0;
     for (u32 w = 0; w < warps; ++w) of_block = larger(of_block, parts[w]);
@@ -77,7 +80,8 @@ INLINE u64 block_max(u64* parts, u32 warps, u64 mine) {
 }
 
 // The same for the first warp alone, which takes less time. True there, where `mine` becomes the block's maximum.
-INLINE bool block_max_in_first_warp(u64* parts, u64& mine) {
+template <u32 N>
+INLINE bool block_max_in_first_warp(u64 (&parts)[N], u64& mine) {
     share_warp_max(parts, mine);
     const u32 warp = threadIdx.x / 32, lane = lane_id();
     if (warp) return false;
@@ -96,9 +100,9 @@ INLINE void fence() {
 #endif
 }
 
-// Whether this block is the last of the `gridDim.y` that share a ticket: it sees what all of them did before they called.
-// All threads call. `ticket` is zero before the first call and after the last, `last` is in shared memory, and one thread
-// of the last block does `first` before any thread returns.
+// Whether this block is the last of the `gridDim.y` that share a ticket: it sees what all of them did before they
+// called. All threads call. `ticket` is zero before the first call and after the last, `last` is in shared memory, and
+// one thread of the last block does `first` before any thread returns.
 template <class First>
 INLINE bool is_last_block(u32* ticket, u32& last, const First& first) {
     __syncthreads();

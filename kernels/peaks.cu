@@ -1,19 +1,23 @@
 // peaks.cu: the best local maxima of each map, in one launch.
 //
-// A cell (y, x) of heatmaps[b, k] is a peak if its value is at least the threshold and no neighbour in the clipped window of
-// 2 radius + 1 cells is larger (plateau "all"), or every neighbour is smaller ("none"). A NaN cell, a cell with NaN in its
-// window and a cell of -inf are none. The max_peaks best are written, by value, then y, then x; `left_out` counts the others.
-// A point is its cell, refined by refine.cuh. Rules and source: posepost/ref/peaks.py, the NumPy twin.
+// A cell (y, x) of heatmaps[b, k] is a peak if its value is at least the threshold and no neighbor in the clipped
+// window of 2 radius + 1 cells is larger (plateau "all"), or every neighbor is smaller ("none"). The max_peaks best are
+// written; `left_out` counts the others. A point is its cell, refined by refine.cuh.
+// Rules and source: posepost/ref/peaks.py, the NumPy implementation.
 //
-// heatmaps (B, K, H, W), any strides; points (B, K, M, 2) as (x, y) in cells, scores (B, K, M), counts and left_out (B, K).
+// heatmaps (B, K, H, W), any strides; points (B, K, M, 2) as (x, y) in cells, scores (B, K, M); counts and left_out
+// (B, K).
 //
-// Parallel plan. A block takes a map; of few large maps several blocks take one, and the last to draw a ticket goes on. Every
-// thread looks at its cells, four loads in flight; the few above the threshold look at their window too, and peaks go to the
-// map's list in any order: the first LISTED to shared memory, any others to the workspace, and all of them where several
-// blocks share the list. Where shared memory holds them all, a thread counts how many are larger than its peak, which is the
-// peak's place: packed values differ, so no two share one. Longer lists give up their largest value as often as there is room
-// for a peak. Then each warp refines the next peak; where a clip of DARK could act, it does so again with the maximum of the
-// blurred map.
+// Parallel plan. A block takes a map; of few large maps several blocks take one, and the last of them goes on. Every
+// thread looks at its cells, four loads in flight; the few above the threshold look at their window too. Peaks go to
+// the map's list in any order: the first LISTED to shared memory, others to the workspace, and all of them there where
+// several blocks share the list. Where shared memory holds them all, a thread counts how many are larger than its peak,
+// which is the peak's place: packed values differ, so no two share one. From a longer list the largest value is taken
+// as often as there is room for a peak. Then each warp refines the next peak; where a clip of DARK could act, it does
+// so again with the maximum of the blurred map.
+//
+// Ties: value, then y, then x, packed as in argmax.cuh. A NaN cell, a cell with NaN in its window and a cell of -inf
+// are no peaks. A score of -0 is written +0.
 
 #include "argmax.cuh"
 
@@ -26,19 +30,21 @@ struct Params {
     float* scores;
     u32* counts;
     u32* left_out;
-    u64* list;   // (B * K, room) workspace: peaks behind the first LISTED; all, where several blocks share a map
-    u64* taken;  // (B * K, max_peaks) workspace: the best, in order
-    u32* found;  // (B * K) workspace, zero before and after: length of the list that several blocks share
+    u64* list;     // (B * K, room) workspace: peaks after the first LISTED; all, where several blocks share a map
+    u64* taken;    // (B * K, max_peaks) workspace: the best, in order
+    u32* found;    // (B * K) workspace, zero before and after: length of the list that several blocks share
     u32* tickets;  // (B * K) as `found`
-    i64 stride_b, stride_k, stride_y, stride_x;  // in elements
+    // of the maps, in elements
+    i64 stride_b, stride_k, stride_y, stride_x;
     u32 K, H, W;
-    u32 room;          // of a map's list in the workspace
+    u32 room;  // of a map's list in the workspace
     u32 max_peaks;
-    u32 least_key;     // key of the least value of a peak
+    u32 least_key;  // key of the least value of a peak
     u32 radius;
-    u32 strict;        // 1: every neighbour must be smaller
-    u32 sigmoid;       // 1 where the maps are logits
-    u32 refine, guard, border, reach, positive, blur;  // refine.cuh
+    u32 strict;   // 1: every neighbor must be smaller
+    u32 sigmoid;  // 1 where the maps are logits
+    // refine.cuh
+    u32 refine, guard, border, reach, positive, blur;
     float scale, zero;  // integer maps: value = (q - zero) * scale
     float beta;
     float taps[35];
@@ -68,7 +74,7 @@ struct Scratch {
 };
 
 INLINE bool is_peak(const Params& p, const E::Raw* map, u32 y, u32 x, u32 key) {
-    if (key == E::NAN_KEY) return false;
+    if (!E::INTEGER && key == E::NAN_KEY) return false;
     const u32 bottom = min(p.H - 1, y + p.radius), right = min(p.W - 1, x + p.radius);
     for (u32 v = y - min(y, p.radius); v <= bottom; ++v)
         for (u32 u = x - min(x, p.radius); u <= right; ++u) {
@@ -79,7 +85,8 @@ INLINE bool is_peak(const Params& p, const E::Raw* map, u32 y, u32 x, u32 key) {
     return true;
 }
 
-// What the peers scale a blurred map by: the largest value of the map over that of the blurred map. All threads call.
+// What reference implementations scale a blurred map by: the largest value of the map over that of the blurred map.
+// All threads call.
 INLINE float blur_factor(const Params& p, const Map& map, Scratch& s) {
     const auto read = [&](u32 y, u32 x) { return map.value(y, x); };
     u32 largest = 0, blurred = 0;
@@ -147,7 +154,7 @@ INLINE void list_peaks(const Params& p, const E::Raw* map, u64* behind, Scratch&
     }
 }
 
-// Where several blocks share a map: true in the last of them, which then has the list as a block of its own would have it.
+// Where several blocks share a map: true in the last of them, which then has the list as a single block would have it.
 INLINE bool is_last_of_map(const Params& p, u64*& behind, Scratch& s) {
     const auto take_count = [&] { s.found = atomicExch(p.found + blockIdx.x, 0u); };
     if (!is_last_block(p.tickets + blockIdx.x, s.last, take_count)) return false;
