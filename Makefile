@@ -29,6 +29,7 @@ bench: $(VENV)/.bench
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy posepost
+	$(VENV)/bin/clang-format --dry-run -Werror kernels/*.cu kernels/*.cuh
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
