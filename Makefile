@@ -30,6 +30,7 @@ lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check posepost tests bench examples
 	$(VENV)/bin/mypy posepost
+	$(VENV)/bin/clang-format --dry-run -Werror kernels/*.cu kernels/*.cuh
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

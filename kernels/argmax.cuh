@@ -2,50 +2,41 @@
 //
 // Every element becomes an unsigned key that orders as numpy.argmax does: -inf < ... < -0 == +0 < ... < +inf < NaN, all
 // NaN equal. Integers know no flush to zero, so denormals stay apart although CuPy compiles with -ftz=true. Key and
-// position are packed as key << 32 | ~position: one 64-bit maximum then gives the largest value, the first position that
-// holds it, and the NaN rule, in any order of reduction. A key is never 0, so 0 means "nothing seen yet".
-//
-// Inline assembly stands only in one-line primitives; the C++ twin beside each is what older GPUs and the CPU run.
+// position are packed as key << 32 | ~position: one 64-bit maximum then gives the largest value, the first position
+// that holds it, and the NaN rule, in any order of reduction. A key is never 0, so 0 means "nothing seen yet".
 
-typedef unsigned char u8_t;
-typedef unsigned short u16_t;
-typedef unsigned int u32;
-typedef int i32;
-typedef unsigned long long u64;
-typedef long long i64;
+#include "common.cuh"
 
-#ifndef SHARED
-#define SHARED(Type, name) __shared__ Type name
-#endif
-#define INLINE __device__ __forceinline__
-
-INLINE u64 larger(u64 a, u64 b) { return a > b ? a : b; }
 INLINE u64 pack(u32 key, u32 position) { return (u64)key << 32 | (u32)~position; }
 INLINE u32 key_of(u64 packed) { return (u32)(packed >> 32); }
 INLINE u32 position_of(u64 packed) { return ~(u32)packed; }
 
-// ---- element types: Raw (bits in memory), PER_VECTOR (elements of 16 bytes), key, value; of a vector get, and top: the key
-// of its largest element
+// ---- element types
+//
+// Raw: bits in memory. PER_VECTOR: elements in 16 bytes. NAN_KEY: key of every NaN. `key` of an element's bits, `value`
+// of a key, `widen`: bits to float. Of a vector of 16 bytes `get`, one element's bits, and `top`, the largest key.
 
 INLINE u32 word(const uint4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+// clang-format off
 INLINE u32 max_f32(u32 a, u32 b) { u32 m; asm("max.NaN.f32 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b)); return m; }
 INLINE u32 max_f16x2(u32 a, u32 b) { u32 m; asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b)); return m; }
 INLINE u32 max_bf16x2(u32 a, u32 b) { u32 m; asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(m) : "r"(a), "r"(b)); return m; }
+// clang-format on
 #define HAS_VECTOR_MAX 1
 #else
 #define HAS_VECTOR_MAX 0
 #endif
 
 // Sixteen-bit floats share one key; `infinity` tells where NaN begins.
+constexpr u32 NAN_KEY16 = 0xffff;
 INLINE u32 key16(u32 bits, u32 infinity) {
     u32 magnitude = bits & 0x7fff;
     u32 key = bits & 0x8000 ? 0x8000 - magnitude : 0x8000 + magnitude;
-    return magnitude > infinity ? 0xffff : key;
+    return magnitude > infinity ? NAN_KEY16 : key;
 }
 INLINE u32 bits16(u32 key) { return key >= 0x8000 ? key - 0x8000 : 0x8000 | (0x8000 - key); }
-INLINE float quiet_nan() { return __uint_as_float(0x7fc00000); }
 
 INLINE float half_to_float(u32 bits) {
 #if defined(__CUDA_ARCH__)
@@ -73,13 +64,14 @@ struct f32 {
     typedef u32 Raw;
     static constexpr int PER_VECTOR = 4;
     static constexpr bool INTEGER = false;
+    static constexpr u32 NAN_KEY = 0xffffffffu;
     static INLINE u32 key(u32 bits) {
         u32 key = (i32)bits < 0 ? 0u - bits : bits + 0x80000000u;
-        return (bits & 0x7fffffffu) > 0x7f800000u ? 0xffffffffu : key;
+        return (bits & 0x7fffffffu) > 0x7f800000u ? NAN_KEY : key;
     }
     static INLINE float value(u32 key) {
         u32 bits = key >= 0x80000000u ? key - 0x80000000u : 0u - key;
-        return key == 0xffffffffu ? quiet_nan() : __uint_as_float(bits);
+        return key == NAN_KEY ? quiet_nan() : __uint_as_float(bits);
     }
     static INLINE float widen(u32 bits) { return __uint_as_float(bits); }
     static INLINE u32 get(const uint4& v, int i) { return word(v, i); }
@@ -96,8 +88,9 @@ struct f16 {
     typedef u16_t Raw;
     static constexpr int PER_VECTOR = 8;
     static constexpr bool INTEGER = false;
+    static constexpr u32 NAN_KEY = NAN_KEY16;
     static INLINE u32 key(u32 bits) { return key16(bits, 0x7c00); }
-    static INLINE float value(u32 key) { return key == 0xffff ? quiet_nan() : half_to_float(bits16(key)); }
+    static INLINE float value(u32 key) { return key == NAN_KEY ? quiet_nan() : half_to_float(bits16(key)); }
     static INLINE float widen(u32 bits) { return half_to_float(bits); }
     static INLINE u32 get(const uint4& v, int i) { return word(v, i / 2) >> (i % 2 * 16) & 0xffff; }
     static INLINE u32 top(const uint4& v) {
@@ -114,8 +107,9 @@ struct bf16 {
     typedef u16_t Raw;
     static constexpr int PER_VECTOR = 8;
     static constexpr bool INTEGER = false;
+    static constexpr u32 NAN_KEY = NAN_KEY16;
     static INLINE u32 key(u32 bits) { return key16(bits, 0x7f80); }
-    static INLINE float value(u32 key) { return key == 0xffff ? quiet_nan() : __uint_as_float(bits16(key) << 16); }
+    static INLINE float value(u32 key) { return key == NAN_KEY ? quiet_nan() : __uint_as_float(bits16(key) << 16); }
     static INLINE float widen(u32 bits) { return __uint_as_float(bits << 16); }
     static INLINE u32 get(const uint4& v, int i) { return f16::get(v, i); }
     static INLINE u32 top(const uint4& v) {
@@ -151,6 +145,7 @@ struct u8 {
     typedef u8_t Raw;
     static constexpr int PER_VECTOR = 16;
     static constexpr bool INTEGER = true;
+    static constexpr u32 NAN_KEY = 0;  // of no element
     static INLINE u32 key(u32 bits) { return bits + 1; }
     static INLINE float value(u32 key) { return (float)(key - 1); }
     static INLINE float widen(u32 bits) { return (float)bits; }
@@ -162,6 +157,7 @@ struct i8 {
     typedef u8_t Raw;
     static constexpr int PER_VECTOR = 16;
     static constexpr bool INTEGER = true;
+    static constexpr u32 NAN_KEY = 0;  // of no element
     static INLINE u32 key(u32 bits) { return (bits ^ 0x80) + 1; }
     static INLINE float value(u32 key) { return (float)((i32)key - 129); }
     static INLINE float widen(u32 bits) { return (float)((i32)(bits ^ 0x80) - 128); }
@@ -189,8 +185,8 @@ struct Best {
     INLINE u64 packed() const { return key ? pack(key, position) : 0; }
 };
 
-// The first vector that holds the largest element so far; which element that is, is asked once, at the end. Most turns of a
-// warp's loop see a new maximum in some lane, so that a look at the elements there would be taken nearly always.
+// The first vector that holds the largest element so far. Which of its elements that is, is settled once, at the end:
+// on most turns of a warp's loop some lane sees a new maximum, and all lanes would wait while it looks.
 struct BestVector {
     u32 key = 0, position = 0;  // of its first element
     uint4 elements = {};
@@ -213,30 +209,6 @@ struct BestVector {
         return position + first;
     }
 };
-
-// ---- reductions
-
-INLINE u64 warp_max(u64 v) {  // all 32 lanes call; all get the maximum
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    u32 high = __reduce_max_sync(0xffffffffu, (u32)(v >> 32));
-    u32 low = __reduce_max_sync(0xffffffffu, (u32)(v >> 32) == high ? (u32)v : 0u);
-    return (u64)high << 32 | low;
-#else
-#pragma unroll
-    for (int lane = 16; lane; lane /= 2) v = larger(v, __shfl_xor_sync(0xffffffffu, v, lane));
-    return v;
-#endif
-}
-
-// ---- order between blocks: what this thread has seen done comes before what it does next
-
-INLINE void fence() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 700
-    asm volatile("fence.acq_rel.gpu;" ::: "memory");  // __threadfence() is sequentially consistent, which costs more
-#else
-    __threadfence();
-#endif
-}
 
 // ---- 16-byte scan
 
@@ -274,7 +246,7 @@ INLINE void scan_run(const typename E::Raw* run, u32 first, u32 length, u32 rank
     if (rank < tail) best.take(E::key(tail_bits), first + tail_start + rank);
 }
 
-// ---- an element of a tensor whose type is known at run time: its position in f32, f16, bf16, u8, i8
+// ---- an element of a tensor whose type is known only at run time: `element` is its position in f32, f16, bf16, u8, i8
 
 INLINE float element_at(const void* data, u32 element, u64 index, float zero, float scale) {
     switch (element) {

@@ -1,25 +1,26 @@
-// heatmap.cu: single-person and top-down heatmap heads in one launch for the whole batch: HRNet, ViTPose, MMPose, SLEAP ...
+// heatmap.cu: single-person and top-down heatmap decoding in one launch for all rows: HRNet, ViTPose, MMPose, SLEAP ...
 //
-// For every row b and keypoint k, on maps averaged with those of the mirrored image where there are some:
+// For every row b and keypoint k, on maps averaged with those of the flipped image where there are some:
 //     cell   = first largest cell of heatmaps[b, k]   (HEAD ARGMAX), or of the blurred map (HEAD BLURRED)
 //     point  = cell + refinement (refine.cuh) or + offsets there (OFFSET, udp_combined);
 //              HEAD SOFT: the mean cell under a softmax over the whole map
 //     point  = (point + center_shift) * cell size, and transform applied to (point, 1), where there is one
-//     score  = value of the cell, dequantised, through a sigmoid where the maps are logits
+//     score  = value of the cell, dequantized, through a sigmoid where the maps are logits
 // Where the score is not above the threshold nothing is refined, and `absent` takes the place of the cell, where given.
-// Rules and sources of every head: posepost/ref/heatmap.py and posepost/ref/refine.py, the NumPy twin.
+// Rules and sources: posepost/ref/heatmap.py and posepost/ref/refine.py, the NumPy implementation.
 //
-// heatmaps and flipped (B, K, H, W) with any strides, or volumes (B, K, D, H, W) whose D * H rows count as H here; offsets (B, K, H, W)
-// twice, x and y. keypoints (B, K, 2 or 3) and scores (B, K), float32, C order. Ties and NaN as argmax.cuh.
+// heatmaps and flipped (B, K, H, W) with any strides, or volumes (B, K, D, H, W) whose D * H rows count as H here;
+// offsets (B, K, H, W) twice, x and y. keypoints (B, K, 2 or 3) and scores (B, K), float32, C order.
 //
 // Parallel plan.
-//     ARGMAX   scan.cuh finds the winners, then a warp refines a keypoint. Maps with a mirrored partner are STRIDED.
-//     SOFT     a block a map (PLANAR) or a tile of `channel_lanes` maps (STRIDED): one pass, each thread with its own running
-//              maximum and sums, then a tree. Never split, so that the order of sums is fixed.
-//     BLURRED  a block a map, in shared memory as far as there is room: blurred along x, then along y, each thread taking four
-//              neighbouring cells at a time, which share what they read
-//
+//     ARGMAX   scan.cuh finds the winners, then a warp refines a keypoint. Maps with flipped partners are STRIDED.
+//     SOFT     a block takes a map (PLANAR) or a tile of `channel_lanes` maps (STRIDED): one pass, each thread with its
+//              own running maximum and sums, then a tree. Never split, so that the order of sums is fixed.
+//     BLURRED  a block takes a map, in shared memory as far as there is room: blurred along x, then along y, each
+//              thread taking four neighboring cells at a time, which share what they read
 // A clip of DARK that could act needs the maximum of the whole blurred map: the block then computes it, map by map.
+//
+// Ties and NaN as argmax.cuh: the first largest, NaN above all. A score of -0 is written +0.
 
 #include "argmax.cuh"
 
@@ -38,31 +39,34 @@ struct Params {
     float* scores;
     u64* best;     // (B, K) workspace, zero
     u32* tickets;  // one per tile, zero
-    i64 heatmap_stride_b, heatmap_stride_k, heatmap_stride_z, heatmap_stride_y, heatmap_stride_x;  // in elements
+    // strides in elements; _xy: from x to y
+    i64 heatmap_stride_b, heatmap_stride_k, heatmap_stride_z, heatmap_stride_y, heatmap_stride_x;
     i64 flipped_stride_b, flipped_stride_k, flipped_stride_z, flipped_stride_y, flipped_stride_x;
-    i64 offset_stride_b, offset_stride_k, offset_stride_y, offset_stride_x, offset_stride_xy;  // xy: from x to y
+    i64 offset_stride_b, offset_stride_k, offset_stride_y, offset_stride_x, offset_stride_xy;
     i64 flipped_offset_stride_b, flipped_offset_stride_k, flipped_offset_stride_y, flipped_offset_stride_x;
     i64 flipped_offset_stride_xy;
     i64 transform_stride;  // in floats from one row to the next
     u32 K, H, W;
-    u32 slice_rows;     // rows of a slice of a volume; H where the maps are flat
-    u32 runs;           // PLANAR: 1 where a map is one run of H * W elements, H where it is H runs of W
-    u32 channel_lanes;  // STRIDED: maps of a tile, a power of two up to 32
-    u32 axes;           // coordinates of a point: 2 or 3
-    u32 flip_shift;     // 1: the mirrored map is moved one cell to the right
-    u32 offset_element; // which type the offsets are: position in f32, f16, bf16, u8, i8
-    u32 sigmoid;        // 1 where the maps are logits
-    u32 affine;         // 0 none, 1 the matrix below for all rows, 2 `transforms`
-    u32 refine, guard, border, reach, positive, blur;  // refine.cuh
-    u32 tile_h, tile_w; // BLURRED: rows and columns that a block blurs at a time, multiples of 4
-    u32 megvii;         // 1: the score is that of the map, over 255, plus 0.5
+    u32 slice_rows;      // rows of a slice of a volume; H where the maps are flat
+    u32 runs;            // PLANAR: 1 where a map is one run of H * W elements, H where it is H runs of W
+    u32 channel_lanes;   // STRIDED: maps of a tile, a power of two up to 32
+    u32 axes;            // coordinates of a point: 2 or 3
+    u32 flip_shift;      // 1: the flipped map is moved one cell to the right
+    u32 offset_element;  // type of the offsets: position in f32, f16, bf16, u8, i8
+    u32 sigmoid;         // 1 where the maps are logits
+    u32 affine;          // 0 none, 1 `matrix` for all rows, 2 `transforms`
+    // refine.cuh
+    u32 refine, guard, border, reach, positive, blur;
+    u32 tile_h, tile_w;  // BLURRED: rows and columns that a block blurs at a time, multiples of 4
+    u32 megvii;          // 1: the score is that of the map, over 255, plus 0.5
     u32 debias;
     u32 has_absent;
     u32 threshold_key;  // f32::key of the largest score of what is not refined, and absent; 0: nothing
     float beta, absent, center_shift;
-    float heatmap_scale, heatmap_zero, offset_scale, offset_zero;  // integer tensors: value = (q - zero) * scale
-    float cell[3];         // pixels of the input from one cell to the next: x, y, z
-    float offset_cells[2]; // what an offset of 1 is in cells: x, y
+    // integer tensors: value = (q - zero) * scale
+    float heatmap_scale, heatmap_zero, offset_scale, offset_zero;
+    float cell[3];          // pixels of the input from one cell to the next: x, y, z
+    float offset_cells[2];  // what an offset of 1 is in cells: x, y
     float matrix[6];
     float taps[35];
     u16_t flip_pairs[512];
@@ -78,35 +82,36 @@ typedef ELEMENT E;
 INLINE float dequantized(const Params& p, float value) {
     return E::INTEGER ? (value - p.heatmap_zero) * p.heatmap_scale : value;
 }
-INLINE float activated(const Params& p, float value) { return p.sigmoid ? 1.0f / (1.0f + expf(-value)) : value; }
+INLINE float activated(const Params& p, float value) { return p.sigmoid ? sigmoid(value) : value; }
 
-INLINE u32 mirrored_column(const Params& p, u32 x) { return p.W - 1 - x + (p.flip_shift && x > 0); }
+INLINE u32 flipped_column(const Params& p, u32 x) { return p.W - 1 - x + (p.flip_shift && x > 0); }
 
 struct Map {
     const Params& p;
     u64 image;  // ranges [0, B)
     u32 k;      // ranges [0, K)
 
-    // FLAT: for maps that are known not to be volumes
+    // FLAT: the maps are no volumes
     template <bool FLAT>
     INLINE const E::Raw* own(u32 y, u32 x) const {
         const E::Raw* map = (const E::Raw*)p.heatmaps + image * p.heatmap_stride_b + k * p.heatmap_stride_k;
         if (FLAT) return map + y * p.heatmap_stride_y + x * p.heatmap_stride_x;
-        const u32 z = p.axes == 3 ? y / p.slice_rows : 0, row = y - z * p.slice_rows;
+        const u32 z = y / p.slice_rows, row = y - z * p.slice_rows;
         return map + z * p.heatmap_stride_z + row * p.heatmap_stride_y + x * p.heatmap_stride_x;
     }
     template <bool FLAT>
-    INLINE const E::Raw* partner(u32 y, u32 x) const {  // in the map of the mirrored image
-        const E::Raw* map = (const E::Raw*)p.flipped + image * p.flipped_stride_b + p.flip_pairs[k] * p.flipped_stride_k;
-        x = mirrored_column(p, x);
+    INLINE const E::Raw* partner(u32 y, u32 x) const {  // in the map of the flipped image
+        const E::Raw* map =
+            (const E::Raw*)p.flipped + image * p.flipped_stride_b + p.flip_pairs[k] * p.flipped_stride_k;
+        x = flipped_column(p, x);
         if (FLAT) return map + y * p.flipped_stride_y + x * p.flipped_stride_x;
-        const u32 z = p.axes == 3 ? y / p.slice_rows : 0, row = y - z * p.slice_rows;
+        const u32 z = y / p.slice_rows, row = y - z * p.slice_rows;
         return map + z * p.flipped_stride_z + row * p.flipped_stride_y + x * p.flipped_stride_x;
     }
     static INLINE float mean(u32 a, u32 b) { return (E::widen(a) + E::widen(b)) * 0.5f; }
 
-    // As the elements are, as float32: what the argmax compares. Of no volume: those are not refined. Maps with a partner
-    // are STRIDED.
+    // What the argmax compares: the element as given, as float32. Of flat maps alone, as volumes are not refined. Maps
+    // with a partner are STRIDED.
     INLINE float element(u32 y, u32 x) const {
         const u32 bits = __ldg(own<true>(y, x));
         return LAYOUT == STRIDED && p.flipped ? mean(bits, __ldg(partner<true>(y, x))) : E::widen(bits);
@@ -116,15 +121,17 @@ struct Map {
 };
 
 INLINE Step offset_of(const Params& p, const Map& map, u32 y, u32 x) {
-    const u64 own = map.image * p.offset_stride_b + map.k * p.offset_stride_k + y * p.offset_stride_y + x * p.offset_stride_x;
-    float dx = element_at(p.offsets, p.offset_element, own, p.offset_zero, p.offset_scale);
-    float dy = element_at(p.offsets, p.offset_element, own + p.offset_stride_xy, p.offset_zero, p.offset_scale);
+    const auto offset_at = [&](const void* offsets, u64 index) {
+        return element_at(offsets, p.offset_element, index, p.offset_zero, p.offset_scale);
+    };
+    const u64 own =
+        map.image * p.offset_stride_b + map.k * p.offset_stride_k + y * p.offset_stride_y + x * p.offset_stride_x;
+    float dx = offset_at(p.offsets, own), dy = offset_at(p.offsets, own + p.offset_stride_xy);
     if (p.flipped_offsets) {
         const u64 other = map.image * p.flipped_offset_stride_b + p.flip_pairs[map.k] * p.flipped_offset_stride_k +
-                          y * p.flipped_offset_stride_y + mirrored_column(p, x) * p.flipped_offset_stride_x;
-        const void* from = p.flipped_offsets;
-        dx = (dx - element_at(from, p.offset_element, other, p.offset_zero, p.offset_scale)) * 0.5f;
-        dy = (dy + element_at(from, p.offset_element, other + p.flipped_offset_stride_xy, p.offset_zero, p.offset_scale)) * 0.5f;
+                          y * p.flipped_offset_stride_y + flipped_column(p, x) * p.flipped_offset_stride_x;
+        dx = (dx - offset_at(p.flipped_offsets, other)) * 0.5f;
+        dy = (dy + offset_at(p.flipped_offsets, other + p.flipped_offset_stride_xy)) * 0.5f;
     }
     return {dx * p.offset_cells[0], dy * p.offset_cells[1]};
 }
@@ -146,14 +153,7 @@ INLINE void write_keypoint(const Params& p, const Map& map, float x, float y, fl
         if (p.absent != p.absent) score = 0.0f;
     }
     if (p.megvii) score = score / 255.0f + 0.5f;
-    if (p.affine) {
-        float m[6];
-#pragma unroll
-        for (int i = 0; i < 6; ++i) m[i] = p.affine == 1 ? p.matrix[i] : __ldg(p.transforms + map.image * p.transform_stride + i);
-        const float tx = m[0] * x + m[1] * y + m[2];
-        y = m[3] * x + m[4] * y + m[5];
-        x = tx;
-    }
+    transform_point(p, map.image, x, y);
     const u64 row = map.image * p.K + map.k;
     p.keypoints[p.axes * row] = x;
     p.keypoints[p.axes * row + 1] = y;
@@ -191,7 +191,8 @@ INLINE bool finish(const Params& p, const Map& map, u64 winner, Scale scale) {
         if (p.offsets) step = offset_of(p, map, y, x);
     }
     const u32 z = y / p.slice_rows;
-    if (lane_id() == 0) write_keypoint(p, map, (float)x + step.x, (float)(y - z * p.slice_rows) + step.y, (float)z, value);
+    if (lane_id() == 0)
+        write_keypoint(p, map, (float)x + step.x, (float)(y - z * p.slice_rows) + step.y, (float)z, value);
     return true;
 }
 
@@ -206,16 +207,18 @@ template <bool FLAT>
 INLINE void scan_any(const Params& p, const Tile& tile, Scratch& scratch) {
     const auto map = [&](u32 c) { return Map{p, tile.image, tile.first_channel + c}; };
     if (p.flipped)
-        scan_strided(p, tile.channels,
-                     [&](u32 c, u32 y, u32 x) {
-                         return Two{map(c).template own<FLAT>(y, x), map(c).template partner<FLAT>(y, x)};
-                     },
-                     [](const Two& at) { return Bits{__ldg(at.own), __ldg(at.partner)}; },
-                     [](const Bits& bits) { return f32::key(__float_as_uint(Map::mean(bits.own, bits.partner))); }, scratch);
+        scan_strided(
+            p, tile.channels,
+            [&](u32 c, u32 y, u32 x) {
+                return Two{map(c).template own<FLAT>(y, x), map(c).template partner<FLAT>(y, x)};
+            },
+            [](const Two& at) { return Bits{__ldg(at.own), __ldg(at.partner)}; },
+            [](const Bits& bits) { return f32::key(__float_as_uint(Map::mean(bits.own, bits.partner))); }, scratch);
     else
-        scan_strided(p, tile.channels, [&](u32 c, u32 y, u32 x) { return map(c).template own<FLAT>(y, x); },
-                     [](const E::Raw* at) { return __ldg(at); },
-                     [](u32 bits) { return f32::key(__float_as_uint(E::widen(bits))); }, scratch);
+        scan_strided(
+            p, tile.channels, [&](u32 c, u32 y, u32 x) { return map(c).template own<FLAT>(y, x); },
+            [](const E::Raw* at) { return __ldg(at); },
+            [](u32 bits) { return f32::key(__float_as_uint(E::widen(bits))); }, scratch);
 }
 
 // All threads: the largest value of the blurred map, NaN above all.
@@ -224,22 +227,20 @@ INLINE float blurred_maximum(const Params& p, const Map& map, Finish& scratch) {
     u32 largest = 0;
     for (u32 cell = threadIdx.x; cell < p.H * p.W; cell += blockDim.x)
         largest = max(largest, f32::key(__float_as_uint(blurred_at(p, read, cell / p.W, cell % p.W))));
-    const u64 of_warp = warp_max((u64)largest << 32);
-    if (lane_id() == 0) scratch.largest[threadIdx.x / 32] = of_warp;
-    __syncthreads();
-    u64 of_block = 0;
-    for (u32 w = 0; w < blockDim.x / 32; ++w) of_block = larger(of_block, scratch.largest[w]);
+    const u64 of_block = block_max(scratch.largest, blockDim.x / 32, (u64)largest << 32);
     __syncthreads();
     return f32::value(key_of(of_block));
 }
 
-// As many blocks an SM as registers allow without a spill: the maps of one block wait while those of another are refined.
-extern "C" __global__ void __launch_bounds__(THREADS, LAYOUT == INTERLEAVED ? 3 : 4) decode_heatmap(const __grid_constant__ Params p) {
+// As many blocks an SM as registers allow without a spill: one block reads its maps while another refines.
+extern "C" __global__ void __launch_bounds__(THREADS, LAYOUT == INTERLEAVED ? 3 : 4)
+    decode_heatmap(const __grid_constant__ Params p) {
     SHARED(Shared, shared);
     Scratch& scratch = shared.scan;
     Finish& after = shared.finish;
     const Tile tile = tile_of_block(p);
-    const E::Raw* maps = (const E::Raw*)p.heatmaps + tile.image * p.heatmap_stride_b + tile.first_channel * p.heatmap_stride_k;
+    const E::Raw* maps =
+        (const E::Raw*)p.heatmaps + tile.image * p.heatmap_stride_b + tile.first_channel * p.heatmap_stride_k;
     if (LAYOUT == PLANAR) scan_planar(p, maps, scratch);
     if (LAYOUT == INTERLEAVED) scan_interleaved(p, maps, scratch);
     if (LAYOUT == STRIDED && p.axes == 2) scan_any<true>(p, tile, scratch);
@@ -271,7 +272,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LAYOUT == INTERLEAVED ? 3 
 
 #elif HEAD == SOFT
 
-// Sums of exp((value - maximum) * beta), alone and times the place from the middle of the map. `mass`: without beta.
+// Sums of exp((value - maximum) * beta): alone, and times the distance from the map's middle. `mass`: without beta.
 struct Soft {
     float maximum, sum, x, y, mass;
     u64 best;
@@ -403,7 +404,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_heatmap(const __
     SHARED(Threads, all);
     const Tile tile = tile_of_block(p);
     const u32 t = threadIdx.x, lanes = LAYOUT == PLANAR ? 1 : p.channel_lanes;
-    const E::Raw* map = (const E::Raw*)p.heatmaps + tile.image * p.heatmap_stride_b + tile.first_channel * p.heatmap_stride_k;
+    const E::Raw* map =
+        (const E::Raw*)p.heatmaps + tile.image * p.heatmap_stride_b + tile.first_channel * p.heatmap_stride_k;
     all.soft[t] = LAYOUT == PLANAR ? soft_planar(p, map) : soft_strided(p, tile, t % lanes, t / lanes);
     for (u32 half = THREADS / 2; half >= lanes; half /= 2) {  // t and t + half hold the same map
         __syncthreads();
@@ -423,25 +425,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_heatmap(const __
 
 #else
 
-// A block works on one rectangle of its map after the other: `tile_h` rows of `tile_w` cells, both multiples of 4, which the
-// launch chooses so that both buffers hold them with what the blur sees around. Rows are an odd number of words apart, so that
-// the lanes of a warp, which take neighbouring rows or neighbouring columns, meet different banks.
+// A block works on one rectangle of its map after the other: `tile_h` rows of `tile_w` cells, both multiples of 4. The
+// launch chooses them so that both buffers hold a rectangle and what the blur sees around it. Rows are an odd number of
+// words apart, so that the lanes of a warp, which take neighboring rows or columns, meet different banks.
 struct Tiles {
-    float values[TILE_FLOATS];  // the cells, tile_w + blur - 1 a row; behind them the same rows blurred along x, tile_w each
+    float values[TILE_FLOATS];  // cells, tile_w + blur - 1 a row; after them the same rows blurred along x, tile_w each
     u64 best[THREADS / 32];     // of the blurred map
     u64 highest[THREADS / 32];  // of the map
 };
 
-INLINE u64 block_max(u64* parts, u64 mine) {
-    const u64 of_warp = warp_max(mine);
-    if (lane_id() == 0) parts[threadIdx.x / 32] = of_warp;
-    __syncthreads();
-    u64 m = 0;
-    for (u32 w = 0; w < blockDim.x / 32; ++w) m = larger(m, parts[w]);
-    return m;
-}
-
-// Four neighbouring sums, of a window that slides: sum[n] = taps[0] value(n) + taps[1] value(n + 1) + ...
+// Four neighboring sums, of a window that slides: sum[n] = taps[0] value(n) + taps[1] value(n + 1) + ...
 template <class Value>
 INLINE void four_sums(const Params& p, const Value& value, float (&sum)[4]) {
     float seen[4] = {0.0f, value(0), value(1), value(2)};
@@ -457,7 +450,7 @@ INLINE void four_sums(const Params& p, const Value& value, float (&sum)[4]) {
     }
 }
 
-// The rectangle from (y0, x0) on: its blurred cells go to `best`, the cells themselves to `highest`.
+// The rectangle from (y0, x0) on: `best` takes the largest of its blurred cells, `highest` the largest as given.
 INLINE void blur_tile(const Params& p, const Map& map, i32 y0, i32 x0, float* cells, u64& best, u32& highest) {
     const u32 t = threadIdx.x, radius = p.blur / 2, rows = p.tile_h + 2 * radius, columns = p.tile_w + 2 * radius;
     const u32 wide = columns | 1, narrow = p.tile_w | 1;
@@ -486,8 +479,8 @@ INLINE void blur_tile(const Params& p, const Map& map, i32 y0, i32 x0, float* ce
             const u32 row = 4 * group + n;
             if (row < rows) cells[row * wide + column] = values[n];
             const i32 y = y0 + (i32)(row - radius);
-            if (x >= 0 && x == x0 + (i32)(column - radius) && y >= 0 && y < (i32)p.H)  // a cell of the map, no mirrored one
-                highest = max(highest, f32::key(__float_as_uint(values[n])));
+            const bool in_map = x >= 0 && x == x0 + (i32)(column - radius) && y >= 0 && y < (i32)p.H;
+            if (in_map) highest = max(highest, f32::key(__float_as_uint(values[n])));
         }
     }
     __syncthreads();
@@ -520,8 +513,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) decode_heatmap(const __
     u32 highest = 0;
     for (u32 y = 0; y < p.H; y += p.tile_h)
         for (u32 x = 0; x < p.W; x += p.tile_w) blur_tile(p, map, y, x, tiles.values, best, highest);
-    best = block_max(tiles.best, best);
-    highest = key_of(block_max(tiles.highest, (u64)highest << 32));
+    best = block_max(tiles.best, blockDim.x / 32, best);
+    highest = key_of(block_max(tiles.highest, blockDim.x / 32, (u64)highest << 32));
     if (threadIdx.x >= 32) return;
     const u32 cell = position_of(best), y = cell / p.W, x = cell - y * p.W;
     const float value = f32::value(p.megvii ? highest : key_of(best));

@@ -1,23 +1,26 @@
 // peaks.cu: the best local maxima of each map, in one launch.
 //
-// A cell (y, x) of heatmaps[b, k] is a peak if its value is at least the threshold and no neighbour in the clipped window of
-// 2 radius + 1 cells is larger (plateau "all"), or every neighbour is smaller ("none"). A NaN cell, a cell with NaN in its
-// window and a cell of -inf are none. The max_peaks best are written, by value, then y, then x; `left_out` counts the others.
-// A point is its cell, refined by refine.cuh. Rules and source: posepost/ref/peaks.py, the NumPy twin.
+// A cell (y, x) of heatmaps[b, k] is a peak if its value is at least the threshold and no neighbor in the clipped
+// window of 2 radius + 1 cells is larger (plateau "all"), or every neighbor is smaller ("none"). The max_peaks best are
+// written; `left_out` counts the others. A point is its cell, refined by refine.cuh.
+// Rules and source: posepost/ref/peaks.py, the NumPy implementation.
 //
-// heatmaps (B, K, H, W), any strides; points (B, K, M, 2) as (x, y) in cells, scores (B, K, M), counts and left_out (B, K).
+// heatmaps (B, K, H, W), any strides; points (B, K, M, 2) as (x, y) in cells, scores (B, K, M); counts and left_out
+// (B, K).
 //
-// Parallel plan. A block takes a map; of few large maps several blocks take one, and the last to draw a ticket goes on. Every
-// thread looks at its cells, four loads in flight; the few above the threshold look at their window too, and peaks go to the
-// map's list in any order: the first LISTED to shared memory, any others to the workspace, and all of them where several
-// blocks share the list. Where shared memory holds them all, a thread counts how many are larger than its peak, which is the
-// peak's place: packed values differ, so no two share one. Longer lists give up their largest value as often as there is room
-// for a peak. Then each warp refines the next peak; where a clip of DARK could act, it does so again with the maximum of the
-// blurred map.
+// Parallel plan. A block takes a map; of few large maps several blocks take one, and the last of them goes on. Every
+// thread looks at its cells, four loads in flight; the few above the threshold look at their window too. Peaks go to
+// the map's list in any order: the first LISTED to shared memory, others to the workspace, and all of them there where
+// several blocks share the list. Where shared memory holds them all, a thread counts how many are larger than its peak,
+// which is the peak's place: packed values differ, so no two share one. From a longer list the largest value is taken
+// as often as there is room for a peak. Then each warp refines the next peak; where a clip of DARK could act, it does
+// so again with the maximum of the blurred map.
+//
+// Ties: value, then y, then x, packed as in argmax.cuh. A NaN cell, a cell with NaN in its window and a cell of -inf
+// are no peaks. A score of -0 is written +0.
 
 #include "argmax.cuh"
 
-#define THREADS 256
 #define MOST_THREADS (2 * THREADS)  // of a block: as many for large maps
 #define LISTED 1024
 
@@ -27,19 +30,21 @@ struct Params {
     float* scores;
     u32* counts;
     u32* left_out;
-    u64* list;   // (B * K, room) workspace: peaks behind the first LISTED; all, where several blocks share a map
-    u64* taken;  // (B * K, max_peaks) workspace: the best, in order
-    u32* found;  // (B * K) workspace, zero before and after: length of the list that several blocks share
+    u64* list;     // (B * K, room) workspace: peaks after the first LISTED; all, where several blocks share a map
+    u64* taken;    // (B * K, max_peaks) workspace: the best, in order
+    u32* found;    // (B * K) workspace, zero before and after: length of the list that several blocks share
     u32* tickets;  // (B * K) as `found`
-    i64 stride_b, stride_k, stride_y, stride_x;  // in elements
+    // of the maps, in elements
+    i64 stride_b, stride_k, stride_y, stride_x;
     u32 K, H, W;
-    u32 room;          // of a map's list in the workspace
+    u32 room;  // of a map's list in the workspace
     u32 max_peaks;
-    u32 least_key;     // key of the least value of a peak
+    u32 least_key;  // key of the least value of a peak
     u32 radius;
-    u32 strict;        // 1: every neighbour must be smaller
-    u32 sigmoid;       // 1 where the maps are logits
-    u32 refine, guard, border, reach, positive, blur;  // refine.cuh
+    u32 strict;   // 1: every neighbor must be smaller
+    u32 sigmoid;  // 1 where the maps are logits
+    // refine.cuh
+    u32 refine, guard, border, reach, positive, blur;
     float scale, zero;  // integer maps: value = (q - zero) * scale
     float beta;
     float taps[35];
@@ -57,7 +62,7 @@ struct Map {
         const float value = E::widen(__ldg(first + y * p.stride_y + x * p.stride_x));
         return E::INTEGER ? (value - p.zero) * p.scale : value;
     }
-    INLINE float value(u32 y, u32 x) const { return p.sigmoid ? 1.0f / (1.0f + expf(-raw(y, x))) : raw(y, x); }
+    INLINE float value(u32 y, u32 x) const { return p.sigmoid ? sigmoid(raw(y, x)) : raw(y, x); }
 };
 
 struct Scratch {
@@ -69,7 +74,7 @@ struct Scratch {
 };
 
 INLINE bool is_peak(const Params& p, const E::Raw* map, u32 y, u32 x, u32 key) {
-    if (!E::INTEGER && key == E::key(E::PER_VECTOR == 4 ? 0x7fffffffu : 0x7fffu)) return false;  // NaN
+    if (!E::INTEGER && key == E::NAN_KEY) return false;
     const u32 bottom = min(p.H - 1, y + p.radius), right = min(p.W - 1, x + p.radius);
     for (u32 v = y - min(y, p.radius); v <= bottom; ++v)
         for (u32 u = x - min(x, p.radius); u <= right; ++u) {
@@ -80,17 +85,8 @@ INLINE bool is_peak(const Params& p, const E::Raw* map, u32 y, u32 x, u32 key) {
     return true;
 }
 
-INLINE u64 block_max(Scratch& s, u64 mine) {  // all threads call; all get the maximum
-    const u64 of_warp = warp_max(mine);
-    if (threadIdx.x % 32 == 0) s.best[threadIdx.x / 32] = of_warp;
-    __syncthreads();
-    u64 best = 0;
-    for (u32 w = 0; w < blockDim.x / 32; ++w) best = larger(best, s.best[w]);
-    __syncthreads();
-    return best;
-}
-
-// What the peers scale a blurred map by: the largest value of the map over that of the blurred map. All threads call.
+// What reference implementations scale a blurred map by: the largest value of the map over that of the blurred map.
+// All threads call.
 INLINE float blur_factor(const Params& p, const Map& map, Scratch& s) {
     const auto read = [&](u32 y, u32 x) { return map.value(y, x); };
     u32 largest = 0, blurred = 0;
@@ -98,7 +94,11 @@ INLINE float blur_factor(const Params& p, const Map& map, Scratch& s) {
         largest = max(largest, f32::key(__float_as_uint(read(cell / p.W, cell % p.W))));
         blurred = max(blurred, f32::key(__float_as_uint(blurred_at(p, read, cell / p.W, cell % p.W))));
     }
-    return f32::value(key_of(block_max(s, (u64)largest << 32))) / f32::value(key_of(block_max(s, (u64)blurred << 32)));
+    const u64 of_map = block_max(s.best, blockDim.x / 32, (u64)largest << 32);
+    __syncthreads();
+    const u64 of_blurred = block_max(s.best, blockDim.x / 32, (u64)blurred << 32);
+    __syncthreads();
+    return f32::value(key_of(of_map)) / f32::value(key_of(of_blurred));
 }
 
 // One warp: peak m of a map. False where refine.cuh needs the scale and it is not known.
@@ -106,7 +106,7 @@ INLINE bool write_point(const Params& p, const Map& map, u64 to, u64 packed, Sca
     const u32 cell = position_of(packed), y = cell / p.W, x = cell - y * p.W;
     float peak = E::value(key_of(packed));
     if (E::INTEGER) peak = (peak - p.zero) * p.scale;
-    if (p.sigmoid) peak = 1.0f / (1.0f + expf(-peak));
+    if (p.sigmoid) peak = sigmoid(peak);
     Step step;
     const auto raw = [&](u32 v, u32 u) { return map.raw(v, u); };
     const auto read = [&](u32 v, u32 u) { return map.value(v, u); };
@@ -154,17 +154,10 @@ INLINE void list_peaks(const Params& p, const E::Raw* map, u64* behind, Scratch&
     }
 }
 
-// Where several blocks share a map: true in the last of them, which then has the list as a block of its own would have it.
+// Where several blocks share a map: true in the last of them, which then has the list as a single block would have it.
 INLINE bool is_last_of_map(const Params& p, u64*& behind, Scratch& s) {
-    __syncthreads();
-    if (threadIdx.x == 0) {  // behind the barrier one thread's fences order what all have done
-        fence();
-        s.last = atomicInc(p.tickets + blockIdx.x, gridDim.y - 1) == gridDim.y - 1;
-        fence();
-        if (s.last) s.found = atomicExch(p.found + blockIdx.x, 0u);
-    }
-    __syncthreads();
-    if (!s.last) return false;
+    const auto take_count = [&] { s.found = atomicExch(p.found + blockIdx.x, 0u); };
+    if (!is_last_block(p.tickets + blockIdx.x, s.last, take_count)) return false;
     for (u32 i = threadIdx.x; i < min(s.found, LISTED); i += blockDim.x) s.list[i] = behind[i];
     behind += LISTED;
     return true;
@@ -191,7 +184,8 @@ INLINE void take_best(u32 found, u32 count, u64* behind, u64* taken, Scratch& s)
                 from = entry;
             }
         }
-        const u64 best = block_max(s, mine);
+        const u64 best = block_max(s.best, blockDim.x / 32, mine);
+        __syncthreads();
         if (mine == best) {  // packed values differ: one thread holds it
             *from = 0;
             taken[m] = best;

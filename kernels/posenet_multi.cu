@@ -1,33 +1,31 @@
-// posenet_multi.cu: PoseNet for several people, decoded entirely on the device in three launches for the whole batch.
+// posenet_multi.cu: multi-person PoseNet decoding, entirely on the device, in three launches for the whole batch.
 //
-// The rules, mode by mode, stand in posepost/ref/posenet_multi.py, the NumPy twin; sources:
+// The rules, mode by mode: posepost/ref/posenet_multi.py, the NumPy implementation. Sources:
 //     tfjs     tensorflow/tfjs-models@18a7342 posenet/src/multi_pose
 //     pytorch  rwightman/posenet-pytorch posenet/decode_multi.py
 //     coral    google-coral/libcoral@6589d0b coral/pose_estimation/posenet_decoder.cc; edgetpu: its older edge rule
 //
-// K keypoints, E = K - 1 edges of a tree. heatmaps (B, K, H, W), offsets (B, 2K, H, W), displacement_fwd and displacement_bwd
-// (B, 2E, H, W), any strides. Results: keypoints (B, P, K, 2) as (x, y), keypoint_scores (B, P, K), scores (B, P), count (B),
-// zero from count on.
+// K keypoints, E = K - 1 edges of a tree. heatmaps (B, K, H, W), offsets (B, 2K, H, W), displacement_fwd and
+// displacement_bwd (B, 2E, H, W), any strides. Results: keypoints (B, P, K, 2) as (x, y), keypoint_scores (B, P, K),
+// scores (B, P), count (B), zero from count on.
 //
-// Why three launches suffice. Where a root leads does not depend on the poses accepted before it, and the skeleton is a
-// tree, so that a keypoint's place depends only on the path to it from the root. Hence
+// Parallel plan. Three launches suffice: where a root leads does not depend on the poses accepted before it, and
+// the skeleton is a tree, so that a keypoint's place depends only on the path to it from the root.
 //     find_roots    every cell of every map: local maxima above the threshold go to their image's list, in any order
-//     walk_roots    a warp follows a root to all other keypoints, one lane a keypoint, one level of the tree at a time, and
-//                   strikes it out where its mean score can never reach that of a pose
-//     accept_poses  a block an image: take the best root that is left, accept its pose, strike out the roots near it. The
-//                   loop runs over accepted poses, not over roots, and needs no sorted list. Roots and accepted poses lie in
-//                   shared memory where they fit
-// An image's list has room for every cell of it, so no root is ever left out. Walks are kept for the first `walked` roots
-// of a list; accept_poses walks the others again when their turn comes.
+//     walk_roots    a warp follows a root to all other keypoints, one lane a keypoint, one level of the tree at a time,
+//                   and strikes it out where its mean score can never reach that of a pose
+//     accept_poses  a block an image: take the best root that is left, accept its pose, strike out the roots near it.
+//                   The loop runs over accepted poses, not over roots, and needs no sorted list. Roots and accepted
+//                   poses are in shared memory where they fit
+// An image's list has room for every cell of it, so no root is ever left out. Walks are kept for the first `walked`
+// roots of a list; accept_poses walks the others again when their turn comes.
 //
-// Ties: value, then y, then x, then k, packed as in argmax.cuh, so that the order of the list does not matter. A NaN cell and
-// its neighbours are no roots. NaN becomes cell 0, infinity the last cell: no read leaves the maps.
+// Ties: value, then y, then x, then k, packed as in argmax.cuh, so that the order of the list does not matter. A NaN
+// cell and its neighbors are no roots. NaN becomes cell 0, infinity the last cell: no read leaves the maps.
 
 #include "argmax.cuh"
 
-#define THREADS 256
-#define MOST_KEYPOINTS 32  // lanes of a warp
-#define FULL 0xffffffffu
+#define MOST_KEYPOINTS 32                // lanes of a warp
 #define SMALLEST_NORMAL 1.17549435e-38f  // smaller scores are 0 where denormals are flushed, and so nowhere above 0
 
 enum Mode { TFJS, PYTORCH, CORAL, EDGETPU };
@@ -43,33 +41,33 @@ struct Params {
     float* keypoint_scores;
     float* scores;
     u32* counts;
-    u64* roots;           // (B, room) workspace: packed value and place, 0 once struck out
-    float* root_places;   // (B, room, 2) workspace: y, x
-    float* walks;         // (B, walked, K, 3) workspace: y, x, score
-    float* accepted;      // (B, P, K, 3) workspace
-    float* means;         // (B, P) workspace
-    u32* found;           // (B) workspace, zero before and after
-    i64 strides[16];      // in elements: b, channel, y, x of each of the four tensors
-    i64 transform_stride; // in floats from one image to the next
-    u32 element[4];       // which type each is: position in f32, f16, bf16, u8, i8
+    u64* roots;            // (B, room) workspace: packed value and place, 0 once struck out
+    float* root_places;    // (B, room, 2) workspace: y, x
+    float* walks;          // (B, walked, K, 3) workspace: y, x, score
+    float* accepted;       // (B, P, K, 3) workspace
+    float* means;          // (B, P) workspace
+    u32* found;            // (B) workspace, zero before and after
+    i64 strides[16];       // in elements: b, channel, y, x of each of the four tensors
+    i64 transform_stride;  // in floats from one image to the next
+    u32 element[4];        // which type each is: position in f32, f16, bf16, u8, i8
     float scale[4];
-    float zero[4];        // integer tensors: value = (q - zero) * scale
+    float zero[4];  // integer tensors: value = (q - zero) * scale
     u32 K, H, W;
-    u8_t parent[32];      // of each keypoint; the root's is the root
-    u8_t edge[32];        // to the parent
-    u8_t depth[32];       // edges from the root
-    u32 longest;          // edges from any keypoint to any other, at most
+    u8_t parent[32];  // of each keypoint; the root's is the root
+    u8_t edge[32];    // to the parent
+    u8_t depth[32];   // edges from the root
+    u32 longest;      // edges from any keypoint to any other, at most
     u32 room, walked;
     u32 max_poses;
-    u32 least_key;        // key of the least value of a root
+    u32 least_key;  // key of the least value of a root
     u32 mode;
     u32 refinements;
-    u32 sigmoid;          // 1 where the maps are logits
-    u32 channels_fastest; // 1 where neighbouring addresses are channels of a cell
-    u32 affine;           // 0 none, 1 the matrix below for all images, 2 `transforms`
+    u32 sigmoid;           // 1 where the maps are logits
+    u32 channels_fastest;  // 1 where neighboring addresses are channels of a cell
+    u32 affine;            // 0 none, 1 `matrix` for all images, 2 `transforms`
     float output_stride;
-    float radius;         // squared; in pixels, for coral in cells
-    float least_pose;     // least score of a pose
+    float radius;      // squared; in pixels, for coral in cells
+    float least_pose;  // least score of a pose
     float matrix[6];
 };
 
@@ -113,7 +111,10 @@ INLINE Route route_to(const Params& p, u32 keypoint, u32 root) {
 // ---- reading the tensors
 
 INLINE float value_at(const Params& p, u32 tensor, u64 image, u32 channel, u32 y, u32 x) {
-    const void* data = tensor == HEATMAPS ? p.heatmaps : tensor == OFFSETS ? p.offsets : tensor == FORWARD ? p.forward : p.backward;
+    const void* data = tensor == HEATMAPS  ? p.heatmaps
+                       : tensor == OFFSETS ? p.offsets
+                       : tensor == FORWARD ? p.forward
+                                           : p.backward;
     const i64* stride = p.strides + 4 * tensor;
     const u64 index = image * stride[0] + channel * stride[1] + y * stride[2] + x * stride[3];
     return element_at(data, p.element[tensor], index, p.zero[tensor], p.scale[tensor]);
@@ -138,8 +139,10 @@ INLINE float sample(const Params& p, u32 tensor, u64 image, u32 channel, Point a
     const float factor = tensor == HEATMAPS ? 1.0f : 1.0f / p.output_stride;
     const float fy = floorf(at.y), fx = floorf(at.x);
     const u32 y0 = (u32)fy, x0 = (u32)fx, y1 = min(y0 + 1, p.H - 1), x1 = min(x0 + 1, p.W - 1);
-    const float a = value_at(p, tensor, image, channel, y0, x0) * factor, b = value_at(p, tensor, image, channel, y0, x1) * factor;
-    const float c = value_at(p, tensor, image, channel, y1, x0) * factor, d = value_at(p, tensor, image, channel, y1, x1) * factor;
+    const float a = value_at(p, tensor, image, channel, y0, x0) * factor;
+    const float b = value_at(p, tensor, image, channel, y0, x1) * factor;
+    const float c = value_at(p, tensor, image, channel, y1, x0) * factor;
+    const float d = value_at(p, tensor, image, channel, y1, x1) * factor;
     return between(between(a, b, at.x - fx), between(c, d, at.x - fx), at.y - fy);
 }
 
@@ -153,7 +156,7 @@ INLINE Point root_place(const Params& p, u64 image, u32 y, u32 x, u32 k) {
                             (float)x + value_at(p, OFFSETS, image, p.K + k, y, x) * per_stride});
 }
 
-INLINE float activated(const Params& p, float value) { return p.sigmoid ? 1.0f / (1.0f + expf(-value)) : value + 0.0f; }
+INLINE float activated(const Params& p, float value) { return p.sigmoid ? sigmoid(value) : value + 0.0f; }
 
 // From a keypoint at `from` along the edge of `route` to keypoint k: its place, and its score.
 INLINE Point step(const Params& p, u64 image, Point from, Route route, u32 k, float& score) {
@@ -161,12 +164,14 @@ INLINE Point step(const Params& p, u64 image, Point from, Route route, u32 k, fl
     Point q = from;
     if (is_coral(p)) {
         u32 tensor_y = displacement, channel_y = edge, channel_x = p.K - 1 + edge;
-        if (p.mode == EDGETPU && route.up && route.source == 1) {  // left eye to nose: edgetpu reads one block too early
+        // left eye to nose: edgetpu reads one block too early
+        if (p.mode == EDGETPU && route.up && route.source == 1) {
             tensor_y = FORWARD;
             channel_y = p.K - 1;
             channel_x = 0;
         }
-        const float dy = sample(p, tensor_y, image, channel_y, from), dx = sample(p, displacement, image, channel_x, from);
+        const float dy = sample(p, tensor_y, image, channel_y, from);
+        const float dx = sample(p, displacement, image, channel_x, from);
         q = clamp_to_map(p, {from.y + dy, from.x + dx});
         for (u32 i = 0; i < p.refinements; ++i) {
             const float oy = sample(p, OFFSETS, image, k, q), ox = sample(p, OFFSETS, image, p.K + k, q);
@@ -176,7 +181,8 @@ INLINE Point step(const Params& p, u64 image, Point from, Route route, u32 k, fl
         return q;
     }
     u32 y = cell(p, from.y, p.H), x = cell(p, from.x, p.W);
-    q = {from.y + value_at(p, displacement, image, edge, y, x), from.x + value_at(p, displacement, image, p.K - 1 + edge, y, x)};
+    q = {from.y + value_at(p, displacement, image, edge, y, x),
+         from.x + value_at(p, displacement, image, p.K - 1 + edge, y, x)};
     for (u32 i = 0; i < p.refinements; ++i) {
         y = cell(p, q.y, p.H);
         x = cell(p, q.x, p.W);
@@ -199,7 +205,7 @@ INLINE Root root_of(const Params& p, u64 packed) {
     return {at / p.W, at % p.W, position % p.K};
 }
 
-// One warp: lane k finds keypoint k, level by level of the tree. All lanes call; lanes from K on get nothing of meaning.
+// One warp: lane k finds keypoint k, level by level of the tree. All lanes call; lanes from K on get no keypoint.
 INLINE void walk(const Params& p, u64 image, Root root, Point& at, float& score) {
     const u32 k = min(threadIdx.x % 32, p.K - 1);
     const Route route = route_to(p, k, root.k);
@@ -208,7 +214,9 @@ INLINE void walk(const Params& p, u64 image, Root root, Point& at, float& score)
     bool known = k == root.k;
     if (known) {
         at = root_place(p, image, root.y, root.x, k);
-        score = activated(p, is_coral(p) ? sample(p, HEATMAPS, image, k, at) : value_at(p, HEATMAPS, image, k, root.y, root.x));
+        const float value =
+            is_coral(p) ? sample(p, HEATMAPS, image, k, at) : value_at(p, HEATMAPS, image, k, root.y, root.x);
+        score = activated(p, value);
     }
     for (u32 level = 1; level <= p.longest; ++level) {
         const float y = __shfl_sync(FULL, at.y, route.source), x = __shfl_sync(FULL, at.x, route.source);
@@ -234,7 +242,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) find_roots(const __grid
         const u32 y = at / p.W, x = at - y * p.W;
         const E::Raw* map = maps + k * p.strides[1];
         const u32 key = E::key(__ldg(map + y * p.strides[2] + x * p.strides[3]));
-        if (key < p.least_key || (!E::INTEGER && key == E::key(E::PER_VECTOR == 4 ? 0x7fffffffu : 0x7fffu))) continue;
+        if (key < p.least_key || (!E::INTEGER && key == E::NAN_KEY)) continue;
         bool largest = true;  // NaN has the largest key of all, so that a cell beside it is no root
         for (u32 v = y - (y > 0); v <= min(y + 1, p.H - 1); ++v)
             for (u32 u = x - (x > 0); u <= min(x + 1, p.W - 1); ++u)
@@ -249,11 +257,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) find_roots(const __grid
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) walk_roots(const __grid_constant__ Params p) {
-    const u64 image = blockIdx.y;              // ranges [0, B)
+    const u64 image = blockIdx.y;  // ranges [0, B)
     const u32 warp = threadIdx.x / 32, k = threadIdx.x % 32, found = p.found[image];
     u64* roots = p.roots + image * p.room;
     const u32 last = p.mode == TFJS ? min(found, p.walked) : found;  // tfjs rejects no pose
-    for (u32 slot = blockIdx.x * (THREADS / 32) + warp; slot < last; slot += gridDim.x * (THREADS / 32)) {  // one warp a slot
+    for (u32 slot = blockIdx.x * (THREADS / 32) + warp; slot < last; slot += gridDim.x * (THREADS / 32)) {
         Point at;
         float score;
         walk(p, image, root_of(p, roots[slot]), at, score);
@@ -305,13 +313,14 @@ INLINE float mean_score(const Params& p, const Pose& pose, const u32* taken) {
 }
 
 // Whether pose a has a larger mean than b, or an equal one and was accepted before.
-INLINE bool comes_before(const float* means, u32 a, u32 b) { return means[a] > means[b] || (means[a] == means[b] && a < b); }
+INLINE bool comes_before(const float* means, u32 a, u32 b) {
+    return means[a] > means[b] || (means[a] == means[b] && a < b);
+}
 
 // Whether keypoint k at (y, x) is near the same keypoint of one of `count` poses in `accepted`.
 INLINE bool near_any(const Params& p, const float* accepted, u32 count, u32 k, float y, float x) {
     bool any = false;
-    for (u32 q = 0; q < count; ++q)
-        any |= near(p, accepted[(q * p.K + k) * 3], accepted[(q * p.K + k) * 3 + 1], y, x);
+    for (u32 q = 0; q < count; ++q) any |= near(p, accepted[(q * p.K + k) * 3], accepted[(q * p.K + k) * 3 + 1], y, x);
     return any;
 }
 
@@ -324,14 +333,7 @@ INLINE void write_pose(const Params& p, u64 image, u32 row, const float* pose, f
         y *= p.output_stride;
         x *= p.output_stride;
     }
-    if (p.affine) {
-        float m[6];
-#pragma unroll
-        for (int i = 0; i < 6; ++i) m[i] = p.affine == 1 ? p.matrix[i] : __ldg(p.transforms + image * p.transform_stride + i);
-        const float tx = m[0] * x + m[1] * y + m[2];
-        y = m[3] * x + m[4] * y + m[5];
-        x = tx;
-    }
+    transform_point(p, image, x, y);
     p.keypoints[2 * (to * p.K + k)] = x;
     p.keypoints[2 * (to * p.K + k) + 1] = y;
     p.keypoint_scores[to * p.K + k] = pose[3 * k + 2];
@@ -373,11 +375,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) accept_poses(const __gr
                 mine = roots[i];
                 slot = i;
             }
-        const u64 of_warp = warp_max(mine);
-        if (lane == 0) s.best[warp] = of_warp;
-        __syncthreads();
-        u64 best = 0;
-        for (u32 w = 0; w < THREADS / 32; ++w) best = larger(best, s.best[w]);
+        const u64 best = block_max(s.best, THREADS / 32, mine);
         if (!best) break;
         if (mine == best) {
             s.slot = fits ? s.slots[slot] : slot;
@@ -430,7 +428,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) accept_poses(const __gr
     if (!is_coral(p)) {
         for (u32 q = 0; q < count; ++q) write_pose(p, image, q, accepted + q * p.K * 3, means[q]);
     } else {
-        // Coral: by mean score; keypoints near the same one of a better pose count 0 in a second mean; by that, if enough.
+        // Coral: by mean score; keypoints near the same one of a better pose count 0 in a second mean; by that, if
+        // enough.
         float* second = p.scores + image * p.max_poses;  // until the poses are written
         for (u32 q = t; q < count; q += THREADS) {
             float sum = 0.0f;

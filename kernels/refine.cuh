@@ -1,12 +1,11 @@
-// refine.cuh: where between the cells a peak lies. The rules and their sources stand in posepost/ref/refine.py, the NumPy twin.
+// refine.cuh: where between the cells a peak lies. Rules and sources: posepost/ref/refine.py, the NumPy implementation.
 //
-// Included behind `struct Params`, which has: H, W; refine, guard, border, reach, positive, blur, taps, beta. A warp
-// works on one peak: all 32 lanes call with the same arguments and get the same result. `read(y, x)` is a map's value in a
-// cell. Sums run in the twin's order, so that + - * / give its bits; of the map only the cells around the peak are read.
+// Included after `struct Params`, which has: H, W; refine, guard, border, reach, positive, blur, taps, beta. A warp
+// works on one peak: all 32 lanes call with the same arguments and get the same result. `read(y, x)` is a map's value
+// in a cell. Sums run in the order of the NumPy implementation, so that + - * / give the same bits. Of the map only the
+// cells around the peak are read.
 
-#define FULL 0xffffffffu
-
-enum Refine { NONE, QUARTER, DARK, DARK_UDP, CENTROID, SOFT_ARGMAX };  // as KINDS in the twin
+enum Refine { NONE, QUARTER, DARK, DARK_UDP, CENTROID, SOFT_ARGMAX };  // as KINDS in the NumPy implementation
 enum Guard { MMPOSE, HRNET, HIGHERHRNET, MEGVII };
 enum Border { ZERO, REFLECT, REFLECT_101 };
 
@@ -14,13 +13,11 @@ struct Step {
     float x, y;  // in cells
 };
 
-struct Scale {  // what the peers multiply a blurred map by, which only `log_clipped` may have to know
+struct Scale {  // what reference implementations multiply a blurred map by; only `log_clipped` may need it
     bool known;
     float c;
 };
 
-INLINE u32 lane_id() { return threadIdx.x % 32; }
-INLINE float minus_infinity() { return __uint_as_float(0xff800000); }
 INLINE float sign(float v) { return v > 0.0f ? 1.0f : v < 0.0f ? -1.0f : v; }  // NaN stays
 
 // The cell that stands for cell `at` of an axis; -1 where there is none and the weight is 0.
@@ -40,10 +37,10 @@ INLINE float around(const Params& p, const Read& read, i32 y, i32 x) {
     return row < 0 || column < 0 ? 0.0f : read(row, column);
 }
 
-// ---- a quarter of a cell towards the larger neighbour; lanes 0 to 3 read left, right, above, below
+// ---- a quarter of a cell toward the larger neighbor; lanes 0 to 3 read left, right, above, below
 
 // The cell that the lane looks at.
-INLINE void neighbour(const Params& p, u32 lane, u32& y, u32& x) {
+INLINE void neighbor(const Params& p, u32 lane, u32& y, u32& x) {
     const u32 column = x, row = y;
     if (lane == 0) x = column - (column > 0);
     if (lane == 1) x = min(column + 1, p.W - 1);
@@ -51,7 +48,7 @@ INLINE void neighbour(const Params& p, u32 lane, u32& y, u32& x) {
     if (lane == 3) y = min(row + 1, p.H - 1);
 }
 
-// `value`: of the lane's neighbour.
+// `value`: of the lane's neighbor.
 INLINE Step quarter_step(const Params& p, float value, u32 y, u32 x) {
     const float dx = __shfl_sync(FULL, value, 1) - __shfl_sync(FULL, value, 0);
     const float dy = __shfl_sync(FULL, value, 3) - __shfl_sync(FULL, value, 2);
@@ -66,7 +63,7 @@ INLINE Step quarter_step(const Params& p, float value, u32 y, u32 x) {
 template <class Read>
 INLINE Step quarter(const Params& p, const Read& read, u32 y, u32 x) {
     u32 row = y, column = x;
-    neighbour(p, lane_id(), row, column);
+    neighbor(p, lane_id(), row, column);
     return quarter_step(p, lane_id() < 4 ? read(row, column) : 0.0f, y, x);
 }
 
@@ -107,16 +104,16 @@ INLINE Step quarter_of_blurred(const Params& p, const Read& read, u32 y, u32 x) 
     float mine = 0.0f;
     for (u32 lane = 0; lane < 4; ++lane) {
         u32 row = y, column = x;
-        neighbour(p, lane, row, column);
+        neighbor(p, lane, row, column);
         const float blurred = blurred_by_warp(p, read, row, column);
         if (lane_id() == lane) mine = blurred;
     }
     return quarter_step(p, mine, y, x);
 }
 
-// Around (y, x): lane i gets row y - REACH + i, columns x - REACH to x + REACH; lanes from 2 REACH + 1 on nothing of meaning.
-// Each lane blurs one row along x, for all columns at once; the rows are then summed along y through shuffles.
-// blur + 2 REACH <= 32.
+// Around (y, x): lane i gets row y - REACH + i, columns x - REACH to x + REACH; lanes from 2 REACH + 1 on get no row.
+// Each lane blurs one row along x, for all columns at once; the rows are then summed along y through shuffles. blur + 2
+// REACH <= 32.
 template <i32 REACH, class Read>
 INLINE void blurred_around(const Params& p, const Read& read, i32 y, i32 x, float (&columns)[2 * REACH + 1]) {
     const i32 lane = lane_id(), radius = p.blur / 2, span = p.blur + 2 * REACH;
@@ -136,11 +133,13 @@ INLINE void blurred_around(const Params& p, const Read& read, i32 y, i32 x, floa
         for (i32 c = 0; c <= 2 * REACH; ++c) columns[c] += p.taps[j] * __shfl_sync(FULL, rows[c], (lane + j) % 32);
 }
 
-// The logarithm of the blurred map around (y, x), clipped to lowest ... highest, in place. With border ZERO the peers scale the
-// blurred map by c = max(map) / max(blurred map): differences of logarithms do not see it, and c is at least 1, so that it is
-// needed only where a clip could act. Then, with c unknown, this answers false.
+// The logarithm of the blurred map around (y, x), clipped to lowest ... highest, in place. With border ZERO the
+// reference implementations scale the blurred map by c = max(map) / max(blurred map). Differences of logarithms do not
+// depend on c, and c is at least 1, so it is needed only where a clip could act. False where that is so and c is not
+// known.
 template <i32 REACH>
-INLINE bool log_clipped(const Params& p, float (&columns)[2 * REACH + 1], float peak, Scale scale, float lowest, float highest) {
+INLINE bool log_clipped(const Params& p, float (&columns)[2 * REACH + 1], float peak, Scale scale, float lowest,
+                        float highest) {
     bool clear = !(peak > highest);
 #pragma unroll
     for (i32 i = 0; i <= 2 * REACH; ++i) clear &= columns[i] >= lowest;
@@ -201,7 +200,7 @@ INLINE bool dark_udp(const Params& p, const Read& read, u32 y, u32 x, float peak
     return true;
 }
 
-// ---- centres of gravity: lanes fetch 32 weights at a time, then all add them up, row after row from left to right
+// ---- centers of gravity: lanes fetch 32 weights at a time, then all add them up, row after row from left to right
 
 template <class Weight>
 INLINE Step mean_place(const Params& p, const Weight& weight) {
@@ -238,17 +237,18 @@ INLINE Step soft_argmax(const Params& p, const Read& read, u32 y, u32 x) {
     for (i32 i = lane_id(); i < side * side; i += 32)
         if (in_map(i / side - reach, i % side - reach))
             largest = fmaxf(largest, read(y + i / side - reach, x + i % side - reach));
-#pragma unroll
-    for (i32 lane = 16; lane; lane /= 2) largest = fmaxf(largest, __shfl_xor_sync(FULL, largest, lane));
-    return mean_place(p, [&](i32 dy, i32 dx) {
+    largest = warp_max(largest);
+    const auto weight = [&](i32 dy, i32 dx) {
         return in_map(dy, dx) ? expf((read(y + dy, x + dx) - largest) * p.beta) : 0.0f;
-    });
+    };
+    return mean_place(p, weight);
 }
 
-// The step from the cell (y, x), whose value is `peak`. `raw` reads what was given, `read` what it is after an activation. False
-// where the scale is needed and not known.
+// The step from the cell (y, x), whose value is `peak`. `raw` reads the map as given, `read` after its activation.
+// False where the scale is needed and not known.
 template <class Raw, class Read>
-INLINE bool refined(const Params& p, const Raw& raw, const Read& read, u32 y, u32 x, float peak, Scale scale, Step& step) {
+INLINE bool refined(const Params& p, const Raw& raw, const Read& read, u32 y, u32 x, float peak, Scale scale,
+                    Step& step) {
     step = {0.0f, 0.0f};
     if (p.refine == QUARTER) step = quarter(p, raw, y, x);
     if (p.refine == CENTROID) step = centroid(p, read, y, x);

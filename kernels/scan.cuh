@@ -1,18 +1,17 @@
-// scan.cuh: the first largest cell of many maps, one launch, whatever their strides. Included behind `struct Params`.
+// scan.cuh: the first largest cell of many maps, one launch, whatever their strides. Included after `struct Params`.
 //
-// Params has: K, H, W; heatmap_stride_k, _y, _x in elements; runs, channel_lanes; workspaces best and tickets. E is the element
-// type, LAYOUT one of the three below. A tile is the set of maps that one block finishes; `gridDim.y` blocks may share a
-// tile when there are few.
+// Params has: K, H, W; heatmap_stride_k, _y, _x in elements; runs, channel_lanes; workspaces best and tickets. E is the
+// element type, LAYOUT one of the three below. A tile is the set of maps that one block finishes; `gridDim.y` blocks
+// share a tile where there are few.
 //     PLANAR       elements of a map are consecutive, whole or line by line (NCHW, crops of it): a tile is one map
 //     INTERLEAVED  pixels of K channels are consecutive (dense NHWC): a tile is the K maps of one image
 //     STRIDED      anything else, element by element: a tile is `channel_lanes` maps
-// Blocks that share a tile merge their winners by a 64-bit atomic maximum; the last one to draw a ticket holds the winners and
-// leaves the workspace as it found it: all zero.
+// Blocks that share a tile merge their winners by a 64-bit atomic maximum. The last of them holds the winners and
+// leaves the workspace as it found it: all zero. Ties and NaN as argmax.cuh.
 
 #define PLANAR 0
 #define INTERLEAVED 1
 #define STRIDED 2
-#define THREADS 256
 
 struct Scratch {
     u64 part[LAYOUT == PLANAR ? THREADS / 32 : LAYOUT == INTERLEAVED ? THREADS * E::PER_VECTOR : THREADS];
@@ -44,17 +43,13 @@ INLINE void scan_planar(const Params& p, const E::Raw* map, Scratch& scratch) {
         for (u32 y = thread / 32; y < p.H; y += threads / 32)
             scan_run<E>(map + y * p.heatmap_stride_y, y * p.W, p.W, thread % 32, 32, best);
     }
-    const u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const u64 of_warp = warp_max(best.packed());
-    if (lane == 0) scratch.part[warp] = of_warp;
-    __syncthreads();
-    if (warp) return;
-    const u64 of_block = warp_max(lane < blockDim.x / 32 ? scratch.part[lane] : 0);
-    if (lane == 0) scratch.best[0] = of_block;
+    u64 winner = best.packed();
+    if (block_max_in_first_warp(scratch.part, winner) && lane_id() == 0) scratch.best[0] = winner;
 }
 
-// INTERLEAVED: the number of active threads is a multiple of K, so from step to step a thread meets the same channel in the
-// same place of its vector, and no address is divided inside the loop. Fewer than 2^32 elements an image, K <= THREADS.
+// INTERLEAVED: the number of active threads is a multiple of K, so from step to step a thread meets the same channel in
+// the same place of its vector, and no address is divided inside the loop. Fewer than 2^32 elements an image, K <=
+// THREADS.
 INLINE void scan_interleaved(const Params& p, const E::Raw* image, Scratch& scratch) {
     constexpr u32 N = E::PER_VECTOR;
     const u32 K = p.K, length = p.H * p.W * K, t = threadIdx.x;
@@ -93,7 +88,8 @@ INLINE void scan_interleaved(const Params& p, const E::Raw* image, Scratch& scra
         u64 m = 0;
         for (u32 i = (k + K - head % K) % K + lane * K; i < active * N; i += 32 * K)
             m = larger(m, scratch.part[i % N * THREADS + i / N]);
-        const u32 loose = lane < head ? lane : length - tail + lane - head;  // at most 2 * (N - 1) elements off the vectors
+        // elements before and after the vectors: at most 2 * (N - 1)
+        const u32 loose = lane < head ? lane : length - tail + lane - head;
         if (blockIdx.y == 0 && lane < head + tail && loose % K == k)
             m = larger(m, pack(E::key(__ldg(image + loose)), loose / K));
         m = warp_max(m);
@@ -101,11 +97,12 @@ INLINE void scan_interleaved(const Params& p, const E::Raw* image, Scratch& scra
     }
 }
 
-// STRIDED: lanes run along the axis of the smaller stride, channels or cells. address(c, y, x) of a cell of map c, load(address)
-// and key(what was loaded) are three steps, so that the loads of four cells are in flight before the first is looked at.
+// STRIDED: lanes run along the axis of the smaller stride, channels or cells. address(c, y, x) of a cell of map c,
+// load(address) and key(what was loaded) are three steps, so that four cells are loaded before the first is looked at.
 // From cell to cell y and x are stepped: nothing is divided inside the loop.
 template <class Address, class Load, class Key>
-INLINE void scan_strided(const Params& p, u32 channels, const Address& address, const Load& load, const Key& key, Scratch& scratch) {
+INLINE void scan_strided(const Params& p, u32 channels, const Address& address, const Load& load, const Key& key,
+                         Scratch& scratch) {
     const u32 lanes = p.channel_lanes, t = threadIdx.x, channel = t % lanes, rows = THREADS / lanes;
     const u64 cells = (u64)p.H * p.W, stride = (u64)rows * gridDim.y;
     const u32 down = (u32)(stride / p.W), right = (u32)(stride - (u64)down * p.W);
@@ -142,20 +139,13 @@ INLINE void scan_strided(const Params& p, u32 channels, const Address& address, 
     if (t < channels) scratch.best[t] = scratch.part[t];
 }
 
-// Merge this block's winners with those of the blocks that share its tile. True in the last block, whose scratch.best then
-// holds the winners of the tile. A thread reads back only the winners that it wrote itself.
+// Merge this block's winners with those of the blocks that share its tile. True in the last block, whose scratch.best
+// then holds the winners of the tile. A thread reads back only the winners that it wrote itself.
 INLINE bool is_last_of_tile(const Params& p, const Tile& tile, Scratch& scratch) {
     u64* best = p.best + tile.image * p.K + tile.first_channel;
     for (u32 c = threadIdx.x; c < tile.channels; c += blockDim.x)
         if (scratch.best[c]) atomicMax(best + c, scratch.best[c]);
-    __syncthreads();
-    if (threadIdx.x == 0) {  // behind the barrier one thread's fences order what all have done
-        fence();
-        scratch.last = atomicInc(p.tickets + blockIdx.x, gridDim.y - 1) == gridDim.y - 1;
-        fence();
-    }
-    __syncthreads();
-    if (!scratch.last) return false;
+    if (!is_last_block(p.tickets + blockIdx.x, scratch.last, [] {})) return false;
     for (u32 c = threadIdx.x; c < tile.channels; c += blockDim.x) scratch.best[c] = atomicExch(best + c, 0ull);
     return true;
 }

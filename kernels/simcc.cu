@@ -1,7 +1,7 @@
 // simcc.cu: SimCC decoding (RTMPose, RTMW, SimCC) in one launch for all rows.
 //
 // A keypoint k of row n has two vectors: simcc_x[n, k] of W[0] bins and simcc_y[n, k] of W[1]. On each of the two axes
-//     v[i]   = the element, dequantised; MERGED: half the sum of it and of its partner from the mirrored image,
+//     v[i]   = the element, dequantized; MERGED: half the sum of it and of its partner from the flipped image,
 //              flipped_x[n, pair[k], W[0] - 1 - i] and flipped_y[n, pair[k], i]
 //     i, top = the first largest bin and its value           (on what was given: logits, scores or raw integers alike)
 //     at     = i - dx / dxx                                   DARK: Newton's step on L, see `dark` below; else at = i
@@ -11,49 +11,51 @@
 //     point  = (at_x, at_y), or (absent, absent) where the score is not above the threshold, divided by `split`
 //     point  = transform applied to (point, 1), where there is one
 //     score  = sigmoid(score) where the vectors are logits; visibility = min(seen_x, seen_y)
-// Source: get_simcc_maximum, gaussian_blur1d, refine_simcc_dark and SimCCLabel.decode of mmpose 1.3.2 (codecs/), flip_vectors
-// of models/utils/tta.py.
+// Source: get_simcc_maximum, gaussian_blur1d, refine_simcc_dark and SimCCLabel.decode of mmpose 1.3.2 (codecs/),
+// flip_vectors of models/utils/tta.py.
 //
 // Vectors (N, K, W) with any strides; keypoints (N, K, 2) as (x, y) in pixels of the network's input, scores and
-// visibility (N, K), float32, C order. Each element is read once; DARK reads the window around the peak again. Ties and NaN
-// as argmax.cuh: the first largest, NaN above all; a NaN on either axis makes the score NaN. A score of -0 is written +0.
+// visibility (N, K), float32, C order. Each element is read once; DARK reads the window around the peak again.
 //
-// Parallel plan. A warp takes a vector: 16-byte loads where its bins are consecutive, four in flight; element by element
-// otherwise. The two warps of a keypoint meet once, in shared memory, and one thread writes. A block holds one keypoint
-// while there are few, so that they spread over the GPU, or four. Sums run in a fixed order, lane by lane and then by halves,
-// and the logarithm is made of + - * /, so that the NumPy twin gives the same points bit for bit.
+// Parallel plan. A warp takes a vector: 16-byte loads where its bins are consecutive, four in flight; element by
+// element otherwise. The two warps of a keypoint meet once, in shared memory, and one thread writes. A block holds one
+// keypoint while there are few, so that they spread over the GPU, or four. Sums run in a fixed order, lane by lane and
+// then by halves, and the logarithm is made of + - * /, so that the NumPy implementation gives the same points bit for
+// bit.
+//
+// Ties and NaN as argmax.cuh: the first largest, NaN above all; a NaN on either axis makes the score NaN. A score of -0
+// is written +0.
 
 #include "argmax.cuh"
 
-#define THREADS 256
 #define WARPS (THREADS / 32)
 #define MOST_TAPS 64
-#define FULL 0xffffffffu
 
 struct Params {
-    const void* vectors[2];  // simcc_x, simcc_y
-    const void* flipped[2];  // of the mirrored image, or null
-    const float* transforms; // rows of 2x3, or null
+    const void* vectors[2];   // simcc_x, simcc_y
+    const void* flipped[2];   // of the flipped image, or null
+    const float* transforms;  // rows of 2x3, or null
     float* keypoints;
     float* scores;
-    float* visibility;       // or null
-    i64 stride_n[2], stride_k[2], stride_i[2];  // in elements
+    float* visibility;  // or null
+    // strides in elements
+    i64 stride_n[2], stride_k[2], stride_i[2];
     i64 flipped_stride_n[2], flipped_stride_k[2], flipped_stride_i[2];
-    i64 transform_stride;    // in floats from one row to the next
-    u32 total;               // N * K
+    i64 transform_stride;  // in floats from one row to the next
+    u32 total;             // N * K
     u32 K;
     u32 W[2];
     u32 dark;
-    u32 radius[2];           // taps of the blur to either side of the middle
-    u32 sigmoid;             // 1 where the vectors are logits
-    u32 affine;              // 0 none, 1 the matrix below for all rows, 2 `transforms`
-    u32 threshold_key;       // f32::key of the largest score of an absent keypoint; 0: nobody is absent
+    u32 radius[2];      // taps of the blur to either side of the middle
+    u32 sigmoid;        // 1 where the vectors are logits
+    u32 affine;         // 0 none, 1 `matrix` for all rows, 2 `transforms`
+    u32 threshold_key;  // f32::key of the largest score of an absent keypoint; 0: none is absent
     float absent, split;
-    float scale[2], zero[2]; // integers: value = (q - zero) * scale
+    float scale[2], zero[2];  // integers: value = (q - zero) * scale
     float sharpness[2];
-    float normalizer[2];     // 0: scores stay as they are
+    float normalizer[2];  // 0: scores stay as they are
     float matrix[6];
-    float taps[128];         // MOST_TAPS an axis: the middle one of a blur and those to one side
+    float taps[128];  // MOST_TAPS an axis: the middle one of a blur and those to one side
     u16_t flip_pairs[512];
 };
 
@@ -69,23 +71,24 @@ struct Scratch {
     float at[WARPS], top[WARPS], seen[WARPS];  // warps 2 j and 2 j + 1: x and y of the block's keypoint j
 };
 
-// One vector, with its partner where there is one: bin i of `mirrored` lies at i * mirrored_stride, which is negative for x.
+// One vector, with its partner where there is one: bin i of `flipped` is at i * flipped_stride, which is
+// negative for x.
 struct Vector {
     const E::Raw* given;
-    const E::Raw* mirrored;
-    i64 stride, mirrored_stride;
+    const E::Raw* flipped;
+    i64 stride, flipped_stride;
     u32 W;
     float scale, zero;
 
-    static INLINE u32 key(u32 bits, u32 mirrored_bits) {
-        return MERGED ? f32::key(__float_as_uint((E::widen(bits) + E::widen(mirrored_bits)) * 0.5f)) : E::key(bits);
+    static INLINE u32 key(u32 bits, u32 flipped_bits) {
+        return MERGED ? f32::key(__float_as_uint((E::widen(bits) + E::widen(flipped_bits)) * 0.5f)) : E::key(bits);
     }
-    INLINE float dequantised(float number) const { return E::INTEGER ? (number - zero) * scale : number; }
-    INLINE float value(u32 key) const { return dequantised(Key::value(key)); }
+    INLINE float dequantized(float number) const { return E::INTEGER ? (number - zero) * scale : number; }
+    INLINE float value(u32 key) const { return dequantized(Key::value(key)); }
     INLINE float at(u32 i) const {  // ranges [0, W)
         float number = E::widen(__ldg(given + i * stride));
-        if (MERGED) number = (number + E::widen(__ldg(mirrored + i * mirrored_stride))) * 0.5f;
-        return dequantised(number);
+        if (MERGED) number = (number + E::widen(__ldg(flipped + i * flipped_stride))) * 0.5f;
+        return dequantized(number);
     }
 };
 
@@ -107,8 +110,8 @@ struct Scan {
     Best best;
     Mass mass;
 
-    INLINE void take(u32 bits, u32 mirrored_bits, u32 i) {
-        const u32 key = Vector::key(bits, mirrored_bits);
+    INLINE void take(u32 bits, u32 flipped_bits, u32 i) {
+        const u32 key = Vector::key(bits, flipped_bits);
         best.take(key, i);
         if (!soft) return;
         mass.raise(vector.value(best.key), sharpness);
@@ -144,20 +147,20 @@ INLINE bool aligned(const void* address) { return (u64)address % 16 == 0; }
 INLINE void scan_vectors(Scan& scan, u32 lane) {
     constexpr u32 N = E::PER_VECTOR, IN_FLIGHT = MERGED ? 2 : 4;
     const Vector& v = scan.vector;
-    const bool backwards = MERGED && v.mirrored_stride < 0;
+    const bool backwards = MERGED && v.flipped_stride < 0;
     const u32 head = elements_before_vectors<E>(v.given, v.W), vectors = (v.W - head) / N;
     const uint4* given = (const uint4*)(v.given + head);
-    // vector n of `given` meets vector n of `mirrored`, or the n-th before it
-    const uint4* mirrored = (const uint4*)(backwards ? v.mirrored - head - (N - 1) : v.mirrored + head);
-    const u32 loose = lane < head ? lane : lane + vectors * N;  // bins before and behind the vectors: fewer than 32
+    // vector n of `given` meets vector n of `flipped`, or the n-th before it
+    const uint4* flipped = (const uint4*)(backwards ? v.flipped - head - (N - 1) : v.flipped + head);
+    const u32 loose = lane < head ? lane : lane + vectors * N;  // bins before and after the vectors: fewer than 32
 
     const bool has_loose = loose < v.W;
-    u32 loose_bits = 0, loose_mirrored = 0;
+    u32 loose_bits = 0, loose_flipped = 0;
     if (has_loose) {
         loose_bits = __ldg(v.given + loose);
-        if (MERGED) loose_mirrored = __ldg(v.mirrored + loose * v.mirrored_stride);
+        if (MERGED) loose_flipped = __ldg(v.flipped + loose * v.flipped_stride);
     }
-    if (lane < head) scan.take(loose_bits, loose_mirrored, loose);
+    if (lane < head) scan.take(loose_bits, loose_flipped, loose);
     for (u32 first = lane; first < vectors; first += 32 * IN_FLIGHT) {
         uint4 a[IN_FLIGHT], b[IN_FLIGHT];
 #pragma unroll
@@ -165,7 +168,7 @@ INLINE void scan_vectors(Scan& scan, u32 lane) {
             const u32 at = first + 32 * n;
             if (at < vectors) {
                 a[n] = __ldg(given + at);
-                b[n] = MERGED ? __ldg(backwards ? mirrored - at : mirrored + at) : a[n];
+                b[n] = MERGED ? __ldg(backwards ? flipped - at : flipped + at) : a[n];
             }
         }
 #pragma unroll
@@ -174,7 +177,7 @@ INLINE void scan_vectors(Scan& scan, u32 lane) {
             if (at < vectors) scan.take_vector(a[n], b[n], backwards, head + at * N);
         }
     }
-    if (lane >= head && has_loose) scan.take(loose_bits, loose_mirrored, loose);
+    if (lane >= head && has_loose) scan.take(loose_bits, loose_flipped, loose);
 }
 
 INLINE void scan_elements(Scan& scan, u32 lane) {
@@ -185,7 +188,7 @@ INLINE void scan_elements(Scan& scan, u32 lane) {
         for (u32 n = 0; n < 4; ++n)
             if (i + 32 * n < v.W) {
                 a[n] = __ldg(v.given + (i + 32 * n) * v.stride);
-                b[n] = MERGED ? __ldg(v.mirrored + (i + 32 * n) * v.mirrored_stride) : 0;
+                b[n] = MERGED ? __ldg(v.flipped + (i + 32 * n) * v.flipped_stride) : 0;
             }
 #pragma unroll
         for (u32 n = 0; n < 4; ++n)
@@ -197,8 +200,8 @@ INLINE bool has_vectors(const Vector& v) {
     if (v.stride != 1) return false;
     if (!MERGED) return true;
     const u32 head = elements_before_vectors<E>(v.given, v.W);
-    if (v.mirrored_stride == 1) return aligned(v.mirrored + head);
-    return v.mirrored_stride == -1 && aligned(v.mirrored - head + 1);
+    if (v.flipped_stride == 1) return aligned(v.flipped + head);
+    return v.flipped_stride == -1 && aligned(v.flipped - head + 1);
 }
 
 INLINE float warp_sum(float v) {
@@ -209,8 +212,8 @@ INLINE float warp_sum(float v) {
 
 INLINE float clipped(float v) { return v < 1e-3f ? 1e-3f : v > 50.0f ? 50.0f : v; }  // NaN stays
 
-// ln(a / b) for normal quotients. a / b = m * 2^e with m from sqrt(1/2) to sqrt(2); ln m = 2 artanh((m - 1) / (m + 1)), whose series
-// is cut behind the ninth power: less than 1e-8 is left out.
+// ln(a / b) for normal quotients. a / b = m * 2^e with m from sqrt(1/2) to sqrt(2); ln m = 2 artanh((m - 1) / (m + 1)),
+// whose series ends with the ninth power: the rest is less than 1e-8.
 INLINE float log_ratio(float a, float b) {
     const u32 above = __float_as_uint(a / b) - 0x3f3504f3;  // sqrt(1/2)
     const float e = (float)((i32)above >> 23);
@@ -221,22 +224,21 @@ INLINE float log_ratio(float a, float b) {
 
 // The largest bin of the whole blurred vector; bins outside it are 0.
 INLINE float largest_blurred(const Vector& v, const float* taps, i32 radius, u32 lane) {
-    float largest = __uint_as_float(0xff800000);
+    float largest = minus_infinity();
     for (i32 q = lane; q < (i32)v.W; q += 32) {
         float sum = 0.0f;
         for (i32 j = max(0, q - radius); j <= min((i32)v.W - 1, q + radius); ++j) sum += taps[abs(j - q)] * v.at(j);
         largest = fmaxf(largest, sum);
     }
-#pragma unroll
-    for (int other = 16; other; other /= 2) largest = fmaxf(largest, __shfl_xor_sync(FULL, largest, other));
-    return largest;
+    return warp_max(largest);
 }
 
-// DARK. The vector is blurred, scaled by c = top / largest of the blurred vector, clipped to 1e-3 ... 50, L is its logarithm,
-// continued beyond its ends by its last bins; dx = (L[i+1] - L[i-1]) / 2, dxx = 1e-9 + (L[i+2] - 2 L[i] + L[i-2]) / 4.
-// Only bins i - 2 ... i + 2 of the blurred vector are made. Differences of logarithms do not see c, and c is at least 1, so
-// that it is asked for only where a clip could act: a bin below 1e-3, or a top above 50. Where no bin can exceed 1e-3 there
-// is no step. A top of NaN or infinity gives NaN.
+// DARK. The vector is blurred, scaled by c = top / largest of the blurred vector and clipped to 1e-3 ... 50. L is its
+// logarithm, continued beyond its ends by its last bins:
+//     dx = (L[i+1] - L[i-1]) / 2,  dxx = 1e-9 + (L[i+2] - 2 L[i] + L[i-2]) / 4
+// Only bins i - 2 ... i + 2 of the blurred vector are made. Differences of logarithms do not depend on c, and c is at
+// least 1, so it is computed only where a clip could act: a bin below 1e-3, or a top above 50. Where no bin can exceed
+// 1e-3 there is no step. A top of NaN or infinity gives NaN.
 INLINE float dark(const Vector& v, const float* taps, i32 radius, u32 winner, float top, u32 lane) {
     if (!finite(top)) return quiet_nan();
     const i32 i = winner, last = v.W - 1, first = i - 2 - radius;
@@ -280,13 +282,13 @@ INLINE Vector vector_of(const Params& p, u32 keypoint, u32 axis) {
     v.zero = p.zero[axis];
     v.given = (const E::Raw*)p.vectors[axis] + n * p.stride_n[axis] + k * p.stride_k[axis];
     v.stride = p.stride_i[axis];
-    v.mirrored = nullptr;
-    v.mirrored_stride = 0;
+    v.flipped = nullptr;
+    v.flipped_stride = 0;
     if (MERGED) {
         const i64 step = p.flipped_stride_i[axis];
-        v.mirrored = (const E::Raw*)p.flipped[axis] + n * p.flipped_stride_n[axis] + partner * p.flipped_stride_k[axis];
-        if (axis == 0) v.mirrored += (v.W - 1) * step;
-        v.mirrored_stride = axis == 0 ? -step : step;
+        v.flipped = (const E::Raw*)p.flipped[axis] + n * p.flipped_stride_n[axis] + partner * p.flipped_stride_k[axis];
+        if (axis == 0) v.flipped += (v.W - 1) * step;
+        v.flipped_stride = axis == 0 ? -step : step;
     }
     return v;
 }
@@ -318,27 +320,19 @@ INLINE float smaller(float a, float b) {  // NaN wins; by keys, which keep denor
     return a != a ? a : b != b ? b : p < q ? a : b;
 }
 
-INLINE float normalised(const Params& p, float top, u32 axis) {
+INLINE float normalized(const Params& p, float top, u32 axis) {
     if (p.normalizer[axis] == 0.0f) return top;
     const float score = top / p.normalizer[axis];
     return score < 0.0f ? 0.0f : score > 1.0f ? 1.0f : score;
 }
 
 INLINE void write_keypoint(const Params& p, u32 keypoint, u32 x_warp, const Scratch& scratch) {
-    float score = smaller(normalised(p, scratch.top[x_warp], 0), normalised(p, scratch.top[x_warp + 1], 1));
+    float score = smaller(normalized(p, scratch.top[x_warp], 0), normalized(p, scratch.top[x_warp + 1], 1));
     const bool absent = f32::key(__float_as_uint(score)) <= p.threshold_key;
     float x = (absent ? p.absent : scratch.at[x_warp]) / p.split;
     float y = (absent ? p.absent : scratch.at[x_warp + 1]) / p.split;
-    if (p.sigmoid) score = 1.0f / (1.0f + expf(-score));
-    if (p.affine) {
-        const u64 row = keypoint / p.K;
-        float m[6];
-#pragma unroll
-        for (int i = 0; i < 6; ++i) m[i] = p.affine == 1 ? p.matrix[i] : __ldg(p.transforms + row * p.transform_stride + i);
-        const float tx = m[0] * x + m[1] * y + m[2];
-        y = m[3] * x + m[4] * y + m[5];
-        x = tx;
-    }
+    if (p.sigmoid) score = sigmoid(score);
+    transform_point(p, keypoint / p.K, x, y);
     const u64 at = keypoint;
     p.keypoints[2 * at] = x;
     p.keypoints[2 * at + 1] = y;

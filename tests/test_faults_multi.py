@@ -23,16 +23,16 @@ MULTI, PEAKS = "posenet_multi.cu", "peaks.cu"
 FAULTS = [
     # finding
     (MULTI, "a tie is no root", "<= key;", "< key;"),
-    (MULTI, "a larger neighbour is ignored above", "v = y - (y > 0)", "v = y"),
-    (MULTI, "a larger neighbour is ignored to the right", "u <= min(x + 1, p.W - 1)", "u <= x"),
+    (MULTI, "a larger neighbor is ignored above", "v = y - (y > 0)", "v = y"),
+    (MULTI, "a larger neighbor is ignored to the right", "u <= min(x + 1, p.W - 1)", "u <= x"),
     (MULTI, "the threshold itself fails", "key < p.least_key", "key <= p.least_key"),
-    (MULTI, "NaN is a root", "|| (!E::INTEGER && key == E::key(E::PER_VECTOR == 4 ? 0x7fffffffu : 0x7fffu))) continue", ") continue"),
+    (MULTI, "NaN is a root", "|| (!E::INTEGER && key == E::NAN_KEY)) continue", ") continue"),
     (MULTI, "channels and cells swapped", "p.channels_fastest ? i % p.K : i / cells", "p.channels_fastest ? i / cells : i % p.K"),
     (MULTI, "roots of all images in one list", "image * p.room + atomicAdd", "atomicAdd"),
     # walking
     (MULTI, "displacements forward all the way", "route.up ? BACKWARD : FORWARD", "FORWARD"),
     (MULTI, "edge of the child on the way up", "p.edge[route.up ? route.source : k]", "p.edge[k]"),
-    (MULTI, "x and y displacements swapped", "{from.y + value_at(p, displacement, image, edge, y, x), from.x + value_at(p, displacement, image, p.K - 1 + edge, y, x)}", "{from.y + value_at(p, displacement, image, p.K - 1 + edge, y, x), from.x + value_at(p, displacement, image, edge, y, x)}"),
+    (MULTI, "x and y displacements swapped", "{from.y + value_at(p, displacement, image, edge, y, x),\n         from.x + value_at(p, displacement, image, p.K - 1 + edge, y, x)}", "{from.y + value_at(p, displacement, image, p.K - 1 + edge, y, x), from.x + value_at(p, displacement, image, edge, y, x)}"),
     (MULTI, "one refinement less", "i < p.refinements; ++i) {\n        y =", "i + 1 < p.refinements; ++i) {\n        y ="),
     (MULTI, "rounds half down", "clamped(at + 0.5f, size)", "clamped(ceilf(at - 0.5f), size)"),
     (MULTI, "pytorch rounds half up", "rintf(clamped(at, size))", "floorf(clamped(at, size) + 0.5f)"),
@@ -71,7 +71,7 @@ FAULTS = [
     # peaks
     (PEAKS, "peaks are refined at another map's scale", "E::INTEGER ? (value - p.zero) * p.scale : value", "value * 0.5f"),
     (PEAKS, "weak peaks are not looked at again", "if (again || !s.unclear) break;", "break;"),
-    (PEAKS, "the factor is that of the last warp", "for (u32 w = 0; w < blockDim.x / 32; ++w) best = larger(best, s.best[w]);\n    __syncthreads();", "best = s.best[blockDim.x / 32 - 1];\n    __syncthreads();"),
+    (PEAKS, "the factor is that of the last warp", "for (u32 w = 0; w < warps; ++w) of_block = larger(of_block, parts[w]);", "of_block = parts[warps - 1];"),
     (PEAKS, "the step is not taken", "(float)y + step.y;", "(float)y;"),
     (PEAKS, "the rest is left as it was", "p.points[2 * (first + m) + 1] = p.scores[first + m] = 0.0f;", "p.scores[first + m] = 0.0f;"),
     (PEAKS, "a plateau has no peak", "p.strict ? other >= key : other > key", "other >= key"),
@@ -85,7 +85,7 @@ FAULTS = [
     (PEAKS, "the longer list begins where the shorter one does", "behind + (i - LISTED)", "behind + i"),
     (PEAKS, "lines are not stepped", "                ++y;\n", ""),
     (PEAKS, "blocks of a map look at the same cells", "blockIdx.y * blockDim.x + threadIdx.x, y", "threadIdx.x, y"),
-    (PEAKS, "the first block goes on", "atomicInc(p.tickets + blockIdx.x, gridDim.y - 1) == gridDim.y - 1", "atomicInc(p.tickets + blockIdx.x, gridDim.y - 1) == 0"),
+    (PEAKS, "the first block goes on", "atomicInc(ticket, gridDim.y - 1) == gridDim.y - 1", "atomicInc(ticket, gridDim.y - 1) == 0"),
     (PEAKS, "the shared list is not emptied", "atomicExch(p.found + blockIdx.x, 0u)", "p.found[blockIdx.x]"),
     (PEAKS, "what lies behind the shared list is taken from its head", "    behind += LISTED;\n", ""),
     (PEAKS, "nothing is left out", "p.left_out[row] = found - count", "p.left_out[row] = 0"),
