@@ -74,7 +74,7 @@ def steps(part: str, directory: Path, cache: Path, fake: bool) -> list[Step]:
     python, pytest = sys.executable, (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     on_gpu = {"POSEPOST_REQUIRE_GPU": "1", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     key_cases = (python, "-m", "bench.key_cases", *(("--fake",) if fake else ()))
-    tests = ("tests/test_calls.py",) if fake else ("tests/test_gpu.py", "-rs")
+    tests = ("tests/core/test_calls.py",) if fake else ("tests/test_gpu.py", "-rs")
     if part == "a":
         first = (python, "-c", "print('left out: a GPU\\'s')" if fake else FIRST_CALL)
         return [

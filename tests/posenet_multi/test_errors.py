@@ -14,7 +14,7 @@ from bench.cuda_cpu.seam import ExecutorCuda, to_device
 from ..helpers import (
     CHANNELS,
 )
-from ..multi_errors import ERRORS, MAPS
+from .shared_errors import ERRORS, MAPS
 
 pytestmark = pytest.mark.usefixtures("fresh_plans")
 

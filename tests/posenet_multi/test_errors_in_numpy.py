@@ -9,7 +9,7 @@ import pytest
 
 from posepost import decode_posenet_multi
 
-from ..multi_errors import ERRORS, MAPS
+from .shared_errors import ERRORS, MAPS
 
 pytestmark = pytest.mark.usefixtures("warnings_are_errors")
 
