@@ -71,14 +71,14 @@ def letterbox(image: Any, size: tuple[int, int]) -> tuple[np.ndarray[Any, Any], 
     """Pad an image with black to the aspect ratio of `size`, then reduce or enlarge it to `size`, bilinear.
 
     image: PIL image or (H, W, 3) uint8 array, RGB.
-    size: (height, width) of the network's input.
+    size: (width, height) of the network's input.
     Returns the (height, width, 3) uint8 picture and the (2, 3) float32 affine that takes a point (x, y) in pixels of
     that picture to pixels of the image: x_image = x * (image width + padding) / width - padding on the left, y
     likewise, as in tfjs PoseNet (util.ts). The padding is rounded to whole pixels; half of it, rounded down, goes to
     the left or the top.
     """
     picture = as_image(image)
-    height, width = size
+    width, height = size
     image_width, image_height = picture.size
     pad_x = pad_y = 0
     if image_height * width < image_width * height:
@@ -109,10 +109,10 @@ def warp(picture: PILImage.Image, matrix: np.ndarray[Any, Any], size: tuple[int,
     """Sample an RGB picture into `size`, bilinear, black outside of it.
 
     matrix: (2, 3), takes a point (x, y) of the result to the picture; whole numbers are pixel centres in both.
-    size: (height, width). Returns (height, width, 3) uint8.
+    size: (width, height). Returns (height, width, 3) uint8.
     """
     image_module = pillow()
-    height, width = size
+    width, height = size
     affine = np.array(matrix, np.float64)
     affine[:, 2] += 0.5 - affine[:, :2].sum(axis=1) / 2  # Pillow puts whole numbers at the corners of pixels
     coefficients = tuple(affine.reshape(6).tolist())

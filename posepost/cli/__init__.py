@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add_model(command)
     command.add_argument("images", metavar="IMAGE", nargs="+")
     command.add_argument("-o", dest="output", metavar="DIR", default="posepost-out", help="default: %(default)s")
-    command.add_argument("--size", type=size, metavar="HxW", help="of the network's input, where it takes any")
+    command.add_argument("--size", type=size, metavar="WxH", help="of the network's input, where it takes any")
     command.add_argument("--people", choices=("one", "all"), help="default: all where the model has the heads for it")
     command.add_argument(
         "--score", type=score, metavar="S", help=f"least score of a person, with --people all; default: {LEAST_SCORE}"

@@ -52,7 +52,7 @@ def check_options(arguments: argparse.Namespace, kind: str) -> None:
 def size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH in pixels, such as 353x481, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT in pixels, such as 481x353, got {text!r}")
     return int(match[1]), int(match[2])
 
 

@@ -6,7 +6,7 @@ Two files are written for each image: NAME.overlay.png, the picture with the key
       "image": "photo.jpg",             as given on the command line
       "width": 640, "height": 480,      of the image, in pixels, turned upright
       "model": "posenet.onnx",
-      "input_size": [353, 481],         height, width of the network's input
+      "input_size": [481, 353],         width, height of the network's input
       "device": "cpu",                  or "cuda"
       "poses": [                        one entry a person; [] where none was found
         {

@@ -6,7 +6,7 @@ decodes what it gives. `TopDownSession` is for models that see a crop of each pe
 Needs the packages onnx and onnxruntime (`pip install "posepost[ort]"`, on a machine with a GPU `"posepost[ort-gpu]"`).
 
 Metadata of a model (`metadata_props`) that is honoured: `posepost.mean`, `posepost.std` (one number or R,G,B, of pixels
-0..255), `posepost.output_stride`, `posepost.input_size` (height,width to run at, where the model takes any),
+0..255), `posepost.output_stride`, `posepost.input_size` (width,height to run at, where the model takes any),
 `posepost.keypoints` (names, separated by commas).
 """
 

@@ -24,7 +24,7 @@ def describe(model: PoseModel | TopDownModel) -> str:
         ("keypoints", keypoints),
     ]
     where = next(number for number, (key, _) in enumerate(lines) if key == "layout")
-    lines.insert(where + 1, ("size", f"{size} (height x width)" + f", usually {usual}" * (None in model.input_size)))
+    lines.insert(where + 1, ("size", f"{size} (width x height)" + f", usually {usual}" * (None in model.input_size)))
     if model.quantization:
         scales = [f"{head}: scale {scale:g}, zero {zero}" for head, (scale, zero) in model.quantization.items()]
         lines.append(("quantised", ", ".join(scales)))
@@ -48,7 +48,7 @@ def _topdown_lines(model: TopDownModel) -> list[tuple[str, str]]:
     ratio = "known when it runs" if model.ratio is None else f"{model.ratio:g}"
     if model.kind == "heatmap":
         head, layout = "heatmaps", f"input {model.input_layout}, outputs {model.layout}"
-        sizes = ("maps", f"{first} x {second} (height x width), input pixels a cell: {ratio}")
+        sizes = ("maps", f"{first} x {second} (width x height), input pixels a cell: {ratio}")
     else:
         head, layout = "SimCC", f"input {model.input_layout}"
         sizes = ("bins", f"{first} along x, {second} along y, split ratio: {ratio}")

@@ -117,28 +117,28 @@ def shapes_at(graph: Graph, input_name: str, input_shape: Sequence[int]) -> dict
 def find_stride(
     graph: Graph, input_name: str, input_layout: str, size: tuple[int, int], output: str, layout: str | None
 ) -> tuple[int | None, str]:
-    """Input pixels per cell of an output, for an input of (height, width) `size`, and how that is known."""
+    """Input pixels per cell of an output, for an input of (width, height) `size`, and how that is known."""
     if layout is None:
         return None, "known when it runs"
-    height, width = size
+    width, height = size
     shape = (1, height, width, 3) if input_layout == "NHWC" else (1, 3, height, width)
     inferred = _inferred_shapes(graph, input_name, shape)[output]
     declared = _tensor(need("onnx"), {value.name: value for value in graph.proto.graph.output}[output]).shape
     for candidate in (inferred, declared):
         if len(candidate) == 4:
-            rows, columns = height_width(candidate, layout)
-            stride = stride_of((height, width), (rows, columns))
+            columns, rows = width_height(candidate, layout)
+            stride = stride_of(size, (columns, rows))
             if stride is not None:
-                return stride, f"{height}x{width} becomes {rows}x{columns}"
+                return stride, f"{width}x{height} becomes {columns}x{rows}"
     return None, "known when it runs"
 
 
-def stride_of(input_hw: Sequence[int | None], map_hw: Sequence[int | None]) -> int | None:
+def stride_of(input_size: Sequence[int | None], map_size: Sequence[int | None]) -> int | None:
     """The one power of two s with ceil(input / s) == map in both axes, or None."""
-    sizes = [*input_hw, *map_hw]
+    sizes = [*input_size, *map_size]
     if any(not size for size in sizes):
         return None
-    height, width, rows, columns = cast("list[int]", sizes)
+    width, height, columns, rows = cast("list[int]", sizes)
     fitting = [s for s in (1 << n for n in range(12)) if -(-height // s) == rows and -(-width // s) == columns]
     return fitting[0] if len(fitting) == 1 else None
 
@@ -214,8 +214,8 @@ def channel_axis(layout: str | None) -> int:
     return 3 if layout == "NHWC" else 1
 
 
-def height_width(shape: Sequence[Any], layout: str) -> tuple[Any, Any]:
-    return (shape[1], shape[2]) if layout == "NHWC" else (shape[2], shape[3])
+def width_height(shape: Sequence[Any], layout: str) -> tuple[Any, Any]:
+    return (shape[2], shape[1]) if layout == "NHWC" else (shape[3], shape[2])
 
 
 def _name(model: str | os.PathLike[str] | bytes) -> str:

@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ._graph import LAYOUTS, Graph, Tensor, channel_axis, dims, find_input, height_width, read_graph, shapes_at
+from ._graph import LAYOUTS, Graph, Tensor, channel_axis, dims, find_input, width_height, read_graph, shapes_at
 from ._metadata import preferred_size
 
 HEADS = ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd")
 TOPDOWN_HEADS = {"heatmap": ("heatmaps",), "simcc": ("simcc_x", "simcc_y")}
-TOPDOWN_SIZE = (256, 192)
+TOPDOWN_SIZE = (192, 256)
 MOST_PER_CELL = 32  # input pixels from one cell of a heatmap to the next
 
 
@@ -139,10 +139,11 @@ def find_topdown(
     name, outputs = graph.name, graph.outputs
     input_name, input_layout = find_input(graph)
     declared = graph.inputs[input_name].shape
-    sides = height_width(declared, input_layout)
+    sides = width_height(declared, input_layout)
     preferred = preferred_size(name, graph.metadata, TOPDOWN_SIZE)
     usual = (sides[0] or preferred[0], sides[1] or preferred[1])
-    shape = (declared[0] or 1, *usual, 3) if input_layout == "NHWC" else (declared[0] or 1, 3, *usual)
+    width, height = usual
+    shape = (declared[0] or 1, height, width, 3) if input_layout == "NHWC" else (declared[0] or 1, 3, height, width)
     shapes = shapes_at(graph, input_name, shape)
 
     heatmaps = [] if {*given} & {*TOPDOWN_HEADS["simcc"]} else _heatmap_candidates(shapes, given, layout, usual)
@@ -154,7 +155,7 @@ def find_topdown(
     listing = ", ".join(f"{output} {dims(shapes[output])}" for output in outputs)
     if not heatmaps and not vectors:
         raise ValueError(
-            f"{name}: no pose head among the outputs for an input of {usual[1]}x{usual[0]} pixels: heatmaps of K "
+            f"{name}: no pose head among the outputs for an input of {width}x{height} pixels: heatmaps of K "
             "channels with offsets of 2K (PoseNet), heatmaps alone that are smaller by a whole number, or two (N, K, "
             f"bins) with as many bins a pixel in width and height (SimCC); heads= or --heads names them: {listing}"
         )
@@ -184,7 +185,7 @@ def _heatmap_candidates(
     named = given.get("heatmaps")
     four = [output for output, shape in shapes.items() if len(shape) == 4 and named in (None, output)]
     layouts = [layout] if layout else LAYOUTS
-    fitting = [(o, one) for o in four for one in layouts if ratios(size, height_width(shapes[o], one))]
+    fitting = [(o, one) for o in four for one in layouts if ratios(size, width_height(shapes[o], one))]
     return fitting or [(output, one) for output in four for one in layouts if named]
 
 
@@ -201,7 +202,7 @@ def _simcc_candidates(
     shapes: Mapping[str, tuple[int | None, ...]], given: Mapping[str, str], size: tuple[int, int]
 ) -> list[tuple[str, str]]:
     """Pairs of outputs with as many bins a pixel. Those that the caller names need not fit before they run."""
-    height, width = size
+    width, height = size
     three = [output for output, shape in shapes.items() if len(shape) == 3]
     pairs = [
         (x, y)

@@ -38,13 +38,13 @@ def normalisation_by(mean: Any, std: Any, metadata: Mapping[str, str]) -> str:
 
 
 def preferred_size(name: str, metadata: Mapping[str, str], default: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) that the model is best run at where it takes any."""
+    """(width, height) that the model is best run at where it takes any."""
     text = metadata.get("posepost.input_size")
     if text is None:
         return default
     parts = [part.strip() for part in text.strip("[]() ").split(",")]
     if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ValueError(f"{name}: posepost.input_size must be height,width, got {text!r}")
+        raise ValueError(f"{name}: posepost.input_size must be width,height, got {text!r}")
     return int(parts[0]), int(parts[1])
 
 

@@ -25,13 +25,13 @@ from ._graph import (
     find_input,
     find_quantization,
     find_stride,
-    height_width,
+    width_height,
     read_graph,
 )
 from ._heads import HEADS, TOPDOWN_HEADS, Recognised, check_given, find_heads, find_topdown, ratios
 from ._metadata import keypoint_names, normalisation_by, preferred_size, stated_stride, three
 
-DEFAULT_SIZE = (353, 481)
+DEFAULT_SIZE = (481, 353)
 DEFAULT_MEAN = DEFAULT_STD = 127.5
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 PRESETS = {"heatmap": HEATMAP_PRESETS, "simcc": SIMCC_PRESETS}
@@ -57,7 +57,7 @@ class Model:
     std: npt.NDArray[np.float32]
     normalisation_by: str
     keypoints: tuple[str, ...]
-    input_size: tuple[int | None, int | None]  # height, width of the input; None where the model takes any
+    input_size: tuple[int | None, int | None]  # width, height of the input; None where the model takes any
     usual_size: tuple[int, int]  # to run at when the caller names no size
 
 
@@ -74,7 +74,7 @@ class TopDownModel(Model):
     """What `read_topdown` saw in a graph with heatmaps or SimCC."""
 
     kind: str  # "heatmap" or "simcc"
-    sizes: tuple[int | None, int | None]  # heatmaps: height, width; SimCC: bins along x, along y
+    sizes: tuple[int | None, int | None]  # heatmaps: width, height; SimCC: bins along x, along y
     ratio: float | None  # heatmaps: input pixels a cell; SimCC: bins an input pixel; None: known when it runs
     preset: str
     preset_by: str
@@ -103,7 +103,7 @@ def read_model(
         activation, activation_by = find_activation(graph.producers, set(graph.constants), found["heatmaps"])
     else:
         activation_by = "given"
-    size = height_width(graph.inputs[input_name].shape, input_layout)
+    size = width_height(graph.inputs[input_name].shape, input_layout)
     preferred = preferred_size(graph.name, graph.metadata, DEFAULT_SIZE)
     usual = (size[0] or preferred[0], size[1] or preferred[1])
     stride_by = "given"
@@ -153,12 +153,12 @@ def read_topdown(
     ratio: float | None
     if kind == "heatmap":
         count = _heatmap_keypoints(graph.name, first, found.layout, preset, chosen)
-        sizes = height_width(first, found.layout or "NCHW")
+        sizes = width_height(first, found.layout or "NCHW")
         ratio = next(iter(ratios(usual, sizes)), None)
     else:
         count = first[1]
         sizes = first[2], second[0][2]
-        ratio = sizes[0] / usual[1] if sizes[0] else None
+        ratio = sizes[0] / usual[0] if sizes[0] else None
     if activation == "auto":
         activation, activation_by = PRESETS[kind][chosen].get("activation"), f"preset {chosen}"
         if activation is not None:
@@ -201,12 +201,12 @@ def _read(
         "std": three("std", std[0], metadata.get("posepost.std"), std[1]),
         "normalisation_by": normalisation_by(mean[0], std[0], metadata),
         "keypoints": keypoint_names(graph.name, metadata.get("posepost.keypoints"), count),
-        "input_size": height_width(graph.inputs[input_name].shape, input_layout),
+        "input_size": width_height(graph.inputs[input_name].shape, input_layout),
     }
 
 
 def input_size(model: Model, size: tuple[int, int] | None) -> tuple[int, int]:
-    """(height, width) to run a model at: `size` where the model takes it, else its usual one."""
+    """(width, height) to run a model at: `size` where the model takes it, else its usual one."""
     if size is None:
         return model.usual_size
     if any(fixed not in (None, wanted) for fixed, wanted in zip(model.input_size, size)):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from posepost import Keypoints, Poses, decode_posenet, decode_posenet_multi
 from posepost._image import letterbox
 
-from ._graph import LAYOUTS, dims, height_width, stride_of
+from ._graph import LAYOUTS, dims, width_height, stride_of
 from ._heads import HEADS, fits
 from ._models import PoseModel, input_size, read_model, several_people_problem
 from ._session import Session, shape_of
@@ -77,7 +77,7 @@ class PoseSession(Session):
         """The network's input for one picture, and the transform for `run` that gives points in pixels of the picture.
 
         image: PIL image or (H, W, 3) uint8 array, RGB; padded with black to the network's aspect ratio, then resized.
-        size: (height, width) for a model that takes any; default: the metadata, else 353 x 481.
+        size: (width, height) for a model that takes any; default: the metadata, else 481 x 353.
         Returns (images, transform): images (1, 3, height, width) or (1, height, width, 3), normalised, in the model's
         dtype (a uint8 model gets the pixels as they are); transform (2, 3) float32.
         """
@@ -168,7 +168,7 @@ class PoseSession(Session):
         if self.model.output_stride is not None:
             return self.model.output_stride
         layout = self.model.layout or next((name for name in LAYOUTS if fits(heatmaps, offsets, name)), LAYOUTS[0])
-        stride = stride_of(height_width(images, self.model.input_layout), height_width(heatmaps, layout))
+        stride = stride_of(width_height(images, self.model.input_layout), width_height(heatmaps, layout))
         if stride is None:
             raise ValueError(
                 f"{self.model.name}: cannot tell the output stride from an input of {dims(images)} and heatmaps of "

@@ -14,7 +14,7 @@ from posepost import Flip, Keypoints, _check, box_to_crop, crop_to_image, decode
 from posepost._image import as_image, warp
 from posepost.types import DeviceMemory, made
 
-from ._graph import channel_axis, height_width
+from ._graph import channel_axis, width_height
 from ._heads import TOPDOWN_HEADS
 from ._metadata import left_for_right
 from ._models import PRESETS, TopDownModel, input_size, keypoints_in, read_topdown
@@ -90,12 +90,12 @@ class TopDownSession(Session):
         image: PIL image or (H, W, 3) uint8 array, RGB.
         boxes: (N, 4), x0, y0, x1, y1 of each person in pixels of the picture, to the aspect ratio of the network's
             input and `padding` times as large cut out, bilinear, black outside the picture. None: the whole picture.
-        size: (height, width) for a model that takes any; default: the metadata, else 256 x 192.
+        size: (width, height) for a model that takes any; default: the metadata, else 192 x 256.
         Returns (images, transforms): images (N, 3, height, width) or (N, height, width, 3), normalised, in the model's
         dtype (a uint8 model gets the pixels as they are); transforms (N, 2, 3) float32.
         Raises ValueError for boxes that are empty, not finite or beside the picture.
         """
-        height, width = input_size(self.model, size)
+        width, height = input_size(self.model, size)
         picture = as_image(image)
         if boxes is None:
             boxes = (0, 0, *picture.size)
@@ -108,7 +108,7 @@ class TopDownSession(Session):
         shape = (3, height, width) if self.model.input_layout == "NCHW" else (height, width, 3)
         images = np.empty((len(cuts), *shape), self.model.inputs[self.model.input_name].dtype)
         for row, matrix in zip(images, cuts):
-            row[...] = self._normalised(warp(picture, matrix, (height, width)))
+            row[...] = self._normalised(warp(picture, matrix, (width, height)))
         return images, crop_to_image(centers, scales, (width, height)) if self._udp else cuts
 
     def flip_pairs(self, count: int) -> tuple[int, ...]:
@@ -198,7 +198,7 @@ class TopDownSession(Session):
         """Keypoints of as many crops as the model takes at once. out: also a function that makes room for K of them."""
         kind, layout = self.model.kind, self.model.input_layout
         maps = self._infer(images, TOPDOWN_HEADS[kind])
-        height, width = height_width(images.shape, layout)
+        width, height = width_height(images.shape, layout)
         shapes = [shape_of(array) for array in maps]
         if kind == "simcc":
             count = shapes[0][1]

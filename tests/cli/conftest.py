@@ -22,7 +22,7 @@ def four(tmp_path: Path) -> str:
     from ..onnx_models import FOUR, build
 
     path = tmp_path / "four.onnx"
-    path.write_bytes(build(FOUR, metadata={"posepost.input_size": "33,49", "posepost.std": "30"}, size=(None, None)))
+    path.write_bytes(build(FOUR, metadata={"posepost.input_size": "49,33", "posepost.std": "30"}, size=(None, None)))
     return str(path)
 
 

@@ -30,11 +30,11 @@ from .commands import complaints
         (["run", "MODEL", "x.png", "-o", "MODEL/deeper"], "posepost: MODEL/deeper: Not a directory"),
         (
             ["run", "MODEL", "x.png", "--size", "big"],
-            "posepost run: argument --size: must be HEIGHTxWIDTH in pixels, such as 353x481, got 'big'",
+            "posepost run: argument --size: must be WIDTHxHEIGHT in pixels, such as 481x353, got 'big'",
         ),
         (
             ["run", "MODEL", "x.png", "--size", "0x5"],
-            "posepost run: argument --size: must be HEIGHTxWIDTH in pixels, such as 353x481, got '0x5'",
+            "posepost run: argument --size: must be WIDTHxHEIGHT in pixels, such as 481x353, got '0x5'",
         ),
         (
             ["run", "MODEL", "x.png", "--score", "nan"],

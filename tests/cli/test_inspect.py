@@ -31,8 +31,8 @@ def test_inspect_of_a_posenet_model(model: str, capsys: pytest.CaptureFixture[st
         "displacement_bwd not recognised (not needed for one person)\n"
         "found            by shape\n"
         "layout           input NCHW, outputs NCHW\n"
-        "size             any x any (height x width), usually 353 x 481\n"
-        "stride           8 (353x481 becomes 45x61)\n"
+        "size             any x any (width x height), usually 481 x 353\n"
+        "stride           8 (481x353 becomes 61x45)\n"
         "heatmaps are     logits (made by Conv)\n"
         "input is         (pixel - 128) / (1, 2, 3), RGB (given)\n"
         "keypoints        17: nose, left_eye, right_eye, left_ear, right_ear, left_shoulder, right_shoulder, "
@@ -61,8 +61,8 @@ def test_inspect_of_heatmaps_and_simcc(folder: Path, capsys: pytest.CaptureFixtu
         "heatmaps         heatmaps\n"
         "found            by shape\n"
         "layout           input NCHW, outputs NCHW\n"
-        "size             64 x 48 (height x width)\n"
-        "maps             16 x 12 (height x width), input pixels a cell: 4\n"
+        "size             48 x 64 (width x height)\n"
+        "maps             12 x 16 (width x height), input pixels a cell: 4\n"
         "preset           mmpose_dark (given)\n"
         "outputs are      scores (preset mmpose_dark)\n"
         "input is         (pixel - (123.675, 116.28, 103.53)) / (58.395, 57.12, 57.375), RGB (default)\n"
@@ -79,7 +79,7 @@ def test_inspect_of_heatmaps_and_simcc(folder: Path, capsys: pytest.CaptureFixtu
         "simcc_y          simcc_y\n"
         "found            by shape\n"
         "layout           input NCHW\n"
-        "size             64 x 48 (height x width)\n"
+        "size             48 x 64 (width x height)\n"
         "bins             96 along x, 128 along y, split ratio: 2\n"
         "preset           rtmpose (default)\n"
         "outputs are      scores (preset rtmpose)\n"
@@ -100,6 +100,6 @@ def test_inspect_of_free_sizes_and_8_bits(folder: Path, capsys: pytest.CaptureFi
     (folder / "free.onnx").write_bytes(network(size=(None, None), dtype="uint8"))
     assert cli.main(["inspect", "free.onnx"]) == 0
     out = capsys.readouterr().out
-    assert "size             any x any (height x width), usually 256 x 192\n" in out
-    assert "maps             64 x 48 (height x width), input pixels a cell: 4\n" in out
+    assert "size             any x any (width x height), usually 192 x 256\n" in out
+    assert "maps             48 x 64 (width x height), input pixels a cell: 4\n" in out
     assert "quantised        heatmaps: scale 0.005, zero 0\n" in out

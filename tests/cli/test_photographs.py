@@ -36,7 +36,7 @@ def test_run_on_every_photograph_gives_the_golden_poses(
     for photograph, name in PHOTOGRAPHS.items():
         document = json.loads((tmp_path / f"{Path(name).stem}.json").read_text())
         expected = golden(f"real_posenet075_s16_353x481_{photograph}")
-        _, transform = letterbox(read_image(shared / "images" / name), (353, 481))
+        _, transform = letterbox(read_image(shared / "images" / name), (481, 353))
         joints = [(joint["x"], joint["y"], joint["score"]) for joint in document["poses"][0]["keypoints"]]
         found = np.array(joints)
         mapped = expected[:, :2] * np.diag(transform[:, :2]) + transform[:, 2]
@@ -55,7 +55,7 @@ def test_run_on_the_group_gives_the_golden_poses_of_all_people(model: str, share
             expected = entry["poses"]
     arguments = ["run", str(shared / "models" / model), str(shared / "images" / name), "-o", str(tmp_path)]
     assert cli.main([*arguments, "--mean", "128", "--std", "128"]) == 0
-    _, transform = letterbox(read_image(shared / "images" / name), (353, 481))
+    _, transform = letterbox(read_image(shared / "images" / name), (481, 353))
     poses = json.loads((tmp_path / f"{Path(name).stem}.json").read_text())["poses"]
     assert len(poses) == len(expected) == 5
     for found, golden_pose in zip(poses, expected):
@@ -78,4 +78,4 @@ def test_the_model_that_fails_while_running_is_one_line(
     assert line.endswith("Dilation not supported for AutoPadType::SAME_UPPER or AutoPadType::SAME_LOWER.")
     assert list((tmp_path / "out").iterdir()) == []
     assert cli.main(["inspect", str(model)]) == 0
-    assert "stride           8 (353x481 becomes 45x61)" in capfd.readouterr().out
+    assert "stride           8 (481x353 becomes 61x45)" in capfd.readouterr().out

@@ -26,11 +26,11 @@ from .commands import complaints
 
 def test_run_writes_keypoints_in_image_pixels_and_an_overlay(model: str, photo: str, tmp_path: Path) -> None:
     out = tmp_path / "a" / "b"
-    assert cli.main(["run", model, photo, "-o", str(out), "--size", "33x49"]) == 0
+    assert cli.main(["run", model, photo, "-o", str(out), "--size", "49x33"]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["photo.json", "photo.overlay.png"]
     document = json.loads((out / "photo.json").read_text())
     session = ort.PoseSession(model)
-    images, transform = session.letterbox(read_image(photo), (33, 49))
+    images, transform = session.letterbox(read_image(photo), (49, 33))
     expected = session.run(images, transform=transform)
     (pose,) = document.pop("poses")
     assert document == {
@@ -38,7 +38,7 @@ def test_run_writes_keypoints_in_image_pixels_and_an_overlay(model: str, photo: 
         "width": 60,
         "height": 40,
         "model": "model.onnx",
-        "input_size": [33, 49],
+        "input_size": [49, 33],
         "device": session.device,
     }
     assert [joint["name"] for joint in pose["keypoints"]] == list(session.model.keypoints)
@@ -84,7 +84,7 @@ def test_run_on_a_model_with_displacement_heads_writes_all_people(
 
 def test_people_one_is_what_a_model_without_displacement_heads_gives(four: str, photo: str, tmp_path: Path) -> None:
     bare = tmp_path / "bare.onnx"
-    bare.write_bytes(build(metadata={"posepost.input_size": "33,49", "posepost.std": "30"}, size=(None, None)))
+    bare.write_bytes(build(metadata={"posepost.input_size": "49,33", "posepost.std": "30"}, size=(None, None)))
     documents, pictures = [], []
     for number, arguments in enumerate([[four, "--people", "one"], [str(bare)], [str(bare), "--people", "one"]]):
         out = tmp_path / str(number)
@@ -113,12 +113,12 @@ def test_displacement_heads_of_another_skeleton_are_left_alone(
 ) -> None:
     path = tmp_path / "five.onnx"
     path.write_bytes(build({"heatmaps": 5, "offsets": 10, "fwd": 8, "bwd": 8}, size=(None, None)))
-    assert cli.main(["run", str(path), photo, "--size", "33x49", "-o", str(tmp_path)]) == 0
+    assert cli.main(["run", str(path), photo, "--size", "49x33", "-o", str(tmp_path)]) == 0
     assert len(json.loads((tmp_path / "photo.json").read_text())["poses"][0]["keypoints"]) == 5
     assert cli.main(["run", str(path), photo, "--people", "all", "-o", str(tmp_path)]) == 2
     remedy = "several people need PoseNet's 17 keypoints, got 5; skeleton= (--skeleton) joins others"
     assert complaints(capsys) == [f"posepost: {path}: {remedy}"]
-    command = ["run", str(path), photo, "--size", "33x49", "-o", str(tmp_path), "--score", "0"]
+    command = ["run", str(path), photo, "--size", "49x33", "-o", str(tmp_path), "--score", "0"]
     assert cli.main([*command, "--skeleton", "4-0,4-1,4-2,4-3"]) == 0
     poses = json.loads((tmp_path / "photo.json").read_text())["poses"]
     assert len(poses) > 1
@@ -148,8 +148,8 @@ def test_multi_person_options_need_displacement_heads(
 def test_a_size_that_the_model_does_not_take(photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "fixed.onnx"
     path.write_bytes(build(size=(33, 49)))
-    assert cli.main(["run", str(path), photo, "-o", str(tmp_path / "out"), "--size", "33x50"]) == 2
-    assert complaints(capsys) == ["posepost: size must be what the model takes, 33x49, got 33x50"]
+    assert cli.main(["run", str(path), photo, "-o", str(tmp_path / "out"), "--size", "50x33"]) == 2
+    assert complaints(capsys) == ["posepost: size must be what the model takes, 49x33, got 50x33"]
     assert not (tmp_path / "out").exists()
 
 

@@ -46,7 +46,7 @@ def test_run_writes_one_person_a_box(kind: str, folder: Path, capsys: pytest.Cap
         assert np.abs(off).max() < 1.5 * photograph_pixels(box)
     del document["poses"]
     assert document == {
-        "image": "photo.png", "width": 200, "height": 160, "model": f"{kind}.onnx", "input_size": [64, 48],
+        "image": "photo.png", "width": 200, "height": 160, "model": f"{kind}.onnx", "input_size": [48, 64],
         "device": session.device,
     }  # fmt: skip
     drawn = np.asarray(overlay(image, expected.keypoints, expected.scores, min_score=SHOWN))
@@ -175,7 +175,7 @@ def test_flip_with_the_names_of_coco(folder: Path) -> None:
          'posepost: preset must be "mmpose_msra", "mmpose_dark", "mmpose_udp", "mmpose_udp_combined", '
          '"mmpose_megvii", "mmpose_integral", "mmdeploy", "hrnet", "vitpose_hf", "higherhrnet", "trt_pose", '
          '"openpose", "sleap", "mediapipe" or "deeplabcut", got \'best\''),
-        (["--size", "64x64"], "posepost: size must be what the model takes, 64x48, got 64x64"),
+        (["--size", "64x64"], "posepost: size must be what the model takes, 48x64, got 64x64"),
         *(
             ([*option, *value],
              f"posepost: {option[0]} is for models with PoseNet heads, got heatmap.onnx with heatmaps alone")

@@ -175,7 +175,7 @@ def test_wrong_heatmap() -> None:
 
 @pytest.mark.parametrize(
     ("image", "size", "padding"),
-    [((640, 480), (257, 257), (0, 160)), ((480, 640), (257, 257), (160, 0)), ((100, 50), (50, 100), (0, 0))],
+    [((640, 480), (257, 257), (0, 160)), ((480, 640), (257, 257), (160, 0)), ((100, 50), (100, 50), (0, 0))],
 )
 def test_letterbox_puts_a_point_where_the_transform_takes_it_from(
     image: tuple[int, int], size: tuple[int, int], padding: tuple[int, int]
@@ -184,13 +184,13 @@ def test_letterbox_puts_a_point_where_the_transform_takes_it_from(
     picture = np.zeros((height, width, 3), np.uint8)
     picture[height // 2 - 5 : height // 2 + 5, 30:40] = 255
     pixels, transform = letterbox(picture, size)
-    assert pixels.shape == (*size, 3)
+    assert pixels.shape == (*size[::-1], 3)
     rows, columns = np.nonzero(pixels[..., 0] > 100)
     x, y = transform @ np.array([columns.mean() + 0.5, rows.mean() + 0.5, 1])
     assert x == pytest.approx(35, abs=1)
     assert y == pytest.approx(height / 2, abs=1)
-    assert transform[0, 0] == pytest.approx((width + padding[0]) / size[1])
-    assert transform[1, 1] == pytest.approx((height + padding[1]) / size[0])
+    assert transform[0, 0] == pytest.approx((width + padding[0]) / size[0])
+    assert transform[1, 1] == pytest.approx((height + padding[1]) / size[1])
     assert (transform[0, 2], transform[1, 2]) == (-(padding[0] // 2), -(padding[1] // 2))
 
 

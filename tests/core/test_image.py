@@ -31,9 +31,9 @@ def test_pictures_are_read_upright_and_in_any_mode(tmp_path: Path) -> None:
 
 def test_warp_turns_and_fills_with_black() -> None:
     pixels = np.random.default_rng(4).integers(1, 256, (20, 30, 3), dtype=np.uint8)
-    turned = warp(Image.fromarray(pixels), np.array([[0, 1, 0], [-1, 0, 19]]), (30, 20))
+    turned = warp(Image.fromarray(pixels), np.array([[0, 1, 0], [-1, 0, 19]]), (20, 30))
     assert np.array_equal(turned, np.rot90(pixels, -1))
-    beside = warp(Image.fromarray(pixels), np.array([[1, 0, -5], [0, 1, 12]]), (20, 30))
+    beside = warp(Image.fromarray(pixels), np.array([[1, 0, -5], [0, 1, 12]]), (30, 20))
     assert np.array_equal(beside[:8, 5:], pixels[12:, :25])
     assert not beside[8:].any()
     assert not beside[:, :5].any()

@@ -174,7 +174,7 @@ def test_metadata_gives_mean_std_names_and_size() -> None:
             "posepost.mean": "10, 20, 30",
             "posepost.std": "50",
             "posepost.keypoints": "tip,tail",
-            "posepost.input_size": "40,56",
+            "posepost.input_size": "56,40",
         },
     )
     session = ort.PoseSession(data)
@@ -184,7 +184,7 @@ def test_metadata_gives_mean_std_names_and_size() -> None:
     assert (images.shape, images.dtype) == ((1, 3, 40, 56), np.float32)
     assert np.allclose(images[0, :, 3, 3], [1.0, 0.8, 0.6])
     assert transform.tolist() == [[2, 0, 0], [0, 2, 0]]
-    assert session.letterbox(np.zeros((8, 8, 3), np.uint8), (16, 24))[0].shape == (1, 3, 16, 24)
+    assert session.letterbox(np.zeros((8, 8, 3), np.uint8), (24, 16))[0].shape == (1, 3, 16, 24)
     given = ort.PoseSession(data, mean=60, std=(1, 2, 3))
     assert given.model.normalisation_by == "given"
     assert not given.letterbox(np.full((80, 112, 3), 60, np.uint8))[0].any()
@@ -194,7 +194,7 @@ def test_metadata_gives_mean_std_names_and_size() -> None:
     ("key", "value", "message"),
     [
         ("output_stride", "eight", "model: posepost.output_stride must be a positive integer, got 'eight'"),
-        ("input_size", "192", "model: posepost.input_size must be height,width, got '192'"),
+        ("input_size", "192", "model: posepost.input_size must be width,height, got '192'"),
         ("keypoints", "a,b", "model: posepost.keypoints must name 17 keypoints, got 2"),
         ("mean", "grey", "posepost.mean must be one number or three, got 'grey'"),
         ("std", "1,0,1", "std must not be zero, got [1.0, 0.0, 1.0]"),

@@ -42,7 +42,7 @@ def test_session_gives_what_the_decoder_gives_on_the_models_outputs(
         8,
         "sigmoid",
     )
-    assert model.input_size == size
+    assert model.input_size == size[::-1]
     images = pixels(session)
     raw = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(
         ["heatmaps", "offsets"], {"picture": images}
@@ -128,8 +128,8 @@ def test_letterbox_fits_the_models_dtype_layout_and_size() -> None:
     assert np.array_equal(half[0], ((picture.astype(np.float32) - 127.5) / 127.5).astype(np.float16))
     raw, _ = ort.PoseSession(build(input_dtype="uint8")).letterbox(picture)
     assert np.array_equal(raw[0].transpose(1, 2, 0), picture)
-    with pytest.raises(ValueError, match=exactly("size must be what the model takes, 33x49, got 33x50")):
-        ort.PoseSession(build()).letterbox(picture, (33, 50))
+    with pytest.raises(ValueError, match=exactly("size must be what the model takes, 49x33, got 50x33")):
+        ort.PoseSession(build()).letterbox(picture, (50, 33))
 
 
 @pytest.mark.parametrize(

@@ -69,14 +69,14 @@ def test_wrong_boxes(boxes: Any, error: type[Exception], message: str) -> None:
 
 def test_a_model_that_takes_any_size() -> None:
     session = ort.TopDownSession(network(size=(None, None)), preset="mmpose_dark")
-    assert (session.model.usual_size, session.model.input_size) == ((256, 192), (None, None))
+    assert (session.model.usual_size, session.model.input_size) == ((192, 256), (None, None))
     image, box = photograph(dots_in(BOXES["upright"])), BOXES["upright"]
-    for size in ((64, 48), (96, 96)):
+    for size in ((48, 64), (96, 96)):
         images, transforms = session.crop(image, box, size=size)
-        assert images.shape == (1, 3, *size)
+        assert images.shape == (1, 3, *size[::-1])
         result = session.run(images, transform=transforms)
         assert np.abs(result.keypoints[0] - np.array(dots_in(box))[:, :2]).max() < 1
-    stated = ort.TopDownSession(network(size=(None, None), metadata={"posepost.input_size": "96,72"}))
+    stated = ort.TopDownSession(network(size=(None, None), metadata={"posepost.input_size": "72,96"}))
     assert stated.crop(image)[0].shape == (1, 3, 96, 72)
-    with pytest.raises(ValueError, match=exactly("size must be what the model takes, 64x48, got 64x64")):
+    with pytest.raises(ValueError, match=exactly("size must be what the model takes, 48x64, got 64x64")):
         ort.TopDownSession(network()).crop(image, size=(64, 64))
