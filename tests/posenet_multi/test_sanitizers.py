@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("fresh_plans")
 
 SANITIZED = """
 import sys
-from posepost import _kernels
+from posepost import _cuda, _kernels
 from bench.cuda_cpu.seam import ExecutorCuda, to_device
 from tests.helpers import crowd, random_tree
 import posepost, posepost.posenet_multi as multi
