@@ -1,11 +1,11 @@
 """What decode_heatmap costs, head by head: `python -m pytest bench/bench_heatmap.py --benchmark-enable -o addopts=`.
 
 Against MMPose's own functions on the same arrays, and kornia's soft-argmax (bench/peers/mmpose_heads.py): one core
-against one core, in turns, each checked against the twin before and after it is timed. `--benchmark-json=FILE` keeps
+against one core, in turns, each checked against NumPy before and after it is timed. `--benchmark-json=FILE` keeps
 the times, the machine and the versions; bench/report makes the table in docs/validation.md of that file.
 
 On a GPU the maps lie in its memory: the time of a launch there, and of a blocking call to NumPy keypoints; MMPose
-downloads first and decodes on the host. Without a GPU the NumPy twin is timed, and the head of the run says so.
+downloads first and decodes on the host. Without a GPU decoding in NumPy is timed, and the head of the run says so.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def input_size(size: Size) -> tuple[int, int]:
 
 
 def flip_pairs(K: int) -> tuple[int, ...]:
-    """COCO's; of more keypoints each two neighbours."""
+    """COCO's; of more keypoints each two neighbors."""
     return COCO_PAIRS if K == 17 else tuple(min(k + 1 - 2 * (k % 2), K - 1) for k in range(K))
 
 
@@ -123,7 +123,7 @@ def draw(head: str, size: Size, seed: int) -> list[np.ndarray]:
 
 
 def check(got: Any, answer: tuple[np.ndarray, np.ndarray]) -> None:
-    """AssertionError where points and, if the peer has them, scores are not the twin's."""
+    """AssertionError where points and, if the peer has them, scores are not NumPy's."""
     (points, scores), (right_points, right_scores) = got, answer
     np.testing.assert_allclose(points, right_points, rtol=0, atol=POSITION_ATOL * STRIDE)
     if scores is not None:
@@ -243,7 +243,7 @@ def one_core() -> Any:
             "OMP_NUM_THREADS must be 1 before NumPy is imported: bench/conftest.py sets it if nothing else does"
         )
     if DEVICE == "cpu":
-        print("no CUDA device answers: this is the NumPy twin", file=sys.stderr)
+        print("no CUDA device answers: this is the NumPy implementation", file=sys.stderr)
 
 
 RUNS = [

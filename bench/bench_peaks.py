@@ -2,7 +2,7 @@
 
 Maps with several Gaussian peaks each, as bottom-up networks give them. The peers are what their users write: PyTorch's
 max_pool2d beside the map and topk (HigherHRNet, MMPose's associative embedding, DeepLabCut), and SciPy's
-maximum_filter and a sort (posenet-python). All work on the same arrays, in turns, each checked against the twin before
+maximum_filter and a sort (posenet-python). All work on the same arrays, in turns, each checked against NumPy before
 it is timed. On a GPU times run from maps on the device to NumPy peaks on the host, and of posepost's kernel alone.
 """
 

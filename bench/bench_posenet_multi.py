@@ -59,7 +59,7 @@ class Measured(NamedTuple):
 
 
 def posepost_in(mode: str, maps: Crowd) -> Callable[[], Found]:
-    """From maps where they lie to NumPy poses on the host; from logits for "coral" alone, as its peer."""
+    """From maps in place to NumPy poses on the host; from logits for "coral" alone, as its peer."""
     arrays: list[Any] = [maps.logits if mode == "coral" else maps.scores, *maps.fields]
     options: dict[str, Any] = {
         "activation": "sigmoid" if mode == "coral" else None,
@@ -158,8 +158,8 @@ def test_posenet_multi(
         report = pytest.skip if found.status == "skipped" else pytest.fail
         report(found.reason)
     H, W, _ = crowd(people, side).scores.shape
-    everybody = people * side * side
-    benchmark.group = f"{H}x{W}, {everybody} people"
-    benchmark.extra_info.update(variant=variant, mode=mode, H=H, W=W, people=everybody, poses=found.poses)
+    total = people * side * side
+    benchmark.group = f"{H}x{W}, {total} people"
+    benchmark.extra_info.update(variant=variant, mode=mode, H=H, W=W, people=total, poses=found.poses)
     benchmark._timer = Replay(found.times)
     benchmark.pedantic(lambda: None, rounds=len(found.times), iterations=1)

@@ -1,7 +1,7 @@
 """What SimCC heads cost: `python -m pytest bench/bench_simcc.py --benchmark-enable -o addopts=`.
 
 Vectors like those of RTMPose and RTMW: a Gaussian a keypoint over a little noise. posepost and MMPose's own functions
-work on the same arrays, in turns, each checked first: posepost against the twin, MMPose against posepost. On a GPU
+work on the same arrays, in turns, each checked first: posepost against NumPy, MMPose against posepost. On a GPU
 times run from vectors on the device to NumPy keypoints on the host, and of posepost's kernel alone as well.
 """
 
@@ -35,8 +35,8 @@ SETS = 4
 
 def vectors(N: int, K: int, W: int, sigma: float, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    centre, height = rng.uniform(10, W - 10, (N, K, 1)), rng.uniform(0.3, 1, (N, K, 1))
-    bell = height * np.exp(-((np.arange(W) - centre) ** 2) / (2 * sigma**2))
+    center, height = rng.uniform(10, W - 10, (N, K, 1)), rng.uniform(0.3, 1, (N, K, 1))
+    bell = height * np.exp(-((np.arange(W) - center) ** 2) / (2 * sigma**2))
     return (bell + 0.003 * rng.standard_normal((N, K, W))).astype(np.float32)
 
 

@@ -69,8 +69,8 @@ def _bells(shape: tuple[int, int, int], seed: int) -> np.ndarray:
     """Gaussians of sigma 6 over noise of 0.003."""
     B, K, W = shape
     rng = np.random.default_rng(seed)
-    centre, height = rng.uniform(10, W - 10, (B, K, 1)), rng.uniform(0.3, 1, (B, K, 1))
-    bells = height * np.exp(-((np.arange(W) - centre) ** 2) / 72)
+    center, height = rng.uniform(10, W - 10, (B, K, 1)), rng.uniform(0.3, 1, (B, K, 1))
+    bells = height * np.exp(-((np.arange(W) - center) ** 2) / 72)
     return np.asarray(bells + 0.003 * rng.standard_normal(shape), np.float32)
 
 

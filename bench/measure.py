@@ -90,7 +90,7 @@ class Variants:
 
 
 def check(got: tuple[Any, Any], answer: tuple[np.ndarray, np.ndarray]) -> None:
-    """AssertionError where keypoints and scores are not those of the twin."""
+    """AssertionError where keypoints and scores are not those of NumPy."""
     for values, wanted, tolerance in zip(got, answer, (POSITION_ATOL, SCORE_ATOL)):
         np.testing.assert_allclose(np.asarray(values, np.float32), wanted, rtol=0, atol=tolerance)
 

@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", dest="output", metavar="DIR", type=Path, default=Path("bench-results"))
     parser.add_argument("-k", dest="cases", metavar="TEXT", help="only the cases and variants that pytest -k takes")
     arguments = parser.parse_args(argv)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # peers on the CPU get one core, as the twin does
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # peers on the CPU get one core, as NumPy does
     try:
         import pytest
         import pytest_benchmark  # noqa: F401
@@ -32,7 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.output.mkdir(parents=True, exist_ok=True)
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     target = arguments.output / f"{DEVICE}-{stamp}.json"
-    print("measuring on the", {"cuda": "GPU", "cpu": "CPU (no CUDA device answers: this is the NumPy twin)"}[DEVICE])
+    print(
+        "measuring on the",
+        {"cuda": "GPU", "cpu": "CPU (no CUDA device answers: decoding in NumPy)"}[DEVICE],
+    )
     if not PEERS:
         print("without the reference implementations to compare with: they come with the source checkout (make bench)")
     options = [str(Path(__file__).with_name("bench_posenet.py")), f"--benchmark-json={target}"]

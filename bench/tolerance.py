@@ -1,23 +1,23 @@
 """The one table of tolerances. Whatever is computed with + - * / alone is compared for equality."""
 
 SIGMOID_RTOL = 4e-7
-"""Kernel against twin, scores through a sigmoid: expf of CUDA and of glibc, exp of NumPy differ by up to 2 ulp."""
+"""Kernel against NumPy, scores through a sigmoid: expf of CUDA and of glibc, exp of NumPy differ by up to 2 ulp."""
 
 SIGMOID_ATOL = 1.2e-38
 """GPUs flush denormal results of the sigmoid to 0 (-ftz=true): the smallest normal float32."""
 
 EXACT_HEADS = ("mmpose_msra", "hrnet", "mmdeploy", "higherhrnet", "trt_pose", "openpose", "sleap")
-"""Presets of decode_heatmap that take no exponential and no logarithm: kernel and twin are equal."""
+"""Presets of decode_heatmap that take no exponential and no logarithm: kernel and NumPy are equal."""
 
 DARK_RTOL = 3e-5
-"""Kernel against twin, DARK and DARK-UDP, in cells and per cell of the step: logf of CUDA, glibc and NumPy differ by
+"""Kernel against NumPy, DARK and DARK-UDP, in cells and per cell of the step: logf of CUDA, glibc and NumPy differ by
 up to 2 ulp, and a Hessian of well-formed peaks multiplies that by about a hundred."""
 
 SOFT_ATOL = 1e-6
-"""Kernel against twin, soft-argmax, in parts of the map's longer side: exponentials as above, and another order of
+"""Kernel against NumPy, soft-argmax, in parts of the map's longer side: exponentials as above, and another order of
 sums."""
 
 
 VISIBILITY_RTOL = 2e-6
-"""decode_simcc's visibility, kernel against twin and either against float64: exponentials as above, of differences
+"""decode_simcc's visibility, kernel against NumPy and either against float64: exponentials as above, of differences
 times beta * sigma, whose rounding grows with the exponent, and another order of sums."""

@@ -108,7 +108,7 @@ def letterbox(image: Any, size: tuple[int, int]) -> tuple[np.ndarray[Any, Any], 
 def warp(picture: PILImage.Image, matrix: np.ndarray[Any, Any], size: tuple[int, int]) -> np.ndarray[Any, Any]:
     """Sample an RGB picture into `size`, bilinear, black outside of it.
 
-    matrix: (2, 3), takes a point (x, y) of the result to the picture; whole numbers are pixel centres in both.
+    matrix: (2, 3), takes a point (x, y) of the result to the picture; whole numbers are pixel centers in both.
     size: (width, height). Returns (height, width, 3) uint8.
     """
     image_module = pillow()

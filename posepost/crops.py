@@ -59,7 +59,7 @@ def crop_to_image(
     rotations : float or (N,)
         Degrees by which a crop is turned, as mmpose's get_warp_matrix counts them (get_udp_warp_matrix with udp).
     udp : bool
-        The crop was warped by pixel centres, width - 1 for width. Not for points of `decode_heatmap` with scaling
+        The crop was warped by pixel centers, width - 1 for width. Not for points of `decode_heatmap` with scaling
         "udp" and an `input_size`: MMPose maps those with udp False.
 
     Returns (N, 2, 3) float32.

@@ -63,7 +63,7 @@ def heatmap_picture(heatmap: Any, point: Sequence[float] | None = None) -> PILIm
     """One heatmap, enlarged to about 640 pixels, cell by cell from dark (least) to light (most), its peak ringed.
 
     heatmap: (H, W), logits or scores; values that are not finite are drawn as the least.
-    point: (x, y) in cells, whole numbers at cell centres, to be ringed; default: the first largest value.
+    point: (x, y) in cells, whole numbers at cell centers, to be ringed; default: the first largest value.
     """
     values = np.asarray(heatmap, np.float64)
     if values.ndim != 2 or values.size == 0:
@@ -83,11 +83,11 @@ def heatmap_picture(heatmap: Any, point: Sequence[float] | None = None) -> PILIm
         row, column = divmod(int(np.argmax(values)), columns)
         point = (column, row)
     if np.isfinite(point).all():
-        centre = (np.asarray(point, np.float64) + 0.5) * scale - 0.5
+        center = (np.asarray(point, np.float64) + 0.5) * scale - 0.5
         radius = max(8.0, 0.75 * scale)
         for width, color, alpha in ((5.0, DARK, 0.75), (2.5, LIGHT, 1.0)):
             y, x = np.ogrid[: canvas.shape[0], : canvas.shape[1]]
-            from_ring = np.abs(np.hypot(x - centre[0], y - centre[1]) - radius)
+            from_ring = np.abs(np.hypot(x - center[0], y - center[1]) - radius)
             _blend(canvas, alpha * np.clip((width + 1) / 2 - from_ring, 0.0, 1.0), color)
     return _to_image(canvas)
 

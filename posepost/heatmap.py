@@ -100,7 +100,7 @@ def decode_heatmap(
     Notes
     -----
     The cell is the first largest in row-major order, as numpy.argmax; NaN is larger than all, -0 equals +0 and is
-    written +0. A cell with NaN or infinity in its neighbourhood gives the formula's IEEE result; no cell outside the
+    written +0. A cell with NaN or infinity in its neighborhood gives the formula's IEEE result; no cell outside the
     map is read.
 
     Formulas, borders and ties of the refinements: `help(posepost.Dark)` and so on. "dark" and "dark_udp" blur only what

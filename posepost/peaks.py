@@ -46,10 +46,10 @@ def find_peaks(
     max_peaks : int
         Room for peaks of one map: the best are kept, `dropped` counts the others.
     nms_window : int
-        Side of the square, odd, in which a peak has no larger neighbour. It is clipped at the borders of the map.
+        Side of the square, odd, in which a peak has no larger neighbor. It is clipped at the borders of the map.
     plateau : "all" or "none"
-        Neighbours of equal value: "all": no neighbour may be larger, so every cell of a plateau is a peak. "none":
-        every neighbour must be smaller.
+        Neighbors of equal value: "all": no neighbor may be larger, so every cell of a plateau is a peak. "none":
+        every neighbor must be smaller.
     refine : str, or one of posepost.Quarter, Dark, DarkUDP, Centroid, SoftArgmax
         Where between the cells a peak lies: "none", "quarter", "dark", "dark_udp", "centroid", "soft_argmax" (in a
         window of 5 cells) or a value with options, as in `decode_heatmap`. SLEAP's integral is Centroid();

@@ -94,8 +94,8 @@ def decode_posenet_multi(
 
     Notes
     -----
-    Roots: cells that reach the threshold and have no larger neighbour in their 3x3 window, clipped at the borders, on
-    each map; equal neighbours are all roots. The comparison is that of `find_peaks`: exact, and before any
+    Roots: cells that reach the threshold and have no larger neighbor in their 3x3 window, clipped at the borders, on
+    each map; equal neighbors are all roots. The comparison is that of `find_peaks`: exact, and before any
     exponential. Roots are taken in order of value as given, largest first; equal values by y, then x, then k.
     A NaN cell, a cell beside NaN and a cell of -inf are no roots. There is room for every root: none is left out.
 

@@ -59,7 +59,7 @@ class Result:
         return iter([self.__dict__[name] for name in list(self.DTYPES)[: self.UNPACKED]])
 
     def numpy(self: Self) -> Self:
-        """The same arrays as NumPy, in one copy where they lie in a row. The one method that waits."""
+        """The same arrays as NumPy, in one copy in place in a row. The one method that waits."""
         memory = self._memory
         if memory is None:
             return type(self)(*(_view.download(array, None) for array in self._arrays))

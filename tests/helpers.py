@@ -1,4 +1,4 @@
-"""What several test modules share: schedules, inputs, comparisons, and each decoder against its twin."""
+"""What several test modules share: schedules, inputs, comparisons, and each decoder against NumPy."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def gaussian_maps(shape: tuple[int, ...], dtype: str, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     B, K, H, W = shape
     y, x = np.mgrid[:H, :W]
-    centre = rng.uniform(-0.5, 0.5, (B, K, 2)) + np.stack([rng.integers(0, W, (B, K)), rng.integers(0, H, (B, K))], -1)
-    apart = (x - centre[..., 0, None, None]) ** 2 + (y - centre[..., 1, None, None]) ** 2
+    center = rng.uniform(-0.5, 0.5, (B, K, 2)) + np.stack([rng.integers(0, W, (B, K)), rng.integers(0, H, (B, K))], -1)
+    apart = (x - center[..., 0, None, None]) ** 2 + (y - center[..., 1, None, None]) ** 2
     maps = rng.uniform(0.3, 1, (B, K, 1, 1)) * np.exp(-apart / 8) + rng.uniform(0, 0.02, shape)
     if "int" in dtype:
         return (maps * 100).astype(dtype)
@@ -226,8 +226,8 @@ SIMCC_OPTIONS: tuple[dict[str, Any], ...] = (
 def gaussian_vectors(shape: tuple[int, ...], seed: int, sigma: float = 6.0, noise: float = 0.01) -> np.ndarray:
     """Vectors (N, K, W) such as networks give: a Gaussian anywhere, weak or strong, over a little noise."""
     rng = np.random.default_rng(seed)
-    centre, height = rng.uniform(-1, shape[2], (*shape[:2], 1)), rng.uniform(0.05, 1.2, (*shape[:2], 1))
-    bell = height * np.exp(-((np.arange(shape[2]) - centre) ** 2) / (2 * sigma**2))
+    center, height = rng.uniform(-1, shape[2], (*shape[:2], 1)), rng.uniform(0.05, 1.2, (*shape[:2], 1))
+    bell = height * np.exp(-((np.arange(shape[2]) - center) ** 2) / (2 * sigma**2))
     return (bell + noise * rng.standard_normal(shape)).astype(np.float32)
 
 

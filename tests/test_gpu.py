@@ -1,4 +1,4 @@
-"""The same on a real CUDA device: kernels equal the twin, streams are honoured, nothing waits, graphs capture.
+"""The same on a real CUDA device: kernels equal NumPy, streams are honored, nothing waits, graphs capture.
 
 Skipped with a reason where there is none; POSEPOST_REQUIRE_GPU=1 turns that into a failure.
 """
@@ -261,7 +261,7 @@ def test_workspace_is_left_zero_on_the_gpu(gpu: Any) -> None:
 @pytest.mark.parametrize("view_name", ["nchw", "nhwc", "nchw_crop"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_several_people_on_the_gpu(gpu: Any, dtype: str, view_name: str, mode: str) -> None:
-    """Equal to the twin, twice the same, in three launches that a graph can hold."""
+    """Equal to NumPy, twice the same, in three launches that a graph can hold."""
     layout, view = VIEWS[view_name]
     for seed, shape in enumerate(((2, 7, 9), (1, 1, 1), (3, 40, 60))):
         tensors = crowd(dtype, *shape, seed)
@@ -425,7 +425,7 @@ def assert_same_simcc(got: posepost.Keypoints, expected: posepost.Keypoints, act
 @pytest.mark.parametrize("view_name", VECTOR_VIEWS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_simcc_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
-    """Equal to the twin, bit for bit but for exponentials, alone and with a mirrored image, twice the same."""
+    """Equal to NumPy, bit for bit but for exponentials, alone and with a mirrored image, twice the same."""
     view, scale = VECTOR_VIEWS[view_name], simcc_quantization(dtype)
     shapes = ((1, 17, 384, 512), (64, 133, 192, 256), (3, 5, 40, 33), (2, 1, 1, 1), (1, 3, 2, 7), (1, 300, 5, 9))
     kinds = (*(kind for kind in KINDS if kind != "denormal"), "peaks", "peaks")  # means of denormals are flushed

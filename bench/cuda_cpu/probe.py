@@ -4,7 +4,7 @@ The same suite judges the kernels as they are (they must pass) and with a fault 
 Buffers have exactly the size of their contents, so that a sanitizer sees the first byte beyond.
 
 What can be found:
-    result      keypoints or scores differ from the twin's
+    result      keypoints or scores differ from NumPy's
     reads       a heatmap byte not read exactly once, or more of the offsets than two elements a keypoint
     vectors     fewer 16-byte loads than the addresses allow
     sectors     a warp's loads do not lie side by side: more 32-byte sectors than bytes / 32 and two a request

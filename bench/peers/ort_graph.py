@@ -1,7 +1,7 @@
 """The decoder as an ONNX graph behind the network, run by onnxruntime: ArgMax (first index), Gather, Add, Sigmoid.
 
 Shapes are fixed and the cells' pixels and flat indices are constants of the graph, so that it has few nodes. Inputs are
-bound where they lie (I/O binding), outputs are bound on the host. On a GPU no node may fall back to the CPU: such a
+bound in place (I/O binding), outputs are bound on the host. On a GPU no node may fall back to the CPU: such a
 session is an error; cuDNN promises no order among equal maxima there. Types that the provider's ArgMax lacks are cast
 in the graph (onnxruntime's OperatorKernels.md). On the CPU onnxruntime has its default threads, but they stop spinning
 after a run, not to slow what is measured next.

@@ -92,7 +92,7 @@ def write_report(files: list[Path], target: Path) -> None:
         f"<header><p class=over>posepost benchmark</p><h1>{escape(_headline(result, place))}</h1>{environments}"
         f"<nav aria-label=Sections>{nav}</nav></header><main>{body}</main>"
         "<footer>p50 is the median, p20 to p80 the middle 60 % of the calls. Every row but the floors was "
-        "checked against the twin before it was timed. Made by <code>make "
+        "checked against NumPy before it was timed. Made by <code>make "
         f"bench</code>.</footer><script>\n{script}</script></body></html>\n",
         encoding="utf-8",
     )

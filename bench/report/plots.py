@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-PEER_COLOURS = 5  # told apart with any colour vision, and by their markers
+PEER_COLOURS = 5  # told apart with any color vision, and by their markers
 WIDTH = 360.0  # of every view box, in which a letter of a label is LETTER wide: legible on a telephone
 LETTER = 6.2
 
@@ -77,7 +77,7 @@ def times(ratio: float) -> str:
 
 
 def peer_look(index: int) -> str:
-    """Colour and marker of the index-th peer: no two of the first 25 share both."""
+    """Color and marker of the index-th peer: no two of the first 25 share both."""
     return f"p{index % PEER_COLOURS} m{(index + index // PEER_COLOURS) % 5}"
 
 

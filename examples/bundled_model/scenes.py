@@ -46,7 +46,7 @@ class Scene(NamedTuple):
     """A picture and what is in it.
 
     image : (H, W, 3) uint8, RGB
-    keypoints : (P, 17, 2) float32, (x, y) in pixels, the origin at the centre of the top-left pixel
+    keypoints : (P, 17, 2) float32, (x, y) in pixels, the origin at the center of the top-left pixel
     visibility : (P, 17) uint8; 0 outside the picture, 1 inside but covered, 2 in sight
     """
 
@@ -185,15 +185,15 @@ def _rgb(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
     return round(255 * r), round(255 * g), round(255 * b)
 
 
-def _any_colour(rng: np.random.Generator) -> tuple[int, int, int]:
+def _any_color(rng: np.random.Generator) -> tuple[int, int, int]:
     return _rgb(rng.uniform(0, 360), rng.uniform(0, 0.9) ** 1.5, rng.uniform(0.1, 1))
 
 
 class _Part(NamedTuple):
     """What is drawn at one depth.
 
-    A shape is ("disc", centre, radius, colour), ("taper", a, b, radius at a, radius at b, colour) or
-    ("area", corners, colour). `shows`: the (person, keypoint) that are in sight where this part is on top.
+    A shape is ("disc", center, radius, color), ("taper", a, b, radius at a, radius at b, color) or
+    ("area", corners, color). `shows`: the (person, keypoint) that are in sight where this part is on top.
     """
 
     depth: float
@@ -228,7 +228,7 @@ def _figure(
         hue=rng.normal(0, 4),
         saturation=rng.uniform(0.75, 1),
         value=rng.uniform(0.75, 1),
-        cloth=_any_colour(rng),
+        cloth=_any_color(rng),
         skin=_rgb(rng.uniform(15, 40), rng.uniform(0.2, 0.6), rng.uniform(0.35, 1)),
         hair=_rgb(rng.uniform(0, 50), rng.uniform(0, 0.7), rng.uniform(0.05, 0.7)),
     )
@@ -266,7 +266,7 @@ def _limbs(look: _Look, person: int, points: np.ndarray, torso: float) -> list[_
 
 
 def _trunk(look: _Look, person: int, points: np.ndarray, torso: float) -> list[_Part]:
-    """A torso, and pins of the side's colour that hold the limbs: the root of a limb behind it stays in sight."""
+    """A torso, and pins of the side's color that hold the limbs: the root of a limb behind it stays in sight."""
     xy, thick = points[:, :2], look.thick
     sides = [(xy[a], xy[b], thick) for a, b in ((5, 6), (12, 11), (5, 11), (6, 12))]
     sides.append((xy[[5, 6]].mean(0), xy[[11, 12]].mean(0), 1.6 * thick))
@@ -285,18 +285,18 @@ def _trunk(look: _Look, person: int, points: np.ndarray, torso: float) -> list[_
 
 
 def _head(look: _Look, person: int, points: np.ndarray, torso: float) -> list[_Part]:
-    """Neck, head and on top of it what faces the viewer; always the ears, whose colours tell which way a head looks."""
+    """Neck, head and on top of it what faces the viewer; always the ears, whose colors tell which way a head looks."""
     xy, depth = points[:, :2], 0.12 * torso
-    shoulders, hips, centre = xy[[5, 6]].mean(0), xy[[11, 12]].mean(0), xy[[3, 4]].mean(0)
+    shoulders, hips, center = xy[[5, 6]].mean(0), xy[[11, 12]].mean(0), xy[[3, 4]].mean(0)
     up = (shoulders - hips) / np.linalg.norm(shoulders - hips)
     radius = float(np.linalg.norm(points[3] - points[4]) / 2)
     facing = points[0, 2] > 0
-    shapes: list[tuple] = [("taper", shoulders, centre, 0.7 * look.thick, 0.7 * look.thick, look.skin)]
+    shapes: list[tuple] = [("taper", shoulders, center, 0.7 * look.thick, 0.7 * look.thick, look.skin)]
     if look.outline:
-        shapes.append(("disc", centre, radius + look.outline, look.dark))
-    shapes.append(("disc", centre, radius, look.skin if facing else look.hair))
+        shapes.append(("disc", center, radius + look.outline, look.dark))
+    shapes.append(("disc", center, radius, look.skin if facing else look.hair))
     if facing:
-        low, high = centre + 0.72 * radius * up, centre + 0.78 * radius * up
+        low, high = center + 0.72 * radius * up, center + 0.78 * radius * up
         shapes.append(("taper", low, high, 0.35 * radius, 0.2 * radius, look.hair))
     parts = [_Part(depth, shapes, frozenset())]
     for i, (size, hue, saturation, value) in enumerate(_FACE):
@@ -309,13 +309,13 @@ def _head(look: _Look, person: int, points: np.ndarray, torso: float) -> list[_P
 
 
 def _stroke(canvas: ImageDraw.ImageDraw, scale: float, shape: tuple, fill: object) -> None:
-    """Pillow truncates coordinates, so they are rounded here: the pixel centre convention holds on either canvas."""
+    """Pillow truncates coordinates, so they are rounded here: the pixel center convention holds on either canvas."""
 
     def at(point: np.ndarray) -> tuple[float, float]:
         return (point[0] + 0.5) * scale - 0.5, (point[1] + 0.5) * scale - 0.5
 
-    def disc(centre: np.ndarray, radius: float) -> None:
-        (x, y), r = at(centre), radius * scale
+    def disc(center: np.ndarray, radius: float) -> None:
+        (x, y), r = at(center), radius * scale
         canvas.ellipse((round(x - r), round(y - r), round(x + r), round(y + r)), fill=fill)
 
     if shape[0] == "disc":
@@ -346,9 +346,9 @@ def _visibility(keypoints: np.ndarray, owner: np.ndarray, covered_by: list[froze
 def _background(rng: np.random.Generator, size: int) -> Image.Image:
     kind = rng.integers(5)
     if kind == 0:
-        image = Image.new("RGB", (size, size), _any_colour(rng))
+        image = Image.new("RGB", (size, size), _any_color(rng))
     elif kind == 1:
-        corners = np.array([[_any_colour(rng) for _ in range(2)] for _ in range(2)], np.uint8)
+        corners = np.array([[_any_color(rng) for _ in range(2)] for _ in range(2)], np.uint8)
         image = Image.fromarray(corners).resize((size, size), Image.Resampling.BILINEAR)
     elif kind == 2:
         cells = int(rng.integers(3, 40))
@@ -361,14 +361,14 @@ def _background(rng: np.random.Generator, size: int) -> Image.Image:
         wave = np.sin((axis * math.cos(angle))[:, None] * (6.28 / period) + axis * math.sin(angle) * (6.28 / period))
         if kind == 4:
             wave = np.sign(wave)
-        a, b = (np.array(_any_colour(rng), np.float32) for _ in range(2))
+        a, b = (np.array(_any_color(rng), np.float32) for _ in range(2))
         image = Image.fromarray((a + (b - a) * (wave[..., None] * 0.5 + 0.5)).astype(np.uint8))
     canvas = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(0, 14)) if rng.random() < 0.8 else 0):
         x, y = rng.uniform(-0.1, 1.1, 2) * size
         w, h = rng.uniform(0.02, 0.35, 2) * size
         bright = rng.random() < 0.5
-        fill = _rgb(*(rng.uniform(*span) for span in ((0, 360), (0.3, 1), (0.3, 1)))) if bright else _any_colour(rng)
+        fill = _rgb(*(rng.uniform(*span) for span in ((0, 360), (0.3, 1), (0.3, 1)))) if bright else _any_color(rng)
         shape = rng.integers(4)
         if shape == 0:
             canvas.rectangle((x, y, x + w, y + h), fill=fill)

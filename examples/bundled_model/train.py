@@ -69,7 +69,7 @@ def draw_scenes(count: int, workers: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Batches:
-    """Endless random batches. Half of the scenes are mirrored, and keep their labels: colour tells left from right."""
+    """Endless random batches. Half of the scenes are mirrored, and keep their labels: color tells left from right."""
 
     def __init__(self, images: np.ndarray, joints: np.ndarray, rng: np.random.Generator):
         self.images, self.joints, self.rng = images, joints, rng

@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("-o", dest="output", metavar="DIR", default="posepost-demo", help="default: %(default)s")
     command.set_defaults(command=demo.demo)
 
-    command = commands.add_parser("inspect", help="print a model's inputs, outputs and recognised heads")
+    command = commands.add_parser("inspect", help="print a model's inputs, outputs and recognized heads")
     add_model(command)
     command.set_defaults(command=inspect.inspect)
 

@@ -69,7 +69,7 @@ def _demo_several(session: PoseSession, folder: Path) -> None:
     path = folder / "crowd.png"
     drawn = overlay(image, found.keypoints, found.keypoint_scores, min_score=SHOWN, scale=_enlarged(image))
     write({path: png(drawn)})
-    print(f"wrote {path} (one colour a person)")
+    print(f"wrote {path} (one color a person)")
 
 
 def _scene(session: PoseSession, name: str) -> tuple[PILImage.Image, Any, Any]:

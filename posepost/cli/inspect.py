@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from posepost.ort import describe, read_model, read_topdown, recognise
+from posepost.ort import describe, read_model, read_topdown, recognize
 
 from ._options import check_options, model_options
 
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Print what a model's graph tells."""
-    kind = recognise(arguments.model, heads=arguments.heads, layout=arguments.layout).kind
+    kind = recognize(arguments.model, heads=arguments.heads, layout=arguments.layout).kind
     check_options(arguments, kind)
     if kind == "posenet":
         print(describe(read_model(arguments.model, **model_options(arguments), output_stride=arguments.stride)))

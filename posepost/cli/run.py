@@ -46,7 +46,7 @@ import numpy as np
 
 from posepost._image import read_image
 from posepost.draw import overlay
-from posepost.ort import PoseSession, TopDownSession, input_size, recognise, several_people_problem
+from posepost.ort import PoseSession, TopDownSession, input_size, multi_person_problem, recognize
 
 from ._options import check_options, model_options
 from ._output import EXPECTED, complain, make_folder, message, png, ran_on, write
@@ -61,7 +61,7 @@ Find = Callable[[str, "PILImage.Image"], "tuple[People, str]"]
 
 def run(arguments: argparse.Namespace) -> int:
     """Keypoints and overlay of every image; one bad image does not keep the others from being done."""
-    kind = recognise(arguments.model, heads=arguments.heads, layout=arguments.layout).kind
+    kind = recognize(arguments.model, heads=arguments.heads, layout=arguments.layout).kind
     check_options(arguments, kind)
     session, find = _whole_images(arguments) if kind == "posenet" else _crops(arguments)
     folder = make_folder(arguments.output)
@@ -86,7 +86,7 @@ def _whole_images(arguments: argparse.Namespace) -> tuple[PoseSession, Find]:
         arguments.model, **model_options(arguments), output_stride=arguments.stride, skeleton=arguments.skeleton
     )
     input_size(session.model, arguments.size)
-    problem = several_people_problem(session.model, arguments.skeleton)
+    problem = multi_person_problem(session.model, arguments.skeleton)
     wanted = arguments.people or ("all" if problem is None or arguments.score is not None else "one")
     if wanted == "all" and problem is not None:
         raise ValueError(problem)

@@ -6,9 +6,9 @@ import argparse
 import time
 
 from posepost import _cuda, _kernels
-from posepost.ort import cupy_problem, recognise
+from posepost.ort import cupy_problem, recognize
 
-KERNELS = {  # sources, by what `recognise` finds
+KERNELS = {  # sources, by what `recognize` finds
     "posenet": ("posenet.cu", "posenet_multi.cu", "peaks.cu"),
     "heatmap": ("heatmap.cu", "peaks.cu"),
     "simcc": ("simcc.cu",),
@@ -19,7 +19,7 @@ def warmup(arguments: argparse.Namespace) -> int:
     """Compile the kernels that a model needs, or all, so that the first call finds them in CuPy's disk cache."""
     variants = _kernels.VARIANTS
     if arguments.model is not None:
-        head = recognise(arguments.model)
+        head = recognize(arguments.model)
         element = ("ELEMENT", _kernels.ELEMENTS[head.dtype])
         variants = tuple(
             variant for variant in variants if variant.source in KERNELS[head.kind] and element in variant.defines

@@ -2,17 +2,17 @@
 
 `PoseSession` is for models of the PoseNet kind, which see a whole picture: it loads one, finds its heads, runs it and
 decodes what it gives. `TopDownSession` is for models that see a crop of each person, with heatmaps or SimCC.
-`recognise` tells which of the two a file is for; `read_model` and `read_topdown` only read the graph.
+`recognize` tells which of the two a file is for; `read_model` and `read_topdown` only read the graph.
 Needs the packages onnx and onnxruntime (`pip install "posepost[ort]"`, on a machine with a GPU `"posepost[ort-gpu]"`).
 
-Metadata of a model (`metadata_props`) that is honoured: `posepost.mean`, `posepost.std` (one number or R,G,B, of pixels
+Metadata of a model (`metadata_props`) that is honored: `posepost.mean`, `posepost.std` (one number or R,G,B, of pixels
 0..255), `posepost.output_stride`, `posepost.input_size` (width,height to run at, where the model takes any),
 `posepost.keypoints` (names, separated by commas).
 """
 
 from ._describe import describe
 from ._graph import LAYOUTS, Tensor, find_activation, load_proto, signature, stride_of
-from ._heads import HEADS, MOST_PER_CELL, TOPDOWN_HEADS, TOPDOWN_SIZE, Recognised, find_heads, recognise
+from ._heads import HEADS, MOST_PER_CELL, TOPDOWN_HEADS, TOPDOWN_SIZE, Recognized, find_heads, recognize
 from ._metadata import left_for_right
 from ._models import (
     DEFAULT_MEAN,
@@ -25,9 +25,9 @@ from ._models import (
     PoseModel,
     TopDownModel,
     input_size,
+    multi_person_problem,
     read_model,
     read_topdown,
-    several_people_problem,
 )
 from ._session import NVIDIA_PROVIDERS, choose_device, cupy_problem, provider_list
 from .posenet import PoseSession
@@ -50,7 +50,7 @@ __all__ = [
     "TOPDOWN_SIZE",
     "PoseModel",
     "PoseSession",
-    "Recognised",
+    "Recognized",
     "Tensor",
     "TopDownModel",
     "TopDownSession",
@@ -62,11 +62,11 @@ __all__ = [
     "input_size",
     "left_for_right",
     "load_proto",
+    "multi_person_problem",
     "provider_list",
     "read_model",
     "read_topdown",
-    "recognise",
-    "several_people_problem",
+    "recognize",
     "signature",
     "stride_of",
 ]

@@ -11,7 +11,7 @@ from ._models import PoseModel, TopDownModel
 
 
 def describe(model: PoseModel | TopDownModel) -> str:
-    """A model's inputs, outputs and what was recognised, one fact a line."""
+    """A model's inputs, outputs and what was recognized, one fact a line."""
     size = " x ".join(str(side or "any") for side in model.input_size)
     usual = " x ".join(str(side) for side in model.usual_size)
     keypoints = f"{len(model.keypoints)}: {', '.join(model.keypoints)}" if model.keypoints else "unknown until it runs"
@@ -20,14 +20,14 @@ def describe(model: PoseModel | TopDownModel) -> str:
         *(("input", f"{name} {tensor.dtype} {dims(tensor.shape)}") for name, tensor in model.inputs.items()),
         *(("output", f"{name} {tensor.dtype} {dims(tensor.shape)}") for name, tensor in model.outputs.items()),
         *(_posenet_lines(model) if isinstance(model, PoseModel) else _topdown_lines(model)),
-        ("input is", f"(pixel - {_numbers(model.mean)}) / {_numbers(model.std)}, RGB ({model.normalisation_by})"),
+        ("input is", f"(pixel - {_numbers(model.mean)}) / {_numbers(model.std)}, RGB ({model.normalization_by})"),
         ("keypoints", keypoints),
     ]
     where = next(number for number, (key, _) in enumerate(lines) if key == "layout")
     lines.insert(where + 1, ("size", f"{size} (width x height)" + f", usually {usual}" * (None in model.input_size)))
     if model.quantization:
         scales = [f"{head}: scale {scale:g}, zero {zero}" for head, (scale, zero) in model.quantization.items()]
-        lines.append(("quantised", ", ".join(scales)))
+        lines.append(("quantized", ", ".join(scales)))
     return "\n".join(f"{key:<17}{value}" for key, value in lines)
 
 
@@ -35,7 +35,7 @@ def _posenet_lines(model: PoseModel) -> list[tuple[str, str]]:
     stride = "unknown" if model.output_stride is None else str(model.output_stride)
     activation = {"sigmoid": "logits", None: "scores", "unknown": "unknown"}[model.activation]
     return [
-        *((head, model.heads.get(head, "not recognised (not needed for one person)")) for head in HEADS),
+        *((head, model.heads.get(head, "not recognized (not needed for one person)")) for head in HEADS),
         ("found", model.heads_by),
         ("layout", f"input {model.input_layout}, outputs {model.layout or 'known when it runs'}"),
         ("stride", f"{stride} ({model.output_stride_by})"),

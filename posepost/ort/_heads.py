@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ._graph import LAYOUTS, Graph, Tensor, channel_axis, dims, find_input, width_height, read_graph, shapes_at
+from ._graph import LAYOUTS, Graph, Tensor, channel_axis, dims, find_input, read_graph, shapes_at, width_height
 from ._metadata import preferred_size
 
 HEADS = ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd")
@@ -16,7 +16,7 @@ TOPDOWN_SIZE = (192, 256)
 MOST_PER_CELL = 32  # input pixels from one cell of a heatmap to the next
 
 
-class Recognised(NamedTuple):
+class Recognized(NamedTuple):
     """Which head a model has: "posenet", "heatmap" or "simcc"."""
 
     kind: str
@@ -26,9 +26,9 @@ class Recognised(NamedTuple):
     dtype: str  # of the first head
 
 
-def recognise(
+def recognize(
     model: str | os.PathLike[str] | bytes, *, heads: Mapping[str, str] | None = None, layout: str | None = None
-) -> Recognised:
+) -> Recognized:
     """Which head an ONNX model has: heatmaps with offsets are "posenet", heatmaps alone "heatmap", two vectors "simcc".
 
     Arguments as for `PoseSession` and `TopDownSession`. Raises OSError (file), ValueError (not ONNX, no head or several
@@ -39,7 +39,7 @@ def recognise(
     check_given(graph.outputs, given, (*HEADS, *TOPDOWN_HEADS["simcc"]))
     if set(given) & {*HEADS[1:]} or _posenet_pairs(graph.outputs, given, layout)[1]:
         found, how, found_layout = find_heads(graph.name, graph.outputs, given, layout)
-        return Recognised("posenet", found, how, found_layout, graph.outputs[found["heatmaps"]].dtype)
+        return Recognized("posenet", found, how, found_layout, graph.outputs[found["heatmaps"]].dtype)
     return find_topdown(graph, given, layout)[0]
 
 
@@ -134,7 +134,7 @@ def _posenet_pairs(
 
 def find_topdown(
     graph: Graph, given: Mapping[str, str], layout: str | None
-) -> tuple[Recognised, dict[str, tuple[int | None, ...]], tuple[int, int]]:
+) -> tuple[Recognized, dict[str, tuple[int | None, ...]], tuple[int, int]]:
     """Heatmaps alone or SimCC, the outputs' shapes for an input of the model's usual size, and that size."""
     name, outputs = graph.name, graph.outputs
     input_name, input_layout = find_input(graph)
@@ -170,9 +170,9 @@ def find_topdown(
         )
     if heatmaps:
         ((output, found_layout),) = heatmaps
-        return Recognised("heatmap", {"heatmaps": output}, how, found_layout, outputs[output].dtype), shapes, usual
+        return Recognized("heatmap", {"heatmaps": output}, how, found_layout, outputs[output].dtype), shapes, usual
     ((x, y),) = vectors
-    return Recognised("simcc", {"simcc_x": x, "simcc_y": y}, how, None, outputs[x].dtype), shapes, usual
+    return Recognized("simcc", {"simcc_x": x, "simcc_y": y}, how, None, outputs[x].dtype), shapes, usual
 
 
 def _heatmap_candidates(

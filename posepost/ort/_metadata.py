@@ -30,7 +30,7 @@ def three(
     return np.broadcast_to(numbers, (3,)).copy()
 
 
-def normalisation_by(mean: Any, std: Any, metadata: Mapping[str, str]) -> str:
+def normalization_by(mean: Any, std: Any, metadata: Mapping[str, str]) -> str:
     """Where mean and std come from."""
     if mean is not None or std is not None:
         return "given"

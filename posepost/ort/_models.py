@@ -1,4 +1,4 @@
-"""Models that were recognised: all that a session must know of one before it runs."""
+"""Models that were recognized: all that a session must know of one before it runs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from ._graph import (
     find_input,
     find_quantization,
     find_stride,
-    width_height,
     read_graph,
+    width_height,
 )
-from ._heads import HEADS, TOPDOWN_HEADS, Recognised, check_given, find_heads, find_topdown, ratios
-from ._metadata import keypoint_names, normalisation_by, preferred_size, stated_stride, three
+from ._heads import HEADS, TOPDOWN_HEADS, Recognized, check_given, find_heads, find_topdown, ratios
+from ._metadata import keypoint_names, normalization_by, preferred_size, stated_stride, three
 
 DEFAULT_SIZE = (481, 353)
 DEFAULT_MEAN = DEFAULT_STD = 127.5
@@ -55,7 +55,7 @@ class Model:
     quantization: dict[str, tuple[float, int]]
     mean: npt.NDArray[np.float32]
     std: npt.NDArray[np.float32]
-    normalisation_by: str
+    normalization_by: str
     keypoints: tuple[str, ...]
     input_size: tuple[int | None, int | None]  # width, height of the input; None where the model takes any
     usual_size: tuple[int, int]  # to run at when the caller names no size
@@ -199,7 +199,7 @@ def _read(
         "quantization": find_quantization(graph, heads, required=HEADS[:2]),
         "mean": three("mean", mean[0], metadata.get("posepost.mean"), mean[1]),
         "std": three("std", std[0], metadata.get("posepost.std"), std[1]),
-        "normalisation_by": normalisation_by(mean[0], std[0], metadata),
+        "normalization_by": normalization_by(mean[0], std[0], metadata),
         "keypoints": keypoint_names(graph.name, metadata.get("posepost.keypoints"), count),
         "input_size": width_height(graph.inputs[input_name].shape, input_layout),
     }
@@ -217,7 +217,7 @@ def input_size(model: Model, size: tuple[int, int] | None) -> tuple[int, int]:
     return size
 
 
-def several_people_problem(model: PoseModel, skeleton: Sequence[tuple[int, int]] | None = None) -> str | None:
+def multi_person_problem(model: PoseModel, skeleton: Sequence[tuple[int, int]] | None = None) -> str | None:
     """Why a model's outputs cannot be decoded into multi-person poses with that skeleton; None where they can."""
     missing = [head for head in HEADS if head not in model.heads]
     if missing:
@@ -269,7 +269,7 @@ def _check_choices(layout: str | None, activation: str | None) -> None:
         raise ValueError(f'activation must be "auto", "sigmoid" or None, got {activation!r}')
 
 
-def _check_dtypes(graph: Graph, found: Recognised) -> None:
+def _check_dtypes(graph: Graph, found: Recognized) -> None:
     dtypes = [graph.outputs[output].dtype for output in found.heads.values()]
     for output, dtype in zip(found.heads.values(), dtypes):
         if dtype not in _kernels.ELEMENTS:

@@ -151,7 +151,7 @@ class Session:
     def _quantization(self, heads: Sequence[str]) -> dict[str, tuple[float, int]] | None:
         return {head: self.model.quantization[head] for head in heads if head in self.model.quantization} or None
 
-    def _normalised(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    def _normalized(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """(H, W, 3) pixels in the model's dtype and layout; a uint8 model gets them as they are."""
         dtype = np.dtype(self.model.inputs[self.model.input_name].dtype)
         values: npt.NDArray[Any] = pixels

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from posepost import Keypoints, Poses, decode_posenet, decode_posenet_multi
 from posepost._image import letterbox
 
-from ._graph import LAYOUTS, dims, width_height, stride_of
+from ._graph import LAYOUTS, dims, stride_of, width_height
 from ._heads import HEADS, fits
-from ._models import PoseModel, input_size, read_model, several_people_problem
+from ._models import PoseModel, input_size, multi_person_problem, read_model
 from ._session import Session, shape_of
 
 
@@ -78,12 +78,12 @@ class PoseSession(Session):
 
         image: PIL image or (H, W, 3) uint8 array, RGB; padded with black to the network's aspect ratio, then resized.
         size: (width, height) for a model that takes any; default: the metadata, else 481 x 353.
-        Returns (images, transform): images (1, 3, height, width) or (1, height, width, 3), normalised, in the model's
+        Returns (images, transform): images (1, 3, height, width) or (1, height, width, 3), normalized, in the model's
         dtype (a uint8 model gets the pixels as they are); transform (2, 3) float32.
         """
         chosen = input_size(self.model, size)
         pixels, transform = letterbox(image, chosen)
-        return np.ascontiguousarray(self._normalised(pixels)[None]), transform
+        return np.ascontiguousarray(self._normalized(pixels)[None]), transform
 
     def forward(self, images: Any, *, heads: Sequence[str] = HEADS[:2]) -> tuple[Any, ...]:
         """Run the model alone: its heads, NumPy arrays on the CPU, onnxruntime OrtValues on the device.
@@ -105,7 +105,7 @@ class PoseSession(Session):
     def run(self, images: Any, *, transform: Any = None, out: Any = None) -> Keypoints:
         """Run the model and decode one person per image.
 
-        images: the network's input tensor, not a picture: in the model's layout and dtype, already normalised
+        images: the network's input tensor, not a picture: in the model's layout and dtype, already normalized
             (`letterbox` makes it). NumPy array, or on "cuda" also a C-contiguous device array (CuPy, PyTorch, JAX).
         transform: (2, 3) or (N, 2, 3) affine from input pixels to whatever the points shall be in; None: input pixels.
         out: a result to write into, as in `decode_posenet`.
@@ -133,10 +133,10 @@ class PoseSession(Session):
         `decode_posenet_multi`.
         Returns Poses: keypoints (N, P, K, 2) float32 (x, y), keypoint_scores (N, P, K) float32, scores (N, P) float32,
         count (N,) int32 with P = max_poses, on the device that ran.
-        Raises ValueError where `several_people_problem` has something to say, what `decode_posenet_multi` raises,
+        Raises ValueError where `multi_person_problem` has something to say, what `decode_posenet_multi` raises,
         TypeError and ValueError for `images`, RuntimeError when the model fails.
         """
-        problem = several_people_problem(self.model, self.skeleton)
+        problem = multi_person_problem(self.model, self.skeleton)
         if problem:
             raise ValueError(problem)
         with self._in_order():

@@ -91,7 +91,7 @@ class TopDownSession(Session):
         boxes: (N, 4), x0, y0, x1, y1 of each person in pixels of the picture, to the aspect ratio of the network's
             input and `padding` times as large cut out, bilinear, black outside the picture. None: the whole picture.
         size: (width, height) for a model that takes any; default: the metadata, else 192 x 256.
-        Returns (images, transforms): images (N, 3, height, width) or (N, height, width, 3), normalised, in the model's
+        Returns (images, transforms): images (N, 3, height, width) or (N, height, width, 3), normalized, in the model's
         dtype (a uint8 model gets the pixels as they are); transforms (N, 2, 3) float32.
         Raises ValueError for boxes that are empty, not finite or beside the picture.
         """
@@ -108,7 +108,7 @@ class TopDownSession(Session):
         shape = (3, height, width) if self.model.input_layout == "NCHW" else (height, width, 3)
         images = np.empty((len(cuts), *shape), self.model.inputs[self.model.input_name].dtype)
         for row, matrix in zip(images, cuts):
-            row[...] = self._normalised(warp(picture, matrix, (width, height)))
+            row[...] = self._normalized(warp(picture, matrix, (width, height)))
         return images, crop_to_image(centers, scales, (width, height)) if self._udp else cuts
 
     def flip_pairs(self, count: int) -> tuple[int, ...]:

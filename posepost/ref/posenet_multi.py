@@ -132,7 +132,7 @@ def _channels(tree: Tree, strides: tuple[int, int, int, int], channels: list[Arr
 
 
 class Tensor(NamedTuple):
-    """One image's tensor: its elements from the first on, where its channels are, how to dequantise."""
+    """One image's tensor: its elements from the first on, where its channels are, how to dequantize."""
 
     flat: Array
     channels: Channels

@@ -87,14 +87,14 @@ def refined(maps: Maps, peaks: Cells, step: Step) -> Array:
 # Steps are (2, n), x and y. Windows and whatever is made of them are (rows, columns, n), the peaks side by side.
 
 
-# ---- a quarter of a cell towards the larger neighbour
+# ---- a quarter of a cell towards the larger neighbor
 
 
 def _quarter(maps: Maps, peaks: Cells, step: Step) -> Array:
-    """0.25 * sign of the difference of the neighbours, on what was given: a sigmoid would not change the sign.
+    """0.25 * sign of the difference of the neighbors, on what was given: a sigmoid would not change the sign.
 
     guard "mmpose": along x where 1 < x < W - 1 and 0 < y, along y where 1 < y < H - 1 and 0 < x; "hrnet": both where
-    1 < x < W - 1 and 1 < y < H - 1; "higherhrnet": everywhere, neighbours clamped to the map, and a tie counts as
+    1 < x < W - 1 and 1 < y < H - 1; "higherhrnet": everywhere, neighbors clamped to the map, and a tie counts as
     -0.25.
     """
     b, k, y, x, _ = peaks
@@ -307,7 +307,7 @@ def _newton(dx: Array, dy: Array, dxx: Array, dyy: Array, dxy: Array, only_regul
     return step
 
 
-# ---- centres of gravity
+# ---- centers of gravity
 
 
 def _centroid(maps: Maps, peaks: Cells, step: Step) -> Array:

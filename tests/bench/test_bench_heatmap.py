@@ -1,4 +1,4 @@
-"""bench/bench_heatmap.py and its peers: MMPose's functions and kornia decode as the twin, and what does not is told."""
+"""bench/bench_heatmap.py and its peers: MMPose's functions and kornia decode as NumPy, and what does not is told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bench/bench_peaks.py: what its peers find is what the twin finds, and what is not is told before it is timed."""
+"""bench/bench_peaks.py: what its peers find is what NumPy finds, and what is not is told before it is timed."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_demo_finds_all_people_in_the_crowd(tmp_path: Path, capsys: pytest.Captu
         "",
         f"{bytes_of_poses} bytes of poses {crossed} the bus of a GPU, in place of {maps} bytes of the four heads "
         f"({maps / bytes_of_poses:.0f} times as many)",
-        f"wrote {tmp_path}/crowd.png (one colour a person)",
+        f"wrote {tmp_path}/crowd.png (one color a person)",
     ]
     drawn = np.asarray(overlay(image, found.keypoints, found.keypoint_scores, scale=4))
     with Image.open(tmp_path / "crowd.png") as written:

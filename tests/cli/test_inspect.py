@@ -27,8 +27,8 @@ def test_inspect_of_a_posenet_model(model: str, capsys: pytest.CaptureFixture[st
         "output           offsets float32 (1, 34, any, any)\n"
         "heatmaps         heatmaps\n"
         "offsets          offsets\n"
-        "displacement_fwd not recognised (not needed for one person)\n"
-        "displacement_bwd not recognised (not needed for one person)\n"
+        "displacement_fwd not recognized (not needed for one person)\n"
+        "displacement_bwd not recognized (not needed for one person)\n"
         "found            by shape\n"
         "layout           input NCHW, outputs NCHW\n"
         "size             any x any (width x height), usually 481 x 353\n"
@@ -102,4 +102,4 @@ def test_inspect_of_free_sizes_and_8_bits(folder: Path, capsys: pytest.CaptureFi
     out = capsys.readouterr().out
     assert "size             any x any (width x height), usually 192 x 256\n" in out
     assert "maps             48 x 64 (width x height), input pixels a cell: 4\n" in out
-    assert "quantised        heatmaps: scale 0.005, zero 0\n" in out
+    assert "quantized        heatmaps: scale 0.005, zero 0\n" in out

@@ -24,19 +24,19 @@ def person(left: float = 20, top: float = 20) -> np.ndarray[Any, Any]:
     return np.stack([left + 60 * (k % 2 == 0), top + 5 * k], axis=1).astype(np.float32)
 
 
-def colour_at(picture: Image.Image, point: Any) -> tuple[int, ...]:
+def color_at(picture: Image.Image, point: Any) -> tuple[int, ...]:
     return tuple(np.asarray(picture)[round(float(point[1])), round(float(point[0]))].tolist())
 
 
-def test_joints_have_the_colour_of_their_side_and_limbs_join_them() -> None:
+def test_joints_have_the_color_of_their_side_and_limbs_join_them() -> None:
     points = person()
     picture = draw.overlay(GREY, points[None], np.ones((1, 17)))
     assert picture.size == (160, 120)
-    assert colour_at(picture, points[9]) == draw.LEFT
-    assert colour_at(picture, points[10]) == draw.RIGHT
-    assert colour_at(picture, points[0]) == draw.MIDDLE
-    assert colour_at(picture, (points[7] + points[9]) / 2) == draw.LEFT
-    assert colour_at(picture, (points[8] + points[10]) / 2) == draw.RIGHT
+    assert color_at(picture, points[9]) == draw.LEFT
+    assert color_at(picture, points[10]) == draw.RIGHT
+    assert color_at(picture, points[0]) == draw.MIDDLE
+    assert color_at(picture, (points[7] + points[9]) / 2) == draw.LEFT
+    assert color_at(picture, (points[8] + points[10]) / 2) == draw.RIGHT
     assert (GREY == 90).all()
 
 
@@ -45,12 +45,12 @@ def test_shapes_of_one_person_and_of_a_batch_of_one_are_the_same_picture() -> No
     assert np.array_equal(np.asarray(one), np.asarray(draw.overlay(GREY, person()[None], np.ones((1, 17)))))
 
 
-def test_several_people_have_a_colour_each() -> None:
+def test_several_people_have_a_color_each() -> None:
     points = np.stack([person(10), person(85)])
     picture = draw.overlay(Image.fromarray(GREY), points, np.ones((2, 17)))
     for k in (9, 10):
-        assert colour_at(picture, points[0, k]) == draw.PEOPLE[0]
-        assert colour_at(picture, points[1, k]) == draw.PEOPLE[1]
+        assert color_at(picture, points[0, k]) == draw.PEOPLE[0]
+        assert color_at(picture, points[1, k]) == draw.PEOPLE[1]
 
 
 def test_weak_and_broken_joints_are_left_out_with_their_limbs() -> None:
@@ -82,7 +82,7 @@ def test_joints_far_outside_do_no_harm() -> None:
     points[9] = 3e38, -3e38
     points[10] = -400, 50
     picture = draw.overlay(GREY, points, np.ones(17))
-    assert colour_at(picture, points[7]) == draw.LEFT
+    assert color_at(picture, points[7]) == draw.LEFT
     outside = draw.overlay(GREY, points + 1e6, np.ones(17))
     assert np.array_equal(np.asarray(outside), GREY)
 
@@ -103,7 +103,7 @@ def test_other_joint_counts_have_no_limbs() -> None:
 def test_scale_enlarges_the_picture_and_moves_the_joints_with_it() -> None:
     picture = draw.overlay(GREY, person(), np.ones(17), scale=3)
     assert picture.size == (480, 360)
-    assert colour_at(picture, (person()[9] + 0.5) * 3 - 0.5) == draw.LEFT
+    assert color_at(picture, (person()[9] + 0.5) * 3 - 0.5) == draw.LEFT
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_heatmap_is_enlarged_from_dark_to_light_with_its_peak_ringed() -> None:
     picture = np.asarray(draw.heatmap_picture(heatmap)).astype(int)
     assert picture.shape == (480, 640, 3)
     brightness = picture.sum(axis=2)
-    centre = {name: brightness[20 * y + 10, 20 * x + 10] for name, (x, y) in (("peak", (25, 4)), ("half", (3, 20)))}
-    assert centre["peak"] > centre["half"] > brightness[300, 300]
+    center = {name: brightness[20 * y + 10, 20 * x + 10] for name, (x, y) in (("peak", (25, 4)), ("half", (3, 20)))}
+    assert center["peak"] > center["half"] > brightness[300, 300]
     white = np.argwhere((picture == 255).all(axis=2))
     assert len(white) > 20
     distance = np.hypot(white[:, 1] - (25.5 * 20 - 0.5), white[:, 0] - (4.5 * 20 - 0.5))

@@ -29,7 +29,7 @@ def drawn(index: int, people: int = 1, **options: object) -> scenes.Scene:
 
 
 def tones(image: np.ndarray, keypoints: np.ndarray, visibility: np.ndarray, joints: list[int]) -> np.ndarray:
-    """Red minus blue at those joints of everybody that are in sight."""
+    """Red minus blue at those joints of all people that are in sight."""
     points = np.rint(keypoints[:, joints][visibility[:, joints] == scenes.VISIBLE]).astype(int)
     pixels = image[points[:, 1], points[:, 0]].astype(int)
     return pixels[:, 0] - pixels[:, 2]
@@ -78,8 +78,8 @@ def test_drawing_keeps_the_pixel_convention() -> None:
         image = Image.new("L", (128, 128))
         scenes._stroke(ImageDraw.Draw(image), 2, shape, 255)
         weight = np.asarray(image.reduce(2), float)
-        centre = np.array([(weight.sum(0) * axis).sum(), (weight.sum(1) * axis).sum()]) / weight.sum()
-        offs.append(centre - (a if i % 2 else (a + b) / 2))
+        center = np.array([(weight.sum(0) * axis).sum(), (weight.sum(1) * axis).sum()]) / weight.sum()
+        offs.append(center - (a if i % 2 else (a + b) / 2))
     assert np.abs(offs).max() < 0.35
     assert np.abs(np.mean(offs, 0)).max() < 0.05
 

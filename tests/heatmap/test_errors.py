@@ -47,7 +47,7 @@ BAD = [
     ({"flipped": H, "flipped_offsets": H, "pairs": range(6)}, ValueError, "flip.offsets must be given where flip and offsets are, got it without offsets"),  # noqa: E501
     ({"blur": 13}, TypeError, "decode_heatmap() has no argument 'blur': it is refine=posepost.Dark(blur=...), or DarkUDP, UDPCombined, Megvii now"),  # noqa: E501
     ({"flip_pairs": (0, 1)}, TypeError, "decode_heatmap() has no argument 'flip_pairs': it is flip=posepost.Flip(maps, pairs) now"),  # noqa: E501
-    ({"colour": 1}, TypeError, "decode_heatmap() got an unexpected keyword argument 'colour'"),
+    ({"color": 1}, TypeError, "decode_heatmap() got an unexpected keyword argument 'color'"),
     ({"offsets": H}, ValueError, "offsets must be given with refine=\"offset\" alone, got refine='none'"),
     ({"refine": "offset"}, ValueError, 'offsets must be given with refine="offset", got None'),
     ({"refine": "offset", "offsets": H}, ValueError, "offsets must have two channels a keypoint (x, y) on the same maps, got shapes (1, 6, 4, 5) and (1, 6, 4, 5)"),  # noqa: E501

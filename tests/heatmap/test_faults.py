@@ -70,7 +70,7 @@ FAULTS = [
     ("dark", "UDP: nothing continues the upper border", "j == 0 ? (y > 0 ? 0 : 1)", "j == 0 ? 0"),
     ("dark", "UDP: no epsilon", "epsilon = 1.1920928955078125e-7f", "epsilon = 0.0f"),
     ("dark", "the maximum of the blurred map is that of a warp", "of_block = larger(of_block, parts[w]);", "of_block = parts[0];"),
-    # centres of gravity
+    # centers of gravity
     ("window", "cells from 32 on at the places of the first", "(float)((base + j) % side - reach)", "(float)(j % side - reach)"),
     ("window", "negative weights", "p.positive && !(w > 0.0f) ? 0.0f : w", "w"),
     ("window", "mirrored weights at mirrored places", "around(p, read, (i32)y + dy, (i32)x + dx)", "around(p, read, (i32)y + dy, (i32)x - dx)"),

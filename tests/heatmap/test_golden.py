@@ -1,4 +1,4 @@
-"""What real peers computed: MMPose's heatmap codecs and heads, kornia, through the twin and through the kernels."""
+"""What real peers computed: MMPose's heatmap codecs and heads, kornia, through NumPy and through the kernels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SOFT_CELLS = 1e-5
 
 
 def both(arrays: dict[str, np.ndarray], **options: Any) -> list[posepost.Keypoints]:
-    """By the twin, and by the kernel."""
+    """By NumPy, and by the kernel."""
     device = {name: to_device(array) for name, array in arrays.items()}
     return [
         posepost.decode_heatmap(**with_flip(arrays, options)),
@@ -127,9 +127,9 @@ def test_soft_argmax(shared: Path, cpu_cuda: ExecutorCuda, file: str) -> None:
     maps = {"heatmaps": z["heatmaps"]}
     H, W = z["heatmaps"].shape[2:]
     for sharpness in (1, 25):
-        twin, kernel = both(maps, refine=posepost.SoftArgmax(temperature=1 / sharpness))
+        on_host, kernel = both(maps, refine=posepost.SoftArgmax(temperature=1 / sharpness))
         exact = z[f"float64_T{sharpness}_xy"]
-        np.testing.assert_allclose(twin.keypoints, exact, rtol=0, atol=SOFT_CELLS)
+        np.testing.assert_allclose(on_host.keypoints, exact, rtol=0, atol=SOFT_CELLS)
         np.testing.assert_allclose(kernel.keypoints, exact, rtol=0, atol=SOFT_CELLS + SOFT_ATOL * max(W, H))
     for temperature in (1, 25):
         for got in both(maps, refine=posepost.SoftArgmax(temperature=temperature)):
@@ -156,7 +156,7 @@ def input_size_of(shared: Path, file: str) -> tuple[int, int]:
 
 @pytest.mark.parametrize("file", FOLDERS["softargmax"])
 def test_temperatures_against_float64(shared: Path, file: str) -> None:
-    """The twin, at temperatures that no golden file has."""
+    """NumPy, at temperatures that no golden file has."""
     maps = load(shared, "bottomup", "softargmax", file)["heatmaps"]
     B, K, H, W = maps.shape
     for temperature in (0.003, 0.3, 10.0, 25.0):

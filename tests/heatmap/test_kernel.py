@@ -25,7 +25,7 @@ QUANTIZATION = {"heatmaps": (0.0375, 11)}
 
 
 def run_both(arrays: dict[str, Any], view_name: str = "nchw", **options: Any) -> tuple[Any, Any]:
-    """Twin and kernel on views of the same values: arrays by argument name, as (B, C, H, W)."""
+    """NumPy and kernel on views of the same values: arrays by argument name, as (B, C, H, W)."""
     layout, view = VIEWS[view_name]
     if arrays["heatmaps"].dtype.kind in "iu":
         options["quantization"] = QUANTIZATION
@@ -42,7 +42,7 @@ def run_both(arrays: dict[str, Any], view_name: str = "nchw", **options: Any) ->
 
 @pytest.mark.parametrize("view_name", VIEWS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_argmax_heads_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
+def test_argmax_heads_equal_numpy(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
     """Every kind of value, every head that uses + - * / alone: equal, whatever the schedule."""
     for case, kind in enumerate(KINDS):
         for shape in ((2, 3, 9, 11), (1, 2, 1, 1), (1, 1, 1, 40), (1, 2, 40, 3)):
@@ -56,7 +56,7 @@ def test_argmax_heads_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_na
 
 @pytest.mark.parametrize("view_name", VIEWS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_dark_equals_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
+def test_dark_equals_numpy(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
     """Logarithms differ in their last bit: within the table on peaks, at borders too and with windows beyond the
     map."""
     moved = 0.0
@@ -78,7 +78,7 @@ def test_dark_equals_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("preset", ["mmpose_dark", "mmpose_udp", "vitpose_hf"])
 def test_dark_of_any_values(cpu_cuda: ExecutorCuda, preset: str, kind: str) -> None:
-    """NaN where the twin has NaN, unmoved where it is, close where a step is small; no warning, no cell outside
+    """NaN where NumPy has NaN, unmoved where it is, close where a step is small; no warning, no cell outside
     read."""
     for seed, shape in enumerate(((2, 4, 9, 11), (1, 2, 1, 1), (1, 2, 3, 40))):
         maps = values(kind, "float32", shape, seed)
@@ -155,7 +155,7 @@ def whole_map_rule(map_: np.ndarray, preset: str) -> np.ndarray:
 
 @pytest.mark.parametrize("view_name", VIEWS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_soft_argmax_equals_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
+def test_soft_argmax_equals_numpy(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
     for case, shape in enumerate(((2, 5, 24, 20), (1, 4, 9, 11), (3, 40, 2, 3), (1, 1, 1, 1), (1, 2, 1, 300))):
         cpu_cuda.schedule = SCHEDULES[case % 4]
         maps = values("random", dtype, shape, case)
@@ -197,7 +197,7 @@ def test_soft_argmax_has_the_same_bits_everywhere(cpu_cuda: ExecutorCuda) -> Non
 
 @pytest.mark.parametrize("view_name", VIEWS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_blurred_heads_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
+def test_blurred_heads_equal_numpy(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
     """The maximum of the blurred map: equal, as blurring is + and * in one order; wider than a warp, higher than a
     band."""
     for case, (shape, blur) in enumerate(

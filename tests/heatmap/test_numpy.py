@@ -1,5 +1,5 @@
-"""decode_heatmap's twin against its peers' rules as plain loops, for presets that no golden file has, and its
-geometry."""
+"""decode_heatmap in NumPy against the rules of reference implementations as plain loops, where no golden file has them,
+and its geometry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RNG = np.random.default_rng(7)
 
 
 def maps_with_borders() -> np.ndarray:
-    """Peaks in every corner, on every side, one cell from them and inside; ties of neighbours; all below 0; zeros."""
+    """Peaks in every corner, on every side, one cell from them and inside; ties of neighbors; all below 0; zeros."""
     H, W = 9, 8
     maps = RNG.uniform(0, 0.3, (1, 40, H, W)).astype(np.float32)
     places = [(y, x) for y in (0, 1, 4, H - 2, H - 1) for x in (0, 1, 3, W - 2, W - 1)]
@@ -66,7 +66,7 @@ def test_hrnet_and_mmdeploy(preset: str, absent: float) -> None:
 
 
 def test_higherhrnet() -> None:
-    """adjust: neighbours clamped, a tie goes back, half a cell more."""
+    """adjust: neighbors clamped, a tie goes back, half a cell more."""
     for m, point, _ in zip(*decoded("higherhrnet", threshold=-math.inf)):
         y, x = first_largest(m)
         H, W = m.shape
@@ -90,8 +90,8 @@ def test_trt_pose() -> None:
             continue
         window = [(i, j) for i in range(y - 2, y + 3) for j in range(x - 2, x + 3)]
         weights = np.array([m[mirror(i, H), mirror(j, W)] for i, j in window], np.float64)
-        centre = weights @ np.array(window) / weights.sum()
-        np.testing.assert_allclose(point[::-1], (centre + 0.5) / [H, W], rtol=0, atol=1e-6)
+        center = weights @ np.array(window) / weights.sum()
+        np.testing.assert_allclose(point[::-1], (center + 0.5) / [H, W], rtol=0, atol=1e-6)
 
 
 def test_openpose() -> None:
@@ -103,8 +103,8 @@ def test_openpose() -> None:
         H, W = m.shape
         window = [(i, j) for i in range(max(y - 3, 0), min(y + 4, H)) for j in range(max(x - 3, 0), min(x + 4, W))]
         weights = np.array([max(float(m[i, j]), 0) for i, j in window])
-        centre = weights @ np.array(window) / weights.sum()
-        np.testing.assert_allclose(point[::-1], centre + 0.5, rtol=0, atol=2e-6)
+        center = weights @ np.array(window) / weights.sum()
+        np.testing.assert_allclose(point[::-1], center + 0.5, rtol=0, atol=2e-6)
 
 
 def test_mediapipe() -> None:
@@ -114,9 +114,9 @@ def test_mediapipe() -> None:
         H, W = m.shape
         window = [(i, j) for i in range(max(y - 3, 0), min(y + 4, H)) for j in range(max(x - 3, 0), min(x + 4, W))]
         weights = np.array([1 / (1 + math.exp(-float(m[i, j]))) for i, j in window])
-        centre = weights @ np.array(window) / weights.sum()
+        center = weights @ np.array(window) / weights.sum()
         if score >= 0.5:
-            np.testing.assert_allclose(point[::-1], centre / [H, W], rtol=0, atol=1e-6)
+            np.testing.assert_allclose(point[::-1], center / [H, W], rtol=0, atol=1e-6)
         else:
             np.testing.assert_allclose(point[::-1], np.array([y, x]) / [H, W], rtol=0, atol=1e-6)
         np.testing.assert_allclose(score, 1 / (1 + math.exp(-float(m[y, x]))), rtol=1e-6)

@@ -1,4 +1,4 @@
-"""The short ways of the twin give the bits of the long ones: order of sums, blurred maximum, any batch."""
+"""The short ways of NumPy give the bits of the long ones: order of sums, blurred maximum, any batch."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_run_multi_says_why_a_model_is_for_one_person(heads: dict[str, int], mes
     session = ort.PoseSession(build(heads))
     with pytest.raises(ValueError, match=exactly(message)):
         session.run_multi(pixels(session))
-    assert ort.several_people_problem(session.model) == message
+    assert ort.multi_person_problem(session.model) == message
 
 
 def test_run_multi_takes_another_skeleton() -> None:

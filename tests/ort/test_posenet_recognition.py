@@ -44,7 +44,7 @@ def test_shapes_are_enough_where_names_say_nothing() -> None:
     model = ort.read_model(build({"out0": 5, "out1": 10, "out2": 8, "out3": 8}))
     assert model.heads == {"heatmaps": "out0", "offsets": "out1"}
     assert model.heads_by == "by shape"
-    assert "displacement_fwd not recognised (not needed for one person)" in ort.describe(model)
+    assert "displacement_fwd not recognized (not needed for one person)" in ort.describe(model)
 
 
 def test_two_channels_where_displacements_look_like_heatmaps() -> None:
@@ -179,14 +179,14 @@ def test_metadata_gives_mean_std_names_and_size() -> None:
     )
     session = ort.PoseSession(data)
     assert session.model.keypoints == ("tip", "tail")
-    assert session.model.normalisation_by == "metadata"
+    assert session.model.normalization_by == "metadata"
     images, transform = session.letterbox(np.full((80, 112, 3), 60, np.uint8))
     assert (images.shape, images.dtype) == ((1, 3, 40, 56), np.float32)
     assert np.allclose(images[0, :, 3, 3], [1.0, 0.8, 0.6])
     assert transform.tolist() == [[2, 0, 0], [0, 2, 0]]
     assert session.letterbox(np.zeros((8, 8, 3), np.uint8), (24, 16))[0].shape == (1, 3, 16, 24)
     given = ort.PoseSession(data, mean=60, std=(1, 2, 3))
-    assert given.model.normalisation_by == "given"
+    assert given.model.normalization_by == "given"
     assert not given.letterbox(np.full((80, 112, 3), 60, np.uint8))[0].any()
 
 

@@ -118,7 +118,7 @@ def test_8_bit_outputs_bring_their_scales_from_the_graph() -> None:
     )
     assert np.allclose(result.keypoints, real.keypoints, rtol=0, atol=1e-5)
     assert np.allclose(result.scores, real.scores, rtol=0, atol=1e-6)
-    assert "quantised        heatmaps: scale 0.05, zero 100, offsets: scale 0.05, zero 101" in session.describe()
+    assert "quantized        heatmaps: scale 0.05, zero 100, offsets: scale 0.05, zero 101" in session.describe()
 
 
 def test_letterbox_fits_the_models_dtype_layout_and_size() -> None:

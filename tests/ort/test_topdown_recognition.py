@@ -50,7 +50,7 @@ from ..onnx_models import (
 )  # fmt: skip
 def test_recognition_by_shape(shapes: dict[str, tuple[int, ...]], kind: str, facts: tuple[Any, ...]) -> None:
     data = outputs_only(shapes)
-    assert ort.recognise(data).kind == kind
+    assert ort.recognize(data).kind == kind
     model = ort.read_topdown(data)
     assert (model.heads_by, model.layout, model.sizes, model.ratio, model.keypoint_count) == facts
     assert (model.kind, model.preset, model.activation) == (kind, ort.DEFAULT_PRESETS[kind], None)
@@ -60,9 +60,9 @@ def test_recognition_by_shape(shapes: dict[str, tuple[int, ...]], kind: str, fac
 
 
 def test_heatmaps_with_offsets_are_posenet() -> None:
-    assert ort.recognise(build()).kind == "posenet"
-    assert ort.recognise(build(FOUR, layout="NHWC")).heads == {name: name for name in FOUR}
-    assert ort.recognise(build(hide_maps=True), heads={"heatmaps": "heatmaps", "offsets": "offsets"}).kind == "posenet"
+    assert ort.recognize(build()).kind == "posenet"
+    assert ort.recognize(build(FOUR, layout="NHWC")).heads == {name: name for name in FOUR}
+    assert ort.recognize(build(hide_maps=True), heads={"heatmaps": "heatmaps", "offsets": "offsets"}).kind == "posenet"
 
 
 def test_names_decide_between_vectors_of_a_square_input() -> None:
@@ -99,7 +99,7 @@ SEVERAL = "model: several outputs may be the heads, name them with heads= (--hea
     ],
 )  # fmt: skip
 def test_outputs_that_are_no_head_or_may_be_several(shapes: dict[str, tuple[Any, ...]], message: str) -> None:
-    for read in (ort.recognise, ort.read_topdown):
+    for read in (ort.recognize, ort.read_topdown):
         with pytest.raises(ValueError, match=exactly(message.replace("(1, ", "(any, "))):
             read(outputs_only(shapes))
 
@@ -108,22 +108,22 @@ def test_a_layout_that_the_sizes_do_not_tell_must_be_given() -> None:
     data = outputs_only({"a": (64, 64, 64)}, (256, 256))
     message = "cannot tell the layout of the heatmaps, give layout= (--layout), NCHW or NHWC: a (any, 64, 64, 64)"
     with pytest.raises(ValueError, match=exactly(f"model: {message}")):
-        ort.recognise(data)
+        ort.recognize(data)
     for layout in ("NCHW", "NHWC"):
-        assert ort.read_topdown(data, layout=layout).layout == ort.recognise(data, layout=layout).layout == layout
+        assert ort.read_topdown(data, layout=layout).layout == ort.recognize(data, layout=layout).layout == layout
 
 
 def test_a_square_simcc_whose_names_say_nothing_must_be_named() -> None:
     data = outputs_only({"a": (21, 512), "b": (21, 512)}, (256, 256))
     with pytest.raises(ValueError, match=r"^" + re.escape(SEVERAL)):
-        ort.recognise(data)
+        ort.recognize(data)
     named = ort.read_topdown(data, heads={"simcc_x": "b"})
     assert (named.heads, named.heads_by) == ({"simcc_x": "b", "simcc_y": "a"}, "named by the caller")
 
 
 def test_named_heads_are_taken_and_checked() -> None:
     data = outputs_only({"a": (17, 64, 48), "b": (17, 64, 48)})
-    assert ort.recognise(data, heads={"heatmaps": "b"}).heads == {"heatmaps": "b"}
+    assert ort.recognize(data, heads={"heatmaps": "b"}).heads == {"heatmaps": "b"}
     assert ort.read_topdown(data, heads={"heatmaps": "b"}).heads_by == "named by the caller"
     odd = ort.read_topdown(outputs_only({"a": (17, 64, 64)}), heads={"heatmaps": "a"}, layout="NCHW")
     assert (odd.sizes, odd.ratio) == ((64, 64), None)
@@ -132,7 +132,7 @@ def test_named_heads_are_taken_and_checked() -> None:
     ):
         ort.read_topdown(data, heads={"offsets": "b"})
     with pytest.raises(ValueError, match=exactly("heads['heatmaps'] must be one of the outputs a, b, got 'c'")):
-        ort.recognise(data, heads={"heatmaps": "c"})
+        ort.recognize(data, heads={"heatmaps": "c"})
     with pytest.raises(
         ValueError,
         match=exactly(
@@ -140,7 +140,7 @@ def test_named_heads_are_taken_and_checked() -> None:
             "got 'joints'"
         ),
     ):
-        ort.recognise(data, heads={"joints": "a"})
+        ort.recognize(data, heads={"joints": "a"})
 
 
 @pytest.mark.parametrize("kind", ["heatmap", "simcc"])
@@ -206,15 +206,15 @@ def test_what_the_graph_and_the_metadata_tell() -> None:
         "posepost.mean": "1,2,3", "posepost.std": "4", "posepost.keypoints": "nose,left_eye,right_eye",
     })  # fmt: skip
     model = ort.read_topdown(data)
-    assert (model.keypoints, model.normalisation_by) == (("nose", "left_eye", "right_eye"), "metadata")
+    assert (model.keypoints, model.normalization_by) == (("nose", "left_eye", "right_eye"), "metadata")
     assert (model.mean.tolist(), model.std.tolist()) == ([1, 2, 3], [4, 4, 4])
     assert ort.TopDownSession(data).flip_pairs(3) == (0, 2, 1)
     default = ort.read_topdown(network())
     assert np.allclose(default.mean, (123.675, 116.28, 103.53))
     assert np.allclose(default.std, (58.395, 57.12, 57.375))
-    assert ort.read_topdown(network(), mean=5).normalisation_by == "given"
-    quantised = ort.read_topdown(network("simcc", dtype="uint8"))
-    assert quantised.quantization == {head: (pytest.approx(1 / 200), 0) for head in ("simcc_x", "simcc_y")}
+    assert ort.read_topdown(network(), mean=5).normalization_by == "given"
+    quantized = ort.read_topdown(network("simcc", dtype="uint8"))
+    assert quantized.quantization == {head: (pytest.approx(1 / 200), 0) for head in ("simcc_x", "simcc_y")}
 
 
 @pytest.mark.parametrize(

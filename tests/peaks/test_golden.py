@@ -1,4 +1,4 @@
-"""What real peers computed: trt_pose's find_peaks and refine_peaks, SLEAP's local peaks, through twin and kernel."""
+"""What real peers computed: trt_pose's find_peaks and refine_peaks, SLEAP's local peaks, through NumPy and kernel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SLEAP = sorted(path.name for path in (SHARED / "bottomup" / "sleap_integral_from
 
 
 def both(maps: np.ndarray, **options: Any) -> list[posepost.Peaks]:
-    """By the twin, and by the kernel."""
+    """By NumPy, and by the kernel."""
     return [
         posepost.find_peaks(maps, **options),
         posepost.find_peaks(to_device(maps), **options).numpy(),
@@ -73,7 +73,7 @@ def test_trt_pose(shared: Path, cpu_cuda: ExecutorCuda, file: str) -> None:
 
 @pytest.mark.parametrize("file", SLEAP)
 def test_sleap_local_peaks(shared: Path, cpu_cuda: ExecutorCuda, file: str) -> None:
-    """Strictly above all eight neighbours and above 0.2, refined by the integral of a 5x5 window."""
+    """Strictly above all eight neighbors and above 0.2, refined by the integral of a 5x5 window."""
     stride = parameters(shared, f"sleap_integral_from_formula/{file}")["output_stride"]
     with np.load(shared / "bottomup" / "sleap_integral_from_formula" / file) as z:
         maps, counts, points, values = (z[name] for name in ("heatmaps", "counts", "local_xy", "local_val"))

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("fresh_plans")
 
 @pytest.mark.parametrize("view_name", VIEWS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_kernel_equals_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
+def test_kernel_equals_numpy(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
     """Every kind of value, both plateau rules, windows up to larger than the map."""
     found = left = 0
     for case, kind in enumerate(KINDS):
@@ -35,7 +35,7 @@ def test_kernel_equals_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) 
 
 @pytest.mark.parametrize("view_name", ["nchw", "nhwc", "nchw_every_other_column"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_refined_peaks_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
+def test_refined_peaks_equal_numpy(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
     """Every rule, peaks at borders, more of them than warps; what + - * / alone give is equal."""
     refinements = (
         posepost.Quarter(),

@@ -1,4 +1,4 @@
-"""find_peaks: the twin against its rules written as plain loops."""
+"""find_peaks: NumPy against its rules written as plain loops."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_lonely_cell_is_a_peak_whatever_its_value() -> None:
         assert find_peaks(maps, plateau="none", **options).count.tolist() == [[1]]
 
 
-def test_nan_hides_its_neighbours() -> None:
+def test_nan_hides_its_neighbors() -> None:
     maps = np.zeros((1, 5, 5), np.float32)
     maps[0, 2, 2], maps[0, 2, 3], maps[0, 2, 0] = np.nan, 9, 3
     got = find_peaks(maps, threshold=1, max_peaks=5, activation=None)

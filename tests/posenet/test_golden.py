@@ -1,4 +1,4 @@
-"""What real peers computed: tfjs PoseNet 2.2.2 on 62 tensors, through the twin and through the kernels."""
+"""What real peers computed: tfjs PoseNet 2.2.2 on 62 tensors, through NumPy and through the kernels."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def by_hand(heatmaps: np.ndarray, offsets: np.ndarray, stride: float, scales: di
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_twin_follows_the_definition(dtype: str, kind: str) -> None:
+def test_numpy_follows_the_definition(dtype: str, kind: str) -> None:
     shape = (2, 3, 7, 5)
     heatmaps = values(kind, dtype, shape, seed=1)
     offsets = values("random", dtype, (2, 6, 7, 5), seed=2)
@@ -64,7 +64,7 @@ def test_twin_follows_the_definition(dtype: str, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_twin_of_large_maps(dtype: str, kind: str) -> None:
+def test_numpy_of_large_maps(dtype: str, kind: str) -> None:
     """Its quick ways (folded channels-last maps, float16 as integers) give what numpy.argmax of float32 gives."""
     for seed, (H, W) in enumerate(((50, 43), (32, 64), (1, 2049), (3, 5), (1, 2049 * 2), (90, 61))):
         maps = values(kind, dtype, (3, 5, H, W), seed)
@@ -94,7 +94,7 @@ def test_halves_compared_as_integers(monkeypatch: pytest.MonkeyPatch, dtype: str
             equal(first_largest(placed if placed.shape == maps.shape else placed.transpose(0, 3, 1, 2)), expected)
 
 
-def test_sigmoid_and_affine_of_the_twin() -> None:
+def test_sigmoid_and_affine_in_numpy() -> None:
     heatmaps = np.array([-3.0, 2.0, 0.5, -200.0], np.float32).reshape(1, 2, 1, 2)
     offsets = np.arange(8, dtype=np.float32).reshape(1, 4, 1, 2)
     got = posepost.decode_posenet(heatmaps, offsets, output_stride=8, transform=MATRIX, activation="sigmoid")
@@ -116,7 +116,7 @@ def test_sigmoid_of_the_twin_is_a_division() -> None:
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.filterwarnings("error")
-def test_twin_warns_of_nothing(dtype: str, layout: str) -> None:
+def test_numpy_warns_of_nothing(dtype: str, layout: str) -> None:
     """Overflow in the sigmoid, infinities that cancel, NaN, also those that signal."""
     heatmaps = np.array([-300, np.nan, -np.inf, np.inf, 200], np.float32).astype(dtype_of(dtype)).reshape(1, 5, 1, 1)
     offsets = np.array([np.inf, -np.inf, np.nan, 1, 0] * 2, np.float32).astype(dtype_of(dtype)).reshape(1, 10, 1, 1)
@@ -146,7 +146,7 @@ SHAPES = ((1, 17, 33, 33), (3, 5, 9, 40), (2, 1, 1, 1), (1, 3, 1, 70), (2, 17, 3
 
 @pytest.mark.parametrize("view_name", VIEWS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_kernel_equals_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
+def test_kernel_equals_numpy(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
     """Every kind of value, every shape, schedules of threads in turn, starts on and off the 16-byte grid."""
     schedules = (
         {"order": "forward"},

@@ -126,7 +126,7 @@ def test_the_golden_files_are_there(shared: Path, manifest: dict[str, dict]) -> 
 @pytest.mark.parametrize("case", TFJS_CASES)
 def test_tfjs(shared: Path, manifest: dict[str, dict], case: str) -> None:
     """tfjs's own poses. Where it decides between equal scores by the order of its heap: the rules as loops give tfjs's
-    poses with that heap and the twin's with the documented order, and all poses before the first tie are tfjs's."""
+    poses with that heap and NumPy's with the documented order, and all poses before the first tie are tfjs's."""
     golden, tensors = load(shared, "tfjs", case)
     stride = golden["outputStride"]
     ties = manifest[f"golden_tfjs/{case}.json"]["scoreThresholds_whose_poses_depend_on_tie_order"]
@@ -172,7 +172,7 @@ def test_tfjs_from_logits(shared: Path, manifest: dict[str, dict], case: str) ->
 @pytest.mark.parametrize("case", TFJS_CASES)
 def test_libcoral(shared: Path, case: str) -> None:
     """libcoral's own poses. Where its priority queue decides between equal logits: the rules as loops give libcoral's
-    poses with that queue, and the twin's with the documented order. On the constant map the poses' mean scores are
+    poses with that queue, and NumPy's with the documented order. On the constant map the poses' mean scores are
     equal as well, and std::sort decides which keypoints count: there the accepted poses are libcoral's, unordered."""
     golden, tensors = load(shared, "coral", case)
     stride = golden["outputStride"]

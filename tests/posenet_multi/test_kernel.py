@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("fresh_plans")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("view_name", ["nchw", "nhwc", "nchw_crop", "nhwc_channels_of_more", "nchw_every_other_column"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_kernels_equal_the_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str, mode: str) -> None:
+def test_kernels_equal_numpy(cpu_cuda: ExecutorCuda, dtype: str, view_name: str, mode: str) -> None:
     found = 0
     for seed, (B, H, W) in enumerate(((2, 7, 9), (1, 1, 1), (1, 5, 1), (3, 4, 12))):
         cpu_cuda.schedule = SCHEDULES[seed]
@@ -73,7 +73,7 @@ def test_a_warp_has_a_lane_for_each_keypoint() -> None:
 
 @pytest.mark.parametrize("case", TFJS_CASES)
 def test_golden_tensors_through_the_kernels(shared: Path, cpu_cuda: ExecutorCuda, case: str) -> None:
-    """The tensors on which the twin equals tfjs and libcoral, in both layouts: equal to the twin."""
+    """The tensors on which NumPy equals tfjs and libcoral, in both layouts: equal to NumPy."""
     with np.load(shared / "tensors" / f"{case}.npz") as stored:
         stride = int(stored["output_stride"])
         names = ("offsets", "displacement_fwd", "displacement_bwd")

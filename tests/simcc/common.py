@@ -11,7 +11,7 @@ from bench.cuda_cpu.seam import to_device
 
 
 def on_both(x: np.ndarray, y: np.ndarray, **options: Any) -> list[posepost.Keypoints]:
-    """Of the twin and of the kernel."""
+    """Of NumPy and of the kernel."""
     placed = dict(options)
     if "flip" in options:
         flip = options["flip"]

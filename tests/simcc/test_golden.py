@@ -92,7 +92,7 @@ def test_functions(shared: Path, cpu_cuda: ExecutorCuda, case: str) -> None:
     x, y = golden["simcc_x"], golden["simcc_y"]
     dark = {"split_ratio": 1, "sigma": 6.0, "refine": "dark"}
     still, moved, rng = posepost.decode_simcc(x, y, **dark).keypoints, np.float32(0), np.random.default_rng(1)
-    for _ in range(20):  # these files store no sensitivity: the twin's own
+    for _ in range(20):  # these files store no sensitivity: NumPy's own
         noisy = [one * (1 + 1e-6 * rng.standard_normal(one.shape)).astype(np.float32) for one in (x, y)]
         moved = np.maximum(moved, np.abs(posepost.decode_simcc(*noisy, **dark).keypoints - still))
     steady = np.isfinite(golden["dark_xy"]) & (moved < 1)
@@ -126,7 +126,7 @@ def test_visibility_after_dark_is_that_of_the_logarithms(shared: Path, case: str
 
 @pytest.mark.parametrize("case", CODEC)
 @pytest.mark.parametrize(("normalize", "name"), [("sigma", "normalized_x"), ("clip", "normalized_none_x")])
-def test_scores_are_the_peaks_of_the_normalised_vectors(
+def test_scores_are_the_peaks_of_the_normalized_vectors(
     shared: Path, cpu_cuda: ExecutorCuda, case: str, normalize: str, name: str
 ) -> None:
     """get_simcc_normalized of x; y is so large that it does not count."""

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("fresh_plans")
 
 
 def test_zeros_negatives_nan_and_plateaus(cpu_cuda: ExecutorCuda) -> None:
-    """What the documentation promises, without a NumPy warning, of kernel and twin."""
+    """What the documentation promises, without a NumPy warning, of kernel and NumPy."""
     inf, nan = math.inf, math.nan
     x = np.zeros((1, 9, 40), np.float32)
     y = np.tile(gaussian_vectors((1, 1, 30), 3), (1, 9, 1)) * np.float32(5)
@@ -98,7 +98,7 @@ SHAPES = ((1, 17, 96, 128), (3, 5, 40, 33), (2, 1, 1, 1), (1, 3, 2, 7), (2, 2, 5
 
 @pytest.mark.parametrize("view_name", VECTOR_VIEWS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_kernel_equals_twin(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
+def test_kernel_equals_numpy(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -> None:
     """Every kind of value, every shape, alone and merged, schedules in turn, starts on and off the 16-byte grid."""
     case = 0
     for N, K, Wx, Wy in SHAPES:

@@ -35,7 +35,7 @@ def dark_by_hand(vectors: np.ndarray, sigma: float) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_twin_follows_the_definition(dtype: str, kind: str) -> None:
+def test_numpy_follows_the_definition(dtype: str, kind: str) -> None:
     """Bin and score by loops over single elements, for every view, alone and merged with a mirrored image."""
     shape, pairs = (2, 5, 23), (1, 0, 2, 4, 3)
     arrays = [values(kind, dtype, (*shape[:2], W), seed) for seed, W in enumerate((23, 9, 23, 9))]
@@ -68,7 +68,7 @@ def test_twin_follows_the_definition(dtype: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("sigma", [0.9, 1.3, 1.8, 2.5, 4.9, 6.0, 12.0, 19.6])
-def test_dark_of_the_twin_follows_the_definition(sigma: float) -> None:
+def test_dark_in_numpy_follows_the_definition(sigma: float) -> None:
     """Every length of blur, against whole convolutions in float64; weak, strong and border peaks, vectors shorter than
     the blur. Where the parabola is flat, rounding is multiplied: in proportion to the step."""
     for seed, W in enumerate((384, 200, 40, 9, 3)):
@@ -112,7 +112,7 @@ def test_logarithm_of_a_quotient() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_visibility_of_the_twin(dtype: str) -> None:
+def test_visibility_in_numpy(dtype: str) -> None:
     x, y = (gaussian_vectors((2, 7, W), W) for W in (90, 70))
     scales = simcc_quantization(dtype)
     if scales:
