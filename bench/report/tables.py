@@ -180,7 +180,7 @@ HEAD_ROWS = {
     "udp_combined": ("UDP combined", "`mmpose_udp_combined`", "MMPose: 1e-4 px"),
     "megvii": ("Megvii", "`mmpose_megvii`", "MMPose, 5 files: equal"),
     "soft_argmax": ("soft-argmax", "`mmpose_integral`", "float64, MMPose, kornia, 5 files: 1e-5 cells"),
-    "flip": ("flip test + argmax", "any, `flipped=`", "MMPose, 12 files: equal"),
+    "flip": ("flip test + argmax", "any, `flip=`", "MMPose, 12 files: equal"),
     "centroid": ("centroid", "`sleap`, `trt_pose`, `openpose`, `mediapipe`", "trt_pose, 24 files: 1e-6; SLEAP's formula, 5 files; others: rules"),  # noqa: E501
     "peaks": ("local maxima", "`find_peaks`", "trt_pose, 24 files: equal; its rules as loops"),
     "simcc plain": ("SimCC", "`rtmpose`", "MMPose, 11 files: equal"),

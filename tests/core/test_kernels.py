@@ -18,7 +18,10 @@ from posepost import _cuda, _kernels
 
 
 @pytest.mark.parametrize("variant", _kernels.VARIANTS, ids=str)
-@pytest.mark.parametrize("architecture", _kernels.ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture",
+    [pytest.param(arch, marks=[] if arch in (75, 90) else pytest.mark.slow) for arch in _kernels.ARCHITECTURES],
+)
 def test_compiles_without_spills(variant: _kernels.Variant, architecture: int) -> None:
     pytest.importorskip("cupy", reason="CuPy brings NVRTC's options: pip install posepost[cuda13]")
     compiled = compile_for(variant, architecture)

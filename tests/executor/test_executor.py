@@ -756,7 +756,7 @@ def test_processes_may_build_at_the_same_time(tmp_path):
         sys.executable,
         "-c",
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from tests.test_executor import Probe\nprint(Probe('PROBE { p.out[0] = 41 + 1; }')()[0])",
+        "from tests.executor.test_executor import Probe\nprint(Probe('PROBE { p.out[0] = 41 + 1; }')()[0])",
     ]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -916,7 +916,7 @@ QUICK |= {"partials between fences", "partials, fence too early"}
 )
 def test_sanitizers(name):
     kind, *_, report = SANITIZED[name]
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom tests.test_executor import sanitized_main\n"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom tests.executor.test_executor import sanitized_main\n"
     done = run_sanitized(kind, ["-c", f"{code}sanitized_main({name!r})"])
     if report is None:
         assert (done.returncode, done.stdout, done.stderr) == (0, "finished\n", "")

@@ -1,7 +1,7 @@
 # ruff: noqa: E501  (a fault is one line)
 """The proof of the proof, for SimCC: faults put into simcc.cu, one edit each, and found.
 
-The suite is what tests/test_simcc.py compares, on few vectors; the kernel as it is passes it. Races and overruns:
+The suite is what tests/simcc/test_kernel.py compares, on few vectors; the kernel as it is passes it. Races and overruns:
 test_sanitizers there.
 """
 
