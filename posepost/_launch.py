@@ -191,7 +191,9 @@ def _launch_with_work(
 ) -> None:
     for to, of, behind in work.inside:
         pointers[to] = pointers[of] and pointers[of] + behind
-    memory = _cuda.work(work.zeroed, sum(work.scratch), device, queue.pointer, queue.holder)
+    memory = _cuda.NO_WORK
+    if work.zeroed or work.scratch:
+        memory = _cuda.work(work.zeroed, sum(work.scratch), device, queue.pointer, queue.holder)
     address = memory.scratch
     for words in work.scratch:
         pointers.append(address)

@@ -123,6 +123,17 @@ def test_a_captured_call_has_memory_of_its_own(cpu_cuda: ExecutorCuda, decoder: 
     assert all(not host(memory).any() for memory in _cuda._workspaces.values())
 
 
+def test_offsets_inside_the_heatmaps_ask_for_no_memory(cpu_cuda: ExecutorCuda) -> None:
+    """udp_combined without a workspace: a graph has nothing to allocate."""
+    heatmaps = to_device(random(2, 3, 20, 30))
+    cpu_cuda.capturing = {STREAM}
+    result = posepost.decode_heatmap(heatmaps, preset="mmpose_udp_combined")
+    assert not cpu_cuda.freed
+    np.testing.assert_array_equal(
+        points_of(result), points_of(posepost.decode_heatmap(random(2, 3, 20, 30), preset="mmpose_udp_combined"))
+    )
+
+
 def test_multiprocessors_are_asked_of_the_driver() -> None:
     cupy = pytest.importorskip("cupy", reason="names the attribute: pip install posepost[cuda13]")
     asked: list[tuple[int, int]] = []

@@ -109,7 +109,7 @@ def test_where_a_clip_acts_the_whole_map_is_blurred(cpu_cuda: ExecutorCuda, pres
         np.testing.assert_allclose(got.keypoints[0][usual], expected.keypoints[0][usual], rtol=0, atol=2e-4)
 
 
-def test_a_scale_of_nothing_is_a_scale(cpu_cuda: ExecutorCuda) -> None:
+def test_dark_uses_a_blur_factor_of_zero_or_nan(cpu_cuda: ExecutorCuda) -> None:
     """Maxima up to 0 that the threshold lets pass: max(map) / max(blurred map) is 0, negative or NaN, and used."""
     maps = -np.abs(values("random", "float32", (1, 4, 12, 12), 1))
     maps[0, 0, 5, 6] = 0
