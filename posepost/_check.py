@@ -251,5 +251,5 @@ def renamed(function: str, given: dict[str, Any], names: dict[str, str]) -> None
     """The error for arguments that a function does not have; `names`: what stands in the place of old ones."""
     for name in given:
         if name in names:
-            raise TypeError(f"{function}() has no argument {name!r}: it is {names[name]} now")
+            raise TypeError(f"{function}() has no argument {name!r}: it is now {names[name]}")
         raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")

@@ -95,7 +95,8 @@ def decode_heatmap(
 
     Raises
     ------
-    TypeError for objects and dtypes, ValueError for shapes, ranges, names and devices.
+    TypeError for objects and dtypes, ValueError for shapes, ranges, names and devices. An old name of an
+    argument is a TypeError that says the new one.
 
     Notes
     -----

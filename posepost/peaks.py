@@ -72,7 +72,8 @@ def find_peaks(
 
     Raises
     ------
-    TypeError for objects and dtypes, ValueError for shapes, ranges and devices.
+    TypeError for objects and dtypes, ValueError for shapes, ranges and devices. An old name of an
+    argument is a TypeError that says the new one.
 
     Notes
     -----

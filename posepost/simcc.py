@@ -98,7 +98,8 @@ def decode_simcc(
 
     Raises
     ------
-    TypeError for objects and dtypes, ValueError for shapes, ranges, names and devices.
+    TypeError for objects and dtypes, ValueError for shapes, ranges, names and devices. An old name of an
+    argument is a TypeError that says the new one.
 
     Notes
     -----

@@ -45,8 +45,8 @@ BAD = [
     ({"flipped": H[:, :5], "pairs": range(6)}, ValueError, "flip.maps must have the shape of heatmaps, got shapes (1, 5, 4, 5) and (1, 6, 4, 5)"),  # noqa: E501
     ({"flipped": H.astype(np.float16), "pairs": range(6)}, TypeError, "flip.maps must have the dtype of heatmaps, got float16 and float32"),  # noqa: E501
     ({"flipped": H, "flipped_offsets": H, "pairs": range(6)}, ValueError, "flip.offsets must be given where flip and offsets are, got it without offsets"),  # noqa: E501
-    ({"blur": 13}, TypeError, "decode_heatmap() has no argument 'blur': it is refine=posepost.Dark(blur=...), or DarkUDP, UDPCombined, Megvii now"),  # noqa: E501
-    ({"flip_pairs": (0, 1)}, TypeError, "decode_heatmap() has no argument 'flip_pairs': it is flip=posepost.Flip(maps, pairs) now"),  # noqa: E501
+    ({"blur": 13}, TypeError, "decode_heatmap() has no argument 'blur': it is now refine=posepost.Dark(blur=...), or DarkUDP, UDPCombined, Megvii"),  # noqa: E501
+    ({"flip_pairs": (0, 1)}, TypeError, "decode_heatmap() has no argument 'flip_pairs': it is now flip=posepost.Flip(maps, pairs)"),  # noqa: E501
     ({"color": 1}, TypeError, "decode_heatmap() got an unexpected keyword argument 'color'"),
     ({"offsets": H}, ValueError, "offsets must be given with refine=\"offset\" alone, got refine='none'"),
     ({"refine": "offset"}, ValueError, 'offsets must be given with refine="offset", got None'),

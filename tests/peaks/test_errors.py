@@ -34,7 +34,7 @@ BAD = [
         ValueError,
         "refine must have a window in find_peaks, got SoftArgmax(window=None, temperature=1.0, debias=False)",
     ),
-    ({"window": 3}, TypeError, "find_peaks() has no argument 'window': it is nms_window now"),
+    ({"window": 3}, TypeError, "find_peaks() has no argument 'window': it is now nms_window"),
     ({"out": ()}, TypeError, "out must be a result of the same call or a tuple (points, scores, count), got 0 arrays"),
 ]
 

@@ -86,7 +86,7 @@ BAD = [
     (
         {**_two(), "flip_pairs": (0, 1, 2)},
         TypeError,
-        "decode_simcc() has no argument 'flip_pairs': it is flip=posepost.Flip((simcc_x, simcc_y), pairs) now",
+        "decode_simcc() has no argument 'flip_pairs': it is now flip=posepost.Flip((simcc_x, simcc_y), pairs)",
     ),
     ({**_two(), "flip": (0, 1, 2)}, TypeError, "flip must be None or posepost.Flip(maps, pairs), got tuple"),
     (
