@@ -32,6 +32,7 @@ def rows_of(directory: Path) -> list[dict]:
 
 
 @pytest.mark.skipif(not executor.available()[0], reason=executor.available()[1])
+@pytest.mark.slow
 def test_every_step_runs_on_the_cpu_executor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("cupy", reason="CuPy makes the device arrays: pip install posepost[cuda13]")
     assert gpu_check.main(["--fake", "-o", str(tmp_path)]) == 0

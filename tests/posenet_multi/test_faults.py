@@ -113,6 +113,7 @@ def forget() -> None:
     _cuda._scratch.clear()
 
 
+@pytest.mark.slow
 def test_the_kernels_as_they_are_pass(cpu_cuda: ExecutorCuda) -> None:
     forget()
     suite()

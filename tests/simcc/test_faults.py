@@ -120,6 +120,7 @@ def forget() -> None:
     simcc._plan.cache_clear()
 
 
+@pytest.mark.slow
 def test_the_kernel_as_it_is_passes(cpu_cuda: ExecutorCuda) -> None:
     suite(cpu_cuda)
 
