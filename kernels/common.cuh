@@ -11,8 +11,9 @@ typedef int i32;
 typedef unsigned long long u64;
 typedef long long i64;
 
-#define THREADS 256       // of a block; fewer where there is less to do
-#define FULL 0xffffffffu  // all lanes of a warp
+// of a block, or fewer where there is less to do; all lanes of a warp
+#define THREADS 256
+#define FULL 0xffffffffu
 
 #ifndef SHARED
 #define SHARED(Type, name) __shared__ Type name
