@@ -11,8 +11,9 @@ typedef int i32;
 typedef unsigned long long u64;
 typedef long long i64;
 
-#define THREADS 256       // of a block; fewer where there is less to do
-#define FULL 0xffffffffu  // all lanes of a warp
+// of a block, or fewer where there is less to do; all lanes of a warp
+#define THREADS 256
+#define FULL 0xffffffffu
 
 #ifndef SHARED
 #define SHARED(Type, name) __shared__ Type name
@@ -41,9 +42,9 @@ INLINE void transform_point(const Params& p, u64 row, float& x, float& y) {
     x = tx;
 }
 
-// ---- maxima: every lane of the warp, or every thread of the block, calls and gets the result
+// ---- maxima: every lane of the warp, or every thread of the block, calls
 
-INLINE u64 warp_max(u64 v) {
+INLINE u64 warp_max(u64 v) {  // to all lanes
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     u32 high = __reduce_max_sync(FULL, (u32)(v >> 32));
     u32 low = __reduce_max_sync(FULL, (u32)(v >> 32) == high ? (u32)v : 0u);
@@ -55,38 +56,37 @@ INLINE u64 warp_max(u64 v) {
 #endif
 }
 
-INLINE float warp_max(float v) {  // a NaN is passed over
+INLINE float warp_max(float v) {  // to all lanes; NaN is passed over
 #pragma unroll
     for (int lane = 16; lane; lane /= 2) v = fmaxf(v, __shfl_xor_sync(FULL, v, lane));
     return v;
 }
 
-// The largest of each warp goes to `parts`, in shared memory, of which there is at least one for each warp.
+// The largest of each warp to `parts`, in shared memory, of which there is at least one for each warp.
 template <u32 N>
-INLINE void share_warp_max(u64 (&parts)[N], u64 mine) {
-    const u32 warp = threadIdx.x / 32, lane = lane_id();
+INLINE void share_warp_max(u64 (&parts)[N], u32 warp, u32 lane, u64 mine) {
     const u64 of_warp = warp_max(mine);
     if (lane == 0) parts[warp] = of_warp;
     __syncthreads();
 }
 
-// The maximum over a block of `warps` warps. `parts` may be written again after the block's next barrier.
+// The maximum over a block of `warps` warps, to all threads. `parts` may be written again after the next barrier.
 template <u32 N>
 INLINE u64 block_max(u64 (&parts)[N], u32 warps, u64 mine) {
-    share_warp_max(parts, mine);
+    share_warp_max(parts, threadIdx.x / 32, lane_id(), mine);
     u64 of_block = 0;
     for (u32 w = 0; w < warps; ++w) of_block = larger(of_block, parts[w]);
     return of_block;
 }
 
-// The same for the first warp alone, which takes less time. True there, where `mine` becomes the block's maximum.
+// The same to `result`, in shared memory, by the first warp, which takes less time. To be read after the next barrier.
 template <u32 N>
-INLINE bool block_max_in_first_warp(u64 (&parts)[N], u64& mine) {
-    share_warp_max(parts, mine);
+INLINE void store_block_max(u64 (&parts)[N], u64 mine, u64& result) {
     const u32 warp = threadIdx.x / 32, lane = lane_id();
-    if (warp) return false;
-    mine = warp_max(lane < blockDim.x / 32 ? parts[lane] : 0);
-    return true;
+    share_warp_max(parts, warp, lane, mine);
+    if (warp) return;
+    const u64 of_block = warp_max(lane < blockDim.x / 32 ? parts[lane] : 0);
+    if (lane == 0) result = of_block;
 }
 
 // ---- order between blocks

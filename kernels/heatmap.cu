@@ -243,8 +243,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LAYOUT == INTERLEAVED ? 3 
         (const E::Raw*)p.heatmaps + tile.image * p.heatmap_stride_b + tile.first_channel * p.heatmap_stride_k;
     if (LAYOUT == PLANAR) scan_planar(p, maps, scratch);
     if (LAYOUT == INTERLEAVED) scan_interleaved(p, maps, scratch);
-    if (LAYOUT == STRIDED && p.axes == 2) scan_any<true>(p, tile, scratch);
-    if (LAYOUT == STRIDED && p.axes == 3) scan_any<false>(p, tile, scratch);
+    if (LAYOUT == STRIDED) p.axes == 2 ? scan_any<true>(p, tile, scratch) : scan_any<false>(p, tile, scratch);
     __syncthreads();
     if (gridDim.y > 1) {
         if (!is_last_of_tile(p, tile, scratch)) return;

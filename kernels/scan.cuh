@@ -43,8 +43,7 @@ INLINE void scan_planar(const Params& p, const E::Raw* map, Scratch& scratch) {
         for (u32 y = thread / 32; y < p.H; y += threads / 32)
             scan_run<E>(map + y * p.heatmap_stride_y, y * p.W, p.W, thread % 32, 32, best);
     }
-    u64 winner = best.packed();
-    if (block_max_in_first_warp(scratch.part, winner) && lane_id() == 0) scratch.best[0] = winner;
+    store_block_max(scratch.part, best.packed(), scratch.best[0]);
 }
 
 // INTERLEAVED: the number of active threads is a multiple of K, so from step to step a thread meets the same channel in

@@ -78,7 +78,7 @@ FAULTS = [
     # warps
     Fault("half a warp not reduced", P, "f32", "lane = 16; lane; lane /= 2) v = larger", "lane = 8; lane; lane /= 2) v = larger", "result"),
     Fault("shuffle names half the warp", P, "f32", "larger(v, __shfl_xor_sync(FULL, v", "larger(v, __shfl_xor_sync(0x0000ffffu, v", "executor"),
-    Fault("shuffle in a divergent branch", P, "f32", "mine = warp_max(lane < blockDim.x / 32 ? parts[lane] : 0);", "mine = 0; if (lane < blockDim.x / 32) mine = warp_max(parts[lane]);", "executor"),
+    Fault("shuffle in a divergent branch", P, "f32", "const u64 of_block = warp_max(lane < blockDim.x / 32 ? parts[lane] : 0);", "u64 of_block = 0; if (lane < blockDim.x / 32) of_block = warp_max(parts[lane]);", "executor"),
     Fault("shuffle by the lanes that found something", I, "f32", "m = warp_max(m);", "if (m) m = warp_max(m);", "executor"),
     # reading a run
     Fault("head to the next 8 bytes", P, "f32", "% 16 / sizeof", "% 8 / sizeof", "executor"),
