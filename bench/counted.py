@@ -26,16 +26,11 @@ from posepost import (
     decode_posenet_multi,
     decode_simcc,
     find_peaks,
-    heatmap,
-    posenet,
-    posenet_multi,
 )
-from posepost import peaks as peaks_module
-from posepost import simcc as simcc_module
 
 from . import timing
 from .arrays import VIEWS, dtype_of, quantization_for
-from .cuda_cpu.seam import ExecutorCuda, to_device
+from .cuda_cpu.seam import ExecutorCuda, forget_plans, to_device
 from .resources import compile_for, inner_loop
 
 SHAPE = (1, 17, 33, 33)  # PoseNet, 513 x 513 at stride 16
@@ -75,7 +70,7 @@ def span_of(array: Any) -> int:
 def counted(variants: list[_kernels.Variant], tensors: list[Any], call: Callable[[], Any]) -> list[tuple[float, float]]:
     """What each kernel of one call reads of tensors[0], per byte of it: altogether, and by 16-byte loads."""
     cuda = _cuda.cuda = ExecutorCuda()
-    _cuda.kernel.cache_clear()
+    forget_plans()
     memory = [to_device(np.zeros(1 << 20, np.uint64)) for _ in range(2)]
     _cuda._workspaces[0, cuda.stream(0).ptr, 0], _cuda._scratch[0, cuda.stream(0).ptr, 0] = memory
     kernels = [_cuda.kernel(variant) for variant in variants]
@@ -200,13 +195,6 @@ def _median(call: Callable[[Any], Any], repeats: int) -> float:
             start = time.perf_counter_ns()
             clock.append(time.perf_counter_ns() - start)
     return (statistics.median(times) - statistics.median(clock)) / 1000
-
-
-def forget_plans() -> None:
-    """A plan holds kernels and knows how large a device is."""
-    _cuda.kernel.cache_clear()
-    for decoder in (heatmap, peaks_module, posenet, posenet_multi, simcc_module):
-        decoder._plan.cache_clear()
 
 
 def table() -> None:

@@ -57,7 +57,7 @@ FIRST_CALL = """
 import time, cupy, posepost
 heatmaps, offsets = cupy.zeros((1, 17, 33, 33), cupy.float32), cupy.zeros((1, 34, 33, 33), cupy.float32)
 start = time.perf_counter()
-posepost.decode_posenet(heatmaps, offsets, output_stride=16).numpy()
+posepost.decode_posenet(heatmaps, offsets, output_stride=16, activation="sigmoid").numpy()
 print(f"{time.perf_counter() - start:.3f} s")
 """
 

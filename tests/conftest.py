@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench.cuda_cpu import executor
-from bench.cuda_cpu.seam import ExecutorCuda
-from posepost import _cuda, heatmap, peaks, posenet, posenet_multi, simcc
+from bench.cuda_cpu.seam import ExecutorCuda, forget_plans
+from posepost import _cuda
 
 pytest.register_assert_rewrite("tests.helpers")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -40,13 +40,6 @@ def fresh_plans() -> None:
     """No plan and no scratch memory of an earlier test."""
     forget_plans()
     _cuda._scratch.clear()
-
-
-def forget_plans() -> None:
-    """A plan holds kernels and knows how large a device is."""
-    _cuda.kernel.cache_clear()
-    for decoder in (heatmap, peaks, posenet, posenet_multi, simcc):
-        decoder._plan.cache_clear()
 
 
 @pytest.fixture

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 import posepost
 from bench.arrays import VIEWS, Place, dtype_of, values
-from bench.cuda_cpu.seam import ExecutorCuda, to_device
+from bench.cuda_cpu import executor
+from bench.cuda_cpu.fork import outcome
+from bench.cuda_cpu.seam import ExecutorCuda, forget_plans, to_device
 from bench.tolerance import SIGMOID_ATOL, SIGMOID_RTOL, VISIBILITY_RTOL
+from posepost import _cuda, _kernels
 from posepost._rules.heatmap import PRESETS
 from posepost._skeleton import POSENET as EDGES
 from posepost._skeleton import Edges
@@ -47,6 +51,59 @@ def same_keypoints(
     assert (got.visibility is None) == (expected.visibility is None)
     if expected.visibility is not None:
         np.testing.assert_allclose(got.visibility, expected.visibility, rtol=VISIBILITY_RTOL)
+
+
+# ---- faults put into a kernel, and sanitizers
+
+
+def check_fault_is_found(
+    monkeypatch: pytest.MonkeyPatch, source: str, old: str, new: str, suite: Callable[[], None], seconds: int = 60
+) -> None:
+    """With one edit in a kernel source the suite of launches finds a fault."""
+    read, whole = _kernels.source, _kernels.source(source)
+    assert whole.count(old) == 1, f"the edit must fit one place, it fits {whole.count(old)}"
+    monkeypatch.setattr(_kernels, "source", lambda name: whole.replace(old, new) if name == source else read(name))
+    forget_plans()
+    _cuda._scratch.clear()
+    found = outcome(suite, seconds)
+    forget_plans()
+    assert found == "found"
+
+
+SANITIZED = """
+import sys
+from posepost import _cuda, _kernels
+from bench.cuda_cpu.seam import ExecutorCuda
+_cuda.cuda = cuda = ExecutorCuda(sanitize=sys.argv[1])
+fault = eval(sys.argv[2])
+if fault:
+    read, (source, old, new) = _kernels.source, fault
+    assert read(source).count(old) == 1
+    _kernels.source = lambda name: read(name).replace(old, new)
+"""
+REPORTS = ("ERROR: AddressSanitizer", "WARNING: ThreadSanitizer")
+
+
+def check_sanitizers(
+    kind: str,
+    script: str,
+    source: str,
+    fault: tuple[str, str] | None,
+    *arguments: str,
+    reports: tuple[str, ...] = REPORTS,
+    timeout: float = 300,
+) -> None:
+    """Nothing is found while `script` launches a kernel, whose `cuda` is the executor and whose own arguments come from
+    sys.argv[3] on; and a fault seeded in its source is reported."""
+    able, reason = executor.available()
+    if not able:
+        pytest.skip(reason)
+    edit = repr(fault and (source, *fault))
+    code = SANITIZED + script + 'print("clean")'
+    done = executor.run_sanitized(kind, ["-c", code, kind, edit, *arguments], timeout=timeout)
+    assert ("clean" in done.stdout) == (fault is None), done.stderr[-3000:]
+    if fault is not None:
+        assert any(report in done.stderr for report in reports), done.stderr
 
 
 # ---- heatmaps and peaks

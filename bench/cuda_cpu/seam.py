@@ -12,11 +12,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from posepost import _cuda, _kernels
+from posepost import _cuda, _kernels, heatmap, peaks, posenet, posenet_multi, simcc
 
 from . import executor
 
 STREAM = 0x5EED
+
+
+def forget_plans() -> None:
+    """A plan holds kernels and knows how large a device is."""
+    _cuda.kernel.cache_clear()
+    for decoder in (heatmap, peaks, posenet, posenet_multi, simcc):
+        decoder._plan.cache_clear()
 
 
 def _host_memory(nbytes: int) -> Any:

@@ -27,9 +27,6 @@ class Refinement:
 
     kind: ClassVar[str]
 
-    def _fields(self) -> list[str]:
-        return [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
-
 
 @dataclasses.dataclass(frozen=True)
 class NoRefinement(Refinement):

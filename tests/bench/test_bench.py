@@ -17,7 +17,7 @@ import pytest
 import posepost
 from bench import launches, measure, timing
 from bench.cases import CASES, POSENET, Case, inputs
-from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
+from bench.cuda_cpu.seam import STREAM, ExecutorCuda, forget_plans, host, to_device
 from bench.measure import EMPTY, READ, READ_BACK
 from bench.optional import Unsupported
 from posepost import _cuda, _kernels
@@ -377,4 +377,4 @@ def test_the_host_time_of_a_call_is_measured_without_a_driver(monkeypatch: pytes
         assert len(times) == 5
         assert all(0 < microseconds < 10_000 for microseconds in times.values())
     finally:
-        counted.forget_plans()
+        forget_plans()

@@ -272,7 +272,9 @@ def decoded_by(decoder: str, torch: Any, **options: Any) -> Any:
         return torch.Tensor(torch.real.from_numpy(rng.standard_normal(shape).astype(np.float32)))
 
     if decoder == "posenet":
-        return posepost.decode_posenet(maps(1, 17, 9, 9), maps(1, 34, 9, 9), output_stride=8, **options)
+        return posepost.decode_posenet(
+            maps(1, 17, 9, 9), maps(1, 34, 9, 9), output_stride=8, activation="sigmoid", **options
+        )
     if decoder == "heatmap":
         return posepost.decode_heatmap(maps(1, 17, 9, 9), **options)
     if decoder == "simcc":
@@ -280,7 +282,7 @@ def decoded_by(decoder: str, torch: Any, **options: Any) -> Any:
     if decoder == "peaks":
         return posepost.find_peaks(maps(1, 17, 9, 9), threshold=0.1, max_peaks=3, layout="NCHW", **options)
     tensors = [maps(1, channels, 9, 9) for channels in (17, 34, 32, 32)]
-    return posepost.decode_posenet_multi(*tensors, output_stride=8, **options)
+    return posepost.decode_posenet_multi(*tensors, output_stride=8, activation="sigmoid", **options)
 
 
 DECODERS = ("posenet", "heatmap", "simcc", "peaks", "posenet_multi")

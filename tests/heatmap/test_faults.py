@@ -14,14 +14,13 @@ import pytest
 
 import posepost
 from bench.arrays import VIEWS
-from bench.cuda_cpu import executor
-from bench.cuda_cpu.fork import outcome
 from bench.cuda_cpu.seam import ExecutorCuda, to_device
 from bench.tolerance import DARK_RTOL, SOFT_ATOL
-from posepost import _cuda, _kernels, heatmap
 
 from ..helpers import blurred as blurred_by
-from ..helpers import gaussian_maps, with_flip
+from ..helpers import check_fault_is_found, check_sanitizers, gaussian_maps, with_flip
+
+pytestmark = pytest.mark.usefixtures("fresh_plans")
 
 FAULTS = [
     # a quarter of a cell
@@ -222,14 +221,8 @@ SUITES: dict[str, Callable[[], None]] = {
 }
 
 
-def forget() -> None:
-    _cuda.kernel.cache_clear()
-    heatmap._plan.cache_clear()
-
-
 @pytest.mark.parametrize("suite", SUITES)
 def test_the_kernels_as_they_are_pass(cpu_cuda: ExecutorCuda, suite: str) -> None:
-    forget()
     SUITES[suite]()
 
 
@@ -238,27 +231,12 @@ def test_the_kernels_as_they_are_pass(cpu_cuda: ExecutorCuda, suite: str) -> Non
 def test_a_fault_is_found(
     cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch, suite: str, what: str, old: str, new: str
 ) -> None:
-    whole = _kernels.source("heatmap.cu")
-    assert whole.count(old) == 1, f"the edit must fit one place, it fits {whole.count(old)}"
-    monkeypatch.setattr(_kernels, "source", lambda name: whole.replace(old, new))
-    forget()
-    found = outcome(SUITES[suite])
-    forget()
-    assert found == "found"
+    check_fault_is_found(monkeypatch, "heatmap.cu", old, new, SUITES[suite])
 
 
 SANITIZED = """
-import sys
-from posepost import _cuda, _kernels
 from tests.heatmap import test_faults as suites
-from bench.cuda_cpu.seam import ExecutorCuda
-_cuda.cuda = ExecutorCuda(sanitize=sys.argv[1])
-if sys.argv[3] != "none":
-    read, (old, new) = _kernels.source, eval(sys.argv[3])
-    assert read("heatmap.cu").count(old) == 1
-    _kernels.source = lambda name: read(name).replace(old, new)
-suites.SUITES[sys.argv[2]]()
-print("clean")
+suites.SUITES[sys.argv[3]]()
 """
 
 RACES = {
@@ -274,21 +252,11 @@ RACES = {
 @pytest.mark.parametrize("kind", ["address", "thread"])
 @pytest.mark.parametrize("suite", ["quarter", "flip", "dark", "window", "soft", "blurred", "volume"])
 def test_sanitizers_find_nothing(kind: str, suite: str) -> None:
-    assert sanitized(kind, suite, None) == ""
+    check_sanitizers(kind, SANITIZED, "heatmap.cu", None, suite, timeout=600)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suite", RACES)
 def test_sanitizers_find_a_race_or_an_overrun(suite: str) -> None:
     kind, old, new = RACES[suite]
-    report = sanitized(kind, suite, (old, new))
-    assert "ERROR: AddressSanitizer" in report or "WARNING: ThreadSanitizer" in report
-
-
-def sanitized(kind: str, suite: str, fault: tuple[str, str] | None) -> str:
-    able, reason = executor.available()
-    if not able:
-        pytest.skip(reason)
-    arguments = ["-c", SANITIZED, kind, suite, "none" if fault is None else repr(fault)]
-    done = executor.run_sanitized(kind, arguments, timeout=600)
-    return "" if "clean" in done.stdout else done.stderr[-3000:]
+    check_sanitizers(kind, SANITIZED, "heatmap.cu", (old, new), suite, timeout=600)

@@ -11,11 +11,11 @@ import pytest
 
 import posepost
 from bench.arrays import values
-from bench.cuda_cpu.fork import outcome
 from bench.cuda_cpu.seam import ExecutorCuda
-from posepost import _cuda, _kernels, peaks
 
-from ..helpers import check_peaks, gaussian_maps
+from ..helpers import check_fault_is_found, check_peaks, gaussian_maps
+
+pytestmark = pytest.mark.usefixtures("fresh_plans")
 
 SOURCE = "peaks.cu"
 
@@ -67,14 +67,7 @@ def suite() -> None:
     check_peaks(weak, "nchw", 1e-3, **options)
 
 
-def forget() -> None:
-    _cuda.kernel.cache_clear()
-    peaks._plan.cache_clear()
-    _cuda._scratch.clear()
-
-
 def test_the_kernels_as_they_are_pass(cpu_cuda: ExecutorCuda) -> None:
-    forget()
     suite()
 
 
@@ -83,11 +76,4 @@ def test_the_kernels_as_they_are_pass(cpu_cuda: ExecutorCuda) -> None:
 def test_a_fault_is_found(
     cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch, what: str, old: str, new: str
 ) -> None:
-    whole = _kernels.source(SOURCE)
-    assert whole.count(old) == 1, f"the edit must fit one place, it fits {whole.count(old)}"
-    read = _kernels.source
-    monkeypatch.setattr(_kernels, "source", lambda name: whole.replace(old, new) if name == SOURCE else read(name))
-    forget()
-    found = outcome(suite)
-    forget()
-    assert found == "found"
+    check_fault_is_found(monkeypatch, SOURCE, old, new, suite)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.cuda_cpu.fork import outcome
 from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host
-from posepost import _cuda, _kernels, posenet_multi
+from posepost import _cuda
 
-from ..helpers import MODES, check_poses, crowd, random_tree
+from ..helpers import MODES, check_fault_is_found, check_poses, crowd, random_tree
+
+pytestmark = pytest.mark.usefixtures("fresh_plans")
 
 SOURCE = "posenet_multi.cu"
 
@@ -107,15 +108,8 @@ def suite() -> None:
     assert not host(_cuda._workspaces[0, STREAM, 0]).any()
 
 
-def forget() -> None:
-    _cuda.kernel.cache_clear()
-    posenet_multi._plan.cache_clear()
-    _cuda._scratch.clear()
-
-
 @pytest.mark.slow
 def test_the_kernels_as_they_are_pass(cpu_cuda: ExecutorCuda) -> None:
-    forget()
     suite()
 
 
@@ -124,11 +118,4 @@ def test_the_kernels_as_they_are_pass(cpu_cuda: ExecutorCuda) -> None:
 def test_a_fault_is_found(
     cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch, what: str, old: str, new: str
 ) -> None:
-    whole = _kernels.source(SOURCE)
-    assert whole.count(old) == 1, f"the edit must fit one place, it fits {whole.count(old)}"
-    read = _kernels.source
-    monkeypatch.setattr(_kernels, "source", lambda name: whole.replace(old, new) if name == SOURCE else read(name))
-    forget()
-    found = outcome(suite)
-    forget()
-    assert found == "found"
+    check_fault_is_found(monkeypatch, SOURCE, old, new, suite)

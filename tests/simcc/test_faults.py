@@ -13,11 +13,19 @@ import numpy as np
 import pytest
 
 from bench.arrays import dtype_of, values
-from bench.cuda_cpu.fork import outcome
 from bench.cuda_cpu.seam import ExecutorCuda
-from posepost import _cuda, _kernels, simcc
+from posepost import simcc
 
-from ..helpers import SIMCC_OPTIONS, VECTOR_VIEWS, check_simcc, gaussian_vectors, simcc_quantization
+from ..helpers import (
+    SIMCC_OPTIONS,
+    VECTOR_VIEWS,
+    check_fault_is_found,
+    check_simcc,
+    gaussian_vectors,
+    simcc_quantization,
+)
+
+pytestmark = pytest.mark.usefixtures("fresh_plans")
 
 SOURCE = "simcc.cu"
 
@@ -115,11 +123,6 @@ def suite(cuda: ExecutorCuda) -> None:
         check_simcc(cuda, vectors, VECTOR_VIEWS["dense"], visibility=True, refine="dark")
 
 
-def forget() -> None:
-    _cuda.kernel.cache_clear()
-    simcc._plan.cache_clear()
-
-
 @pytest.mark.slow
 def test_the_kernel_as_it_is_passes(cpu_cuda: ExecutorCuda) -> None:
     suite(cpu_cuda)
@@ -130,11 +133,4 @@ def test_the_kernel_as_it_is_passes(cpu_cuda: ExecutorCuda) -> None:
 def test_a_fault_is_found(
     cpu_cuda: ExecutorCuda, monkeypatch: pytest.MonkeyPatch, what: str, old: str, new: str
 ) -> None:
-    whole = _kernels.source(SOURCE)
-    assert whole.count(old) == 1, f"the edit must fit one place, it fits {whole.count(old)}"
-    read = _kernels.source
-    monkeypatch.setattr(_kernels, "source", lambda name: whole.replace(old, new) if name == SOURCE else read(name))
-    forget()
-    found = outcome(lambda: suite(cpu_cuda), seconds=120)
-    forget()
-    assert found == "found"
+    check_fault_is_found(monkeypatch, SOURCE, old, new, lambda: suite(cpu_cuda), seconds=120)

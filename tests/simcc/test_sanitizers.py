@@ -9,12 +9,12 @@ import pytest
 
 import posepost
 from bench.arrays import DTYPES, dtype_of
-from bench.cuda_cpu import executor
 from bench.cuda_cpu.seam import ExecutorCuda, host
 from posepost import simcc
 
 from ..helpers import (
     MATRIX,
+    check_sanitizers,
     gaussian_vectors,
     simcc_quantization,
 )
@@ -22,19 +22,11 @@ from ..helpers import (
 pytestmark = pytest.mark.usefixtures("fresh_plans")
 
 
-SANITIZED = """
-import sys
-from posepost import _cuda, _kernels
-from bench.cuda_cpu.seam import ExecutorCuda
+SCRIPT = """
 from tests.simcc.test_sanitizers import sanitized_suite
-_cuda.cuda = cuda = ExecutorCuda(sanitize=sys.argv[1])
-if sys.argv[2] != "none":
-    read, (old, new) = _kernels.source, eval(sys.argv[2])
-    assert read("simcc.cu").count(old) == 1
-    _kernels.source = lambda name: read(name).replace(old, new)
 sanitized_suite(cuda, sys.argv[3])
-print("clean")
 """
+REPORTS = ("ERROR: Address", "WARNING: Thread", "runtime error")
 
 
 def exact_place(array: np.ndarray, skip: int) -> Any:
@@ -83,11 +75,4 @@ def sanitized_suite(cuda: ExecutorCuda, dtype: str) -> None:
 )  # fmt: skip
 def test_sanitizers(kind: str, dtype: str, fault: tuple[str, str] | None) -> None:
     """Nothing is found in the kernel, and the same run reports a seeded race or overrun."""
-    able, reason = executor.available()
-    if not able:
-        pytest.skip(reason)
-    edit = "none" if fault is None else repr(fault)
-    done = executor.run_sanitized(kind, ["-c", SANITIZED, kind, edit, dtype], timeout=600)
-    assert ("clean" in done.stdout) == (fault is None), done.stderr[-3000:]
-    if fault is not None:
-        assert any(word in done.stderr for word in ("ERROR: Address", "WARNING: Thread", "runtime error")), done.stderr
+    check_sanitizers(kind, SCRIPT, "simcc.cu", fault, dtype, reports=REPORTS, timeout=600)
