@@ -2,16 +2,18 @@
 
 `PoseSession` is for models of the PoseNet kind, which see a whole picture: it loads one, finds its heads, runs it and
 decodes what it gives. `TopDownSession` is for models that see a crop of each person, with heatmaps or SimCC.
-`recognize` tells which of the two a file is for; `read_model` and `read_topdown` only read the graph.
+`recognize` tells which of the two a file is for; `read_model` and `read_topdown` read the graph, which is run once, on
+zeros, where it leaves open how large its outputs are.
 Needs the packages onnx and onnxruntime (`pip install "posepost[ort]"`, on a machine with a GPU `"posepost[ort-gpu]"`).
 
-Metadata of a model (`metadata_props`) that is honored: `posepost.mean`, `posepost.std` (one number or R,G,B, of pixels
-0..255), `posepost.output_stride`, `posepost.input_size` (width,height to run at, where the model takes any),
+Metadata of a model (`metadata_props`) that is honored: `posepost.mean`, `posepost.std` (one number or three, of the
+network's channels in its order, of pixels 0..255), `posepost.channels` (RGB or BGR, what the network expects),
+`posepost.output_stride`, `posepost.input_size` (width,height to run at, where the model takes any),
 `posepost.keypoints` (names, separated by commas).
 """
 
 from ._describe import describe
-from ._graph import LAYOUTS, Tensor, find_activation, load_proto, signature, stride_of
+from ._graph import LAYOUTS, Tensor, find_activation, signature, stride_of
 from ._heads import HEADS, MOST_PER_CELL, TOPDOWN_HEADS, TOPDOWN_SIZE, Recognized, find_heads, recognize
 from ._metadata import left_for_right
 from ._models import (
@@ -30,6 +32,7 @@ from ._models import (
     read_topdown,
 )
 from ._session import NVIDIA_PROVIDERS, choose_device, cupy_problem, provider_list
+from ._source import load_proto
 from .posenet import PoseSession
 from .topdown import MOST_CROPS, TopDownSession
 

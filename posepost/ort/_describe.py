@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-
 from ._graph import dims
 from ._heads import HEADS
 from ._models import PoseModel, TopDownModel
@@ -20,7 +17,7 @@ def describe(model: PoseModel | TopDownModel) -> str:
         *(("input", f"{name} {tensor.dtype} {dims(tensor.shape)}") for name, tensor in model.inputs.items()),
         *(("output", f"{name} {tensor.dtype} {dims(tensor.shape)}") for name, tensor in model.outputs.items()),
         *(_posenet_lines(model) if isinstance(model, PoseModel) else _topdown_lines(model)),
-        ("input is", f"(pixel - {_numbers(model.mean)}) / {_numbers(model.std)}, RGB ({model.normalization_by})"),
+        ("input is", str(model.feed)),
         ("keypoints", keypoints),
     ]
     where = next(number for number, (key, _) in enumerate(lines) if key == "layout")
@@ -61,8 +58,3 @@ def _topdown_lines(model: TopDownModel) -> list[tuple[str, str]]:
         ("preset", f"{model.preset} ({model.preset_by})"),
         ("outputs are", f"{'scores' if model.activation is None else 'logits'} ({model.activation_by})"),
     ]
-
-
-def _numbers(values: npt.NDArray[np.float32]) -> str:
-    numbers = [f"{value:g}" for value in values]
-    return numbers[0] if len(set(numbers)) == 1 else f"({', '.join(numbers)})"

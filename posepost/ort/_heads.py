@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ._graph import LAYOUTS, Graph, Tensor, channel_axis, dims, find_input, read_graph, shapes_at, width_height
+from ._graph import (
+    LAYOUTS,
+    Graph,
+    Tensor,
+    channel_axis,
+    dims,
+    find_input,
+    image_shape,
+    read_graph,
+    shapes_at,
+    width_height,
+)
 from ._metadata import preferred_size
+from ._source import ModelLike
 
 HEADS = ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd")
 TOPDOWN_HEADS = {"heatmap": ("heatmaps",), "simcc": ("simcc_x", "simcc_y")}
@@ -26,9 +37,7 @@ class Recognized(NamedTuple):
     dtype: str  # of the first head
 
 
-def recognize(
-    model: str | os.PathLike[str] | bytes, *, heads: Mapping[str, str] | None = None, layout: str | None = None
-) -> Recognized:
+def recognize(model: ModelLike, *, heads: Mapping[str, str] | None = None, layout: str | None = None) -> Recognized:
     """Which head an ONNX model has: heatmaps with offsets are "posenet", heatmaps alone "heatmap", two vectors "simcc".
 
     Arguments as for `PoseSession` and `TopDownSession`. Raises OSError (file), ValueError (not ONNX, no head or several
@@ -143,8 +152,7 @@ def find_topdown(
     preferred = preferred_size(name, graph.metadata, TOPDOWN_SIZE)
     usual = (sides[0] or preferred[0], sides[1] or preferred[1])
     width, height = usual
-    shape = (declared[0] or 1, height, width, 3) if input_layout == "NHWC" else (declared[0] or 1, 3, height, width)
-    shapes = shapes_at(graph, input_name, shape)
+    shapes = shapes_at(graph, input_name, image_shape(graph, usual))
 
     heatmaps = [] if {*given} & {*TOPDOWN_HEADS["simcc"]} else _heatmap_candidates(shapes, given, layout, usual)
     vectors = [] if "heatmaps" in given else _simcc_candidates(shapes, given, usual)

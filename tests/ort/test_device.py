@@ -83,8 +83,8 @@ def test_on_a_device_everything_goes_to_one_stream_and_nothing_waits(
         ("input", "picture", "cuda", 1, np.float32, (1, 3, 33, 49)),
         *(("output", head, "cuda", 1) for head in heads),
         ("run", "1"),
-        "leave ours",
         ("decode", "ours", 8, "NCHW", "sigmoid", *heads),
+        "leave ours",
         "ours records",
         "caller waits for event",
     ]
