@@ -49,12 +49,17 @@ class Feed(NamedTuple):
         whole: npt.NDArray[Any] = np.clip(np.rint(values), low, high).astype(dtype)
         return whole
 
+    def in_steps(self) -> str:
+        """What follows (pixel - mean) / std where the input is quantized."""
+        if self.scale is None:
+            return ""
+        scale, zero = self.scale
+        return f" / {_number(scale)} {'-' if zero < 0 else '+'} {abs(zero)}"
+
     def __str__(self) -> str:
         """As `posepost inspect` prints it."""
         text = f"(pixel - {numbers(self.mean)}) / {numbers(self.std)}"
-        if self.scale is not None:
-            scale, zero = self.scale
-            text += f" / {_number(scale)} {'-' if zero < 0 else '+'} {abs(zero)}"
+        text += self.in_steps()
         whole = np.dtype(self.dtype).kind == "f" or (not (self.mean % 1).any() and (self.std == 1).all())
         rounded = "" if whole and self.scale is None else ", rounded"
         return f"{text}{rounded}, {self.channels} ({self.by})"
@@ -169,7 +174,8 @@ def _check_integers(name: str, image: str, feed: Feed) -> None:
     """Rounded values must tell pixels apart and fit the dtype."""
     low, high = _limits(np.dtype(feed.dtype))
     scale, zero = feed.scale or (1.0, 0)
-    what = f"the {feed.dtype} input {image}, which gets (pixel - mean) / std rounded to whole numbers"
+    through = feed.in_steps()
+    what = f"the {feed.dtype} input {image}, which gets (pixel - mean) / std{through} rounded to whole numbers"
     got = f"got mean {numbers(feed.mean)} and std {numbers(feed.std)}"
     if (np.abs(feed.std) * scale > MOST_LEVELS).any():
         raise ValueError(f"{name}: std must be at most {MOST_LEVELS} for {what}, {got}")
