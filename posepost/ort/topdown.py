@@ -15,10 +15,10 @@ from posepost._image import as_image, warp
 from posepost.types import DeviceMemory, made
 
 from ._graph import channel_axis, width_height
-from ._heads import TOPDOWN_HEADS
 from ._metadata import left_for_right
 from ._models import PRESETS, TopDownModel, input_size, keypoints_in, read_topdown
 from ._session import Session, shape_of
+from ._topdown_heads import TOPDOWN_HEADS
 
 MOST_CROPS = 64  # that a model of a free batch gets in one run
 
