@@ -140,7 +140,7 @@ def _coordinates(shapes: Shapes) -> Family | None:
     if any(len(shape) == 2 and shape[1] == 195 for shape in shapes.values()):
         return Family("MediaPipe's BlazePose", "one output is 39 landmarks of five numbers (195)")
     points = [name for name, shape in shapes.items() if len(shape) == 3 and shape[2] in (2, 3) and (shape[1] or 0) > 4]
-    if points and not _vectors(shapes):
+    if points and all(len(shape) < 4 and (not shape or (shape[-1] or 0) < 8) for shape in shapes.values()):
         return Family("a network that regresses coordinates", f"{said(shapes, *points)} are points, not heatmaps")
     return None
 

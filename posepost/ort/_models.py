@@ -281,4 +281,4 @@ def _check_dtypes(graph: Graph, found: Recognized) -> None:
             *most, last = _kernels.ELEMENTS
             raise ValueError(f"{graph.name}: the output {output} must be {', '.join(most)} or {last}, got {dtype}")
     if len(set(dtypes)) > 1:
-        raise ValueError(f"{graph.name}: simcc_x and simcc_y must have one dtype, got {' and '.join(dtypes)}")
+        raise ValueError(f"{graph.name}: {' and '.join(found.heads)} must have one dtype, got {' and '.join(dtypes)}")
