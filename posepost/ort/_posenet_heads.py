@@ -11,8 +11,8 @@ from ._graph import LAYOUTS, channel_axis
 
 HEADS = ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd")
 DIRECTIONS = {"displacement_fwd": "fwd|forward", "displacement_bwd": "bwd|backward"}
-BESIDE = "part|long|segment"
-"""In names of BodyPix's and PersonLab's other outputs."""
+BESIDE = "part|long|segment|(^|[^a-z])mid([^a-z]|$)"
+"""In names of other outputs of BodyPix and of Coral's PoseNet, whose middle offsets are both displacements in one."""
 
 Pair = tuple[str, str, str]
 """Outputs for heatmaps and offsets, and their layout."""

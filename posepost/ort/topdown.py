@@ -18,7 +18,6 @@ from ._graph import channel_axis, width_height
 from ._metadata import left_for_right
 from ._models import PRESETS, TopDownModel, input_size, keypoints_in, read_topdown
 from ._session import Session, shape_of
-from ._topdown_heads import TOPDOWN_HEADS
 
 MOST_CROPS = 64  # that a model of a free batch gets in one run
 DEEPLABCUT_SCALE = 7.2801  # locref_stdev, of its default configuration
@@ -224,7 +223,10 @@ class TopDownSession(Session):
         if kind == "simcc":
             options["split_ratio"] = self._split_ratio((width, height), shapes)
             return decode_simcc(*maps, **options, flip=Flip(flipped, pairs) if flip else None)
-        mirrored = Flip(flipped[0], pairs, *flipped[1:], shift=self._flip_shift) if flip else None
+        mirrored = None
+        if flip:
+            offsets = flipped[1] if "offsets" in heads else None
+            mirrored = Flip(flipped[0], pairs, offsets, self._flip_shift)
         return decode_heatmap(*maps, **options, input_size=(width, height), flip=mirrored)
 
     def _split_ratio(self, size: tuple[int, int], shapes: Sequence[Sequence[int]]) -> float:

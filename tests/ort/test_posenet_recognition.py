@@ -268,3 +268,8 @@ def test_wrong_metadata(key: str, value: str, message: str) -> None:
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=exactly(message)):
         ort.PoseSession(build(), **arguments)
+
+
+def test_corals_posenet_is_one_in_spite_of_its_middle_offsets() -> None:
+    heads = {"float_heatmaps": 17, "float_short_offsets": 34, "float_mid_offsets": 64, "float_segments": 1}
+    assert ort.recognize(build(heads)).heads == {"heatmaps": "float_heatmaps", "offsets": "float_short_offsets"}
