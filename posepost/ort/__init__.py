@@ -7,13 +7,13 @@ Needs the packages onnx and onnxruntime (`pip install "posepost[ort]"`, on a mac
 
 Metadata of a model (`metadata_props`) that is honored: `posepost.mean`, `posepost.std` (one number or R,G,B, of pixels
 0..255), `posepost.output_stride`, `posepost.input_size` (width,height to run at, where the model takes any),
-`posepost.keypoints` (names, separated by commas).
+`posepost.keypoints` (names, separated by commas, or the name of one of `posepost.schemes.SCHEMES`). Names are also read
+from `keypoint_names` and from ultralytics' `kpt_names`.
 """
 
 from ._describe import describe
 from ._graph import LAYOUTS, Tensor, find_activation, load_proto, signature, stride_of
 from ._heads import HEADS, MOST_PER_CELL, TOPDOWN_HEADS, TOPDOWN_SIZE, Recognized, find_heads, recognize
-from ._metadata import left_for_right
 from ._models import (
     DEFAULT_MEAN,
     DEFAULT_PRESETS,
@@ -60,7 +60,6 @@ __all__ = [
     "find_activation",
     "find_heads",
     "input_size",
-    "left_for_right",
     "load_proto",
     "multi_person_problem",
     "provider_list",
