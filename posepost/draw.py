@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from posepost._image import as_image, pillow
-from posepost.schemes import Scheme, keypoint_scheme, sides_of, words
+from posepost.schemes import Scheme, SchemeLike, keypoint_scheme, sides_of, words
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -33,7 +32,7 @@ def overlay(
     keypoints: Any,
     scores: Any,
     *,
-    scheme: str | os.PathLike[str] | Scheme | Sequence[str] | None = None,
+    scheme: SchemeLike | None = None,
     min_score: float = 0.3,
     scale: int = 1,
 ) -> PILImage.Image:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -45,6 +45,8 @@ class Scheme:
     flip_pairs: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"name must be a string, got {type(self.name).__name__}")
         keypoints = _names(self.keypoints)
         pairs = flip_pairs_of(keypoints) if self.flip_pairs is None else _check.flip_pairs(self.flip_pairs)
         if pairs is not None:
@@ -65,7 +67,11 @@ class Scheme:
             object.__setattr__(self, field, value)
 
 
-def keypoint_scheme(value: str | os.PathLike[str] | Scheme | Sequence[str]) -> Scheme:
+SchemeLike = str | os.PathLike[str] | Scheme | Sequence[str]
+"""What `keypoint_scheme` takes."""
+
+
+def keypoint_scheme(value: SchemeLike) -> Scheme:
     """The scheme that a name, a file or a list of names stands for.
 
     value: the name of one of `posepost.schemes.SCHEMES`, whatever the capitals, with or without spaces, "-", "_" and
@@ -89,7 +95,9 @@ def keypoint_scheme(value: str | os.PathLike[str] | Scheme | Sequence[str]) -> S
         if found is not None:
             return found
         if not (os.path.exists(value) or value.endswith((".json", ".txt")) or os.path.dirname(value)):
-            raise ValueError(f"keypoints must be {listing()}, a file or names, got {value!r}{_nearest(value)}")
+            raise ValueError(
+                f"keypoints must be {listing()}, a file or a list of names, got {value!r}{_nearest(value)}"
+            )
     if isinstance(value, (str, os.PathLike)):
         return _read(Path(value))
     return scheme_of(value)
@@ -179,8 +187,8 @@ def _as_read(names: Sequence[str]) -> tuple[Read, ...]:
 
 
 def _names(value: Any) -> tuple[str, ...]:
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(f"keypoints must be names, got {type(value).__name__}")
+    if isinstance(value, (str, bytes, Mapping, Set)) or not isinstance(value, Iterable):
+        raise TypeError(f"keypoints must be names in the order of the channels, got {type(value).__name__}")
     found = tuple(value)
     places: dict[str, int] = {}
     for k, name in enumerate(found):
@@ -227,7 +235,7 @@ def _from_object(entry: Mapping[str, Any]) -> Scheme:
             partners[a], partners[b] = b, a
     if "limbs" not in entry and partners is None:
         return scheme_of(keypoints)
-    return Scheme(str(entry.get("name", "")), keypoints, entry.get("limbs", ()), partners)  # type: ignore[arg-type]
+    return Scheme(entry.get("name", ""), keypoints, entry.get("limbs", ()), partners)  # type: ignore[arg-type]
 
 
 def _read(path: Path) -> Scheme:

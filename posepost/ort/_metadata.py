@@ -82,7 +82,8 @@ def find_keypoints(name: str, given: Any, metadata: Mapping[str, str], count: in
         scheme, by = unnamed_scheme(count, posenet), "PoseNet's"
     if scheme is not None:
         return Naming(scheme, scheme.keypoints, f"{scheme.name} ({by})" if scheme.name else by)
-    return Naming(None, numbered(count or 0), f"unknown: {_unknown(count)}")
+    seen = "their number is known when it runs" if count is None else may_be(count)
+    return Naming(None, numbered(count or 0), f"unknown: {seen}; give keypoints=")
 
 
 def unnamed_scheme(count: int, posenet: bool) -> Scheme | None:
@@ -96,13 +97,12 @@ def numbered(count: int) -> tuple[str, ...]:
     return tuple(f"keypoint {k}" for k in range(count))
 
 
-def _unknown(count: int | None) -> str:
-    if count is None:
-        return "how many there are is known when it runs; give keypoints="
+def may_be(count: int) -> str:
+    """What so many keypoints may be."""
     fitting = schemes_of(count)
     if not fitting:
-        return f"no scheme has {count} keypoints; give keypoints="
-    return f"{count} keypoints may be those of {listing([*fitting, 'others'])}; give keypoints="
+        return f"no scheme has {count} keypoints"
+    return f"{count} keypoints may be those of {listing([*fitting, 'others'])}"
 
 
 def _stated_keypoints(name: str, text: str, count: int | None) -> Scheme:

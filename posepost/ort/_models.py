@@ -13,7 +13,7 @@ import numpy.typing as npt
 from posepost import _check, _kernels
 from posepost._rules.heatmap import PRESETS as HEATMAP_PRESETS
 from posepost._rules.simcc import PRESETS as SIMCC_PRESETS
-from posepost.schemes import SCHEMES, Scheme
+from posepost.schemes import SCHEMES, Scheme, SchemeLike
 
 from ._graph import (
     LAYOUTS,
@@ -93,7 +93,7 @@ def read_model(
     activation: str | None = "auto",
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
-    keypoints: str | os.PathLike[str] | Scheme | Sequence[str] | None = None,
+    keypoints: SchemeLike | None = None,
 ) -> PoseModel:
     """Read the graph of an ONNX model without running it. Arguments and errors as for `PoseSession`.
 
@@ -139,7 +139,7 @@ def read_topdown(
     activation: str | None = "auto",
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
-    keypoints: str | os.PathLike[str] | Scheme | Sequence[str] | None = None,
+    keypoints: SchemeLike | None = None,
 ) -> TopDownModel:
     """Read the graph of a top-down ONNX model without running it. Arguments and errors as for `TopDownSession`."""
     _check_choices(layout, activation)

@@ -125,8 +125,8 @@ class Session:
         scheme = self.model.scheme or unnamed_scheme(count, isinstance(self.model, PoseModel))
         if scheme is not None and len(scheme.keypoints) != count:
             raise ValueError(
-                f"keypoints must name the {count} keypoints of {self.model.name}, got {len(scheme.keypoints)} "
-                f"({self.model.keypoints_by})"
+                f"keypoints must name the {count} keypoints of {self.model.name}, got {len(scheme.keypoints)}: "
+                f"{self.model.keypoints_by}"
             )
         return scheme
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from posepost import Keypoints, Poses, decode_posenet, decode_posenet_multi
 from posepost._image import letterbox
-from posepost.schemes import Scheme
+from posepost.schemes import SchemeLike
 
 from ._graph import LAYOUTS, dims, stride_of, width_height
 from ._heads import HEADS, fits
@@ -59,7 +59,7 @@ class PoseSession(Session):
         activation: str | None = "auto",
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
-        keypoints: str | os.PathLike[str] | Scheme | Sequence[str] | None = None,
+        keypoints: SchemeLike | None = None,
         skeleton: Sequence[tuple[int, int]] | None = None,
         providers: Sequence[Any] | None = None,
         device_id: int = 0,

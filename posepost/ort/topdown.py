@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from posepost import Flip, Keypoints, _check, box_to_crop, crop_to_image, decode_heatmap, decode_simcc
 from posepost._image import as_image, warp
-from posepost.schemes import Scheme
+from posepost.schemes import SchemeLike
 from posepost.types import DeviceMemory, made
 
 from ._graph import channel_axis, width_height
 from ._heads import TOPDOWN_HEADS
+from ._metadata import may_be
 from ._models import PRESETS, TopDownModel, input_size, keypoints_in, read_topdown
 from ._session import Session, shape_of
 
@@ -61,7 +62,7 @@ class TopDownSession(Session):
         activation: str | None = "auto",
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
-        keypoints: str | os.PathLike[str] | Scheme | Sequence[str] | None = None,
+        keypoints: SchemeLike | None = None,
         flip_pairs: Sequence[int] | None = None,
         flip_shift: bool | None = None,
         providers: Sequence[Any] | None = None,
@@ -128,7 +129,7 @@ class TopDownSession(Session):
         pairs = self._given_pairs or (scheme and scheme.flip_pairs)
         if not pairs:
             why = (
-                f"the names of the {count} keypoints of {self.model.name} are not known"
+                f"the names of the {count} keypoints of {self.model.name} are not known ({may_be(count)})"
                 if scheme is None
                 else f"the names of the {count} keypoints of {self.model.name} do not tell"
             )

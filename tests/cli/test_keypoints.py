@@ -52,7 +52,10 @@ def test_flip_of_seventeen_unnamed_keypoints_is_refused_before_it_starts(
     assert cli.main(["run", "coco.onnx", "photo.png", "--flip", *BOX]) == 2
     (line,) = complaints(capsys)
     assert line.startswith("posepost: flip_pairs must be given for a flip test, or ")
-    assert line.endswith("because the names of the 17 keypoints of coco.onnx are not known, got None")
+    assert line.endswith(
+        "because the names of the 17 keypoints of coco.onnx are not known (17 keypoints may be those of coco, h36m, "
+        "ap10k or others), got None"
+    )
     assert not (folder / "out").exists()
     for scheme in ("ap10k", "h36m"):
         assert cli.main(["run", "coco.onnx", "photo.png", "--flip", "--keypoints", scheme, *BOX]) == 0
@@ -88,7 +91,8 @@ def test_keypoints_of_posenet_and_of_a_model_that_hides_their_number(folder: Pat
     ("value", "message"),
     [
         ("cooc", "posepost: keypoints must be coco, halpe26, coco_wholebody, h36m, ap10k, mpii, body25, openpose18, "
-         "hand21, interhand, rhd, crowdpose, aic, face68 or lapa, a file or names, got 'cooc'; did you mean coco?"),
+         "hand21, interhand, rhd, crowdpose, aic, face68 or lapa, a file or a list of names, got 'cooc'; did you mean "
+         "coco?"),
         ("halpe26", "posepost: keypoints must name the 17 keypoints of coco.onnx, got 26 (halpe26)"),
         ("absent.json", "posepost: absent.json: No such file or directory"),
         ("bad.json", "posepost: keypoints: bad.json: Expecting value: line 1 column 1 (char 0)"),

@@ -181,7 +181,7 @@ def test_flip_with_the_names_of_coco(folder: Path) -> None:
         (["--flip-pairs", "0,1,1"], "posepost: flip_pairs must hold each of 0 to K - 1 once, got [0, 1, 1]"),
         (["--flip"],
          "posepost: flip_pairs must be given for a flip test, or keypoints= with names that tell left from right, "
-         "because the names of the 3 keypoints of heatmap.onnx are not known, got None"),
+         "because the names of the 3 keypoints of heatmap.onnx are not known (no scheme has 3 keypoints), got None"),
         (["--preset", "best"],
          'posepost: preset must be "mmpose_msra", "mmpose_dark", "mmpose_udp", "mmpose_udp_combined", '
          '"mmpose_megvii", "mmpose_integral", "mmdeploy", "hrnet", "vitpose_hf", "higherhrnet", "trt_pose", '

@@ -208,12 +208,18 @@ ALL = (
 @pytest.mark.parametrize(
     ("value", "kind", "message"),
     [
-        ("cocoo", ValueError, f"keypoints must be {ALL}, a file or names, got 'cocoo'; did you mean coco?"),
-        ("halpe", ValueError, f"keypoints must be {ALL}, a file or names, got 'halpe'; did you mean halpe26?"),
-        ("qqq", ValueError, f"keypoints must be {ALL}, a file or names, got 'qqq'"),
-        (17, TypeError, "keypoints must be names, got int"),
-        (None, TypeError, "keypoints must be names, got NoneType"),
-        (b"coco", TypeError, "keypoints must be names, got bytes"),
+        ("cocoo", ValueError, f"keypoints must be {ALL}, a file or a list of names, got 'cocoo'; did you mean coco?"),
+        (
+            "halpe",
+            ValueError,
+            f"keypoints must be {ALL}, a file or a list of names, got 'halpe'; did you mean halpe26?",
+        ),
+        ("qqq", ValueError, f"keypoints must be {ALL}, a file or a list of names, got 'qqq'"),
+        (17, TypeError, "keypoints must be names in the order of the channels, got int"),
+        (None, TypeError, "keypoints must be names in the order of the channels, got NoneType"),
+        (b"coco", TypeError, "keypoints must be names in the order of the channels, got bytes"),
+        ({"nose", "tail"}, TypeError, "keypoints must be names in the order of the channels, got set"),
+        ({"nose": 0}, TypeError, "keypoints must be names in the order of the channels, got dict"),
         (["a", 1], TypeError, "keypoints must be names, got 1 at 1"),
         (["a", " "], ValueError, "keypoints must be names, got an empty one at 1"),
         (["a", "b", "a"], ValueError, "keypoints must be different names, got 'a' at 0 and 2"),
@@ -233,6 +239,7 @@ def test_what_is_no_scheme(value: Any, kind: type[Exception], message: str) -> N
         ({"limbs": [(0, 1, 2)]}, TypeError, "limbs must be pairs of numbers of keypoints, got (0, 1, 2)"),
         ({"limbs": [("a", "b")]}, TypeError, "limbs must be pairs of numbers of keypoints, got ('a', 'b')"),
         ({"limbs": 3}, TypeError, "limbs must be pairs of numbers of keypoints, got 3"),
+        ({"name": 3}, TypeError, "name must be a string, got int"),
         ({"flip_pairs": (1, 0)}, ValueError, "flip_pairs must name the partner of each of 3 keypoints, got 2"),
         ({"flip_pairs": (1, 2, 0)}, ValueError, "flip_pairs must be mutual, got 1 for 0 and 2 for 1"),
         ({"flip_pairs": (1, 1, 0)}, ValueError, "flip_pairs must hold each of 0 to K - 1 once, got [1, 1, 0]"),
@@ -240,7 +247,7 @@ def test_what_is_no_scheme(value: Any, kind: type[Exception], message: str) -> N
 )
 def test_wrong_limbs_and_partners(arguments: dict[str, Any], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=exactly(message)):
-        Scheme("", ("a", "b", "c"), **arguments)
+        Scheme(**{"name": "", "keypoints": ("a", "b", "c"), **arguments})
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_keypoints_of_a_model_that_hides_their_number_are_counted_when_it_runs()
     arguments: dict[str, Any] = {"heads": {"heatmaps": "heatmaps", "offsets": "offsets"}, "output_stride": 8}
     data = build(hide_maps=True)
     session = ort.PoseSession(data, **arguments, keypoints="halpe26")
-    message = "keypoints must name the 17 keypoints of model, got 26 (halpe26 (given))"
+    message = "keypoints must name the 17 keypoints of model, got 26: halpe26 (given)"
     with pytest.raises(ValueError, match=exactly(message)):
         session.run(np.zeros((1, 3, 33, 49), np.float32))
     right = ort.PoseSession(data, **arguments, keypoints="coco")

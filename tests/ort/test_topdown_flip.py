@@ -47,7 +47,7 @@ def test_flip_pairs_that_the_names_do_not_tell_must_be_given() -> None:
     images, _ = session.crop(photograph([]))
     message = (
         "flip_pairs must be given for a flip test, or keypoints= with names that tell left from right, because the "
-        "names of the 3 keypoints of model are not known, got None"
+        "names of the 3 keypoints of model are not known (no scheme has 3 keypoints), got None"
     )
     with pytest.raises(ValueError, match=exactly(message)):
         session.run(images, flip=True)
