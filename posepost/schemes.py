@@ -251,7 +251,7 @@ def _read(path: Path) -> Scheme:
             return scheme_of(document)
         raise ValueError(f"must hold an object or a list of names, got {text.strip()[:60]}")
     except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"keypoints: {path}: {error}") from None
+        raise ValueError(f'keypoints="{path}": {str(error).removeprefix("keypoints ")}') from None
 
 
 def _plain(text: str) -> str:

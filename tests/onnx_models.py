@@ -231,20 +231,24 @@ def network(
 
 
 def outputs_only(
-    shapes: dict[str, tuple[Any, ...]], size: tuple[Any, Any] = (256, 192), dtype: str = "float32"
+    shapes: dict[str, tuple[Any, ...]],
+    size: tuple[Any, Any] = (256, 192),
+    dtype: str = "float32",
+    metadata: dict[str, str] | None = None,
 ) -> bytes:
     """A graph with these outputs, which nothing makes: enough to be read."""
     picture = helper.make_tensor_value_info("picture", TensorProto.FLOAT, ["N", 3, *size])
     kind = {**KINDS, "float64": TensorProto.DOUBLE}[dtype]
     outputs = [helper.make_tensor_value_info(name, kind, ["N", *shape]) for name, shape in shapes.items()]
-    return graph([picture], [helper.make_node("Mystery", ["picture"], list(shapes))], outputs)
+    return graph([picture], [helper.make_node("Mystery", ["picture"], list(shapes))], outputs, metadata)
 
 
-def graph(inputs: list[Any], nodes: list[Any], outputs: list[Any]) -> bytes:
+def graph(inputs: list[Any], nodes: list[Any], outputs: list[Any], metadata: dict[str, str] | None = None) -> bytes:
     model = helper.make_model(
         helper.make_graph(nodes, "g", inputs, outputs), opset_imports=[helper.make_opsetid("", 17)]
     )
     model.ir_version = 8
+    helper.set_model_props(model, metadata or {})
     data: bytes = model.SerializeToString()
     return data
 

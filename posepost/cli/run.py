@@ -61,7 +61,7 @@ Find = Callable[[str, "PILImage.Image"], "tuple[People, str]"]
 
 def run(arguments: argparse.Namespace) -> int:
     """Keypoints and overlay of every image; one bad image does not keep the others from being done."""
-    kind = recognize(arguments.model, heads=arguments.heads, layout=arguments.layout).kind
+    kind = recognize(arguments.model, heads=arguments.heads, layout=arguments.layout, preset=arguments.preset).kind
     check_options(arguments, kind)
     session, find = _whole_images(arguments) if kind == "posenet" else _crops(arguments)
     folder = make_folder(arguments.output)

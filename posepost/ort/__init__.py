@@ -12,8 +12,9 @@ from `keypoint_names` and from ultralytics' `kpt_names`.
 """
 
 from ._describe import describe
+from ._families import MOST_PER_CELL
 from ._graph import LAYOUTS, Tensor, find_activation, load_proto, signature, stride_of
-from ._heads import HEADS, MOST_PER_CELL, TOPDOWN_HEADS, TOPDOWN_SIZE, Recognized, find_heads, recognize
+from ._heads import TOPDOWN_SIZE, Recognized, recognize
 from ._models import (
     DEFAULT_MEAN,
     DEFAULT_PRESETS,
@@ -29,7 +30,9 @@ from ._models import (
     read_model,
     read_topdown,
 )
+from ._posenet_heads import HEADS, Evidence
 from ._session import NVIDIA_PROVIDERS, choose_device, cupy_problem, provider_list
+from ._topdown_heads import TOPDOWN_HEADS
 from .posenet import PoseSession
 from .topdown import MOST_CROPS, TopDownSession
 
@@ -48,6 +51,7 @@ __all__ = [
     "PRESETS",
     "TOPDOWN_HEADS",
     "TOPDOWN_SIZE",
+    "Evidence",
     "PoseModel",
     "PoseSession",
     "Recognized",
@@ -58,7 +62,6 @@ __all__ = [
     "cupy_problem",
     "describe",
     "find_activation",
-    "find_heads",
     "input_size",
     "load_proto",
     "multi_person_problem",

@@ -117,7 +117,7 @@ def _stated_keypoints(name: str, text: str, count: int | None) -> Scheme:
         try:
             scheme = scheme_of(names)
         except ValueError as error:
-            raise ValueError(f"{name}: posepost.keypoints: {error}") from None
+            raise ValueError(f"{name}: posepost.{error}") from None
     if count not in (None, len(scheme.keypoints)):
         raise ValueError(f"{name}: posepost.keypoints must name {count} keypoints, got {len(scheme.keypoints)}")
     return scheme

@@ -15,6 +15,7 @@ from posepost._rules.heatmap import PRESETS as HEATMAP_PRESETS
 from posepost._rules.simcc import PRESETS as SIMCC_PRESETS
 from posepost.schemes import SCHEMES, Scheme, SchemeLike
 
+from ._families import ratios
 from ._graph import (
     LAYOUTS,
     Graph,
@@ -28,8 +29,10 @@ from ._graph import (
     read_graph,
     width_height,
 )
-from ._heads import HEADS, TOPDOWN_HEADS, Recognized, check_given, find_heads, find_topdown, ratios
+from ._heads import Recognized, recognize_graph
 from ._metadata import find_keypoints, normalization_by, preferred_size, stated_stride, three
+from ._posenet_heads import HEADS, Evidence
+from ._topdown_heads import TOPDOWN_HEADS
 
 DEFAULT_SIZE = (481, 353)
 DEFAULT_MEAN = DEFAULT_STD = 127.5
@@ -50,6 +53,7 @@ class Model:
     input_layout: str
     heads: dict[str, str]  # head -> output
     heads_by: str
+    evidence: Evidence
     layout: str | None  # of maps; None: known when it runs, and for SimCC
     activation: str | None  # "sigmoid": logits; None: already scores; "unknown", in PoseNet models alone
     activation_by: str
@@ -102,7 +106,8 @@ def read_model(
     _check_choices(layout, activation)
     graph = read_graph(model)
     input_name, input_layout = find_input(graph)
-    found, heads_by, found_layout = find_heads(graph.name, graph.outputs, dict(heads or {}), layout)
+    seen = recognize_graph(graph, dict(heads or {}), layout, None, "posenet")
+    found, found_layout = seen.heads, seen.layout
     if activation == "auto":
         activation, activation_by = find_activation(graph.producers, set(graph.constants), found["heatmaps"])
     else:
@@ -115,11 +120,12 @@ def read_model(
         output_stride, stride_by = stated_stride(graph.name, graph.metadata), "metadata"
     if output_stride is None:
         output_stride, stride_by = find_stride(graph, input_name, input_layout, usual, found["heatmaps"], found_layout)
-    heatmaps = graph.outputs[found["heatmaps"]].shape
+    heatmaps = seen.shapes[found["heatmaps"]]
     count = heatmaps[channel_axis(found_layout)] if found_layout and len(heatmaps) == 4 else None
     return PoseModel(
         heads=found,
-        heads_by=heads_by,
+        heads_by=seen.by,
+        evidence=seen.evidence,
         layout=found_layout,
         activation=activation,
         activation_by=activation_by,
@@ -144,10 +150,8 @@ def read_topdown(
     """Read the graph of a top-down ONNX model without running it. Arguments and errors as for `TopDownSession`."""
     _check_choices(layout, activation)
     graph = read_graph(model)
-    given = dict(heads or {})
-    check_given(graph.outputs, given, tuple(head for kind in TOPDOWN_HEADS.values() for head in kind))
-    found, shapes, usual = find_topdown(graph, given, layout)
-    kind = found.kind
+    found = recognize_graph(graph, dict(heads or {}), layout, preset, "topdown")
+    kind, shapes, usual = found.kind, found.shapes, found.size
     if preset is not None:
         _check.choice(preset, "preset", tuple(PRESETS[kind]))
     chosen = preset or DEFAULT_PRESETS[kind]
@@ -176,6 +180,7 @@ def read_topdown(
         kind=kind,
         heads=found.heads,
         heads_by=found.by,
+        evidence=found.evidence,
         layout=found.layout,
         sizes=sizes,
         ratio=ratio,
@@ -238,13 +243,13 @@ def multi_person_problem(model: PoseModel, skeleton: Sequence[tuple[int, int]] |
         listing = ", ".join(f"{name} {dims(tensor.shape)}" for name, tensor in model.outputs.items())
         return (
             f"{model.name}: no {' and '.join(missing)} among the outputs, which several people need "
-            f"(heads= or --heads names them): {listing}"
+            f"(heads= names them): {listing}"
         )
     usual = SCHEMES["coco"]
     if skeleton is None and model.keypoints and len(model.keypoints) != len(usual.keypoints):
         return (
             f"{model.name}: several people need PoseNet's {len(usual.keypoints)} keypoints, got "
-            f"{len(model.keypoints)}; skeleton= (--skeleton) joins others"
+            f"{len(model.keypoints)}; skeleton= joins others"
         )
     if skeleton is None and model.scheme is not None and model.scheme.name not in ("", usual.name):
         return (
@@ -271,7 +276,7 @@ def _heatmap_keypoints(
     if given is None and channels == 3 * UDP_KEYPOINTS:
         raise ValueError(
             f"{name}: {channels} channels may be {channels} keypoints or {UDP_KEYPOINTS} with offsets; give "
-            'preset="mmpose_udp_combined" (--preset mmpose_udp_combined) for offsets, or another preset for '
+            'preset="mmpose_udp_combined" for offsets, or another preset for '
             f"{channels} keypoints"
         )
     if preset == "mmpose_udp_combined" and channels is not None and channels % 3:
@@ -296,4 +301,4 @@ def _check_dtypes(graph: Graph, found: Recognized) -> None:
             *most, last = _kernels.ELEMENTS
             raise ValueError(f"{graph.name}: the output {output} must be {', '.join(most)} or {last}, got {dtype}")
     if len(set(dtypes)) > 1:
-        raise ValueError(f"{graph.name}: simcc_x and simcc_y must have one dtype, got {' and '.join(dtypes)}")
+        raise ValueError(f"{graph.name}: {' and '.join(found.heads)} must have one dtype, got {' and '.join(dtypes)}")

@@ -14,8 +14,8 @@ from posepost._image import letterbox
 from posepost.schemes import SchemeLike
 
 from ._graph import LAYOUTS, dims, stride_of, width_height
-from ._heads import HEADS, fits
 from ._models import PoseModel, input_size, multi_person_problem, read_model
+from ._posenet_heads import HEADS, fits
 from ._session import Session, shape_of
 
 

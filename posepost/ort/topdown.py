@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from posepost import Flip, Keypoints, _check, box_to_crop, crop_to_image, decode_heatmap, decode_simcc
+from posepost import Flip, Keypoints, Offset, _check, box_to_crop, crop_to_image, decode_heatmap, decode_simcc
 from posepost._image import as_image, warp
 from posepost.schemes import SchemeLike
 from posepost.types import DeviceMemory, made
 
 from ._graph import channel_axis, width_height
-from ._heads import TOPDOWN_HEADS
 from ._metadata import may_be
 from ._models import PRESETS, TopDownModel, input_size, keypoints_in, read_topdown
 from ._session import Session, shape_of
 
 MOST_CROPS = 64  # that a model of a free batch gets in one run
+DEEPLABCUT_SCALE = 7.2801  # locref_stdev, of its default configuration
 
 
 class TopDownSession(Session):
@@ -33,6 +33,7 @@ class TopDownSession(Session):
         "mmpose_msra" for heatmaps, "rtmpose" for SimCC. Heatmaps of 3K channels are "mmpose_udp_combined" only when
         that is said here.
     heads: names of outputs, by head ("heatmaps", or "simcc_x" and "simcc_y"), where shapes and names leave a doubt.
+        With the preset "deeplabcut" also "offsets", its location refinement (found by its name).
     layout: "NCHW" or "NHWC" of the heatmaps; found from the sizes when not given.
     activation: "auto" takes the preset's, but no second Sigmoid where the graph has one; "sigmoid" says that the
         outputs are logits, None that they are scores.
@@ -87,6 +88,8 @@ class TopDownSession(Session):
         self._options: dict[str, Any] = {**rules, "activation": self.model.activation}
         if self.model.kind == "heatmap":
             self._options["layout"] = self.model.layout
+            if "offsets" in self.model.heads:
+                self._options["refine"] = Offset(scale=DEEPLABCUT_SCALE)
             self._flip_shift = from_corner if flip_shift is None else flip_shift
         elif flip_shift is not None:
             raise ValueError(f"flip_shift is for heatmaps, got it for the SimCC model {self.model.name}")
@@ -149,7 +152,7 @@ class TopDownSession(Session):
         """
         self._check(images)
         with self._in_order(), self._queue():
-            return self._infer(self._here(images), TOPDOWN_HEADS[self.model.kind])
+            return self._infer(self._here(images), tuple(self.model.heads))
 
     def run(self, images: Any, *, transform: Any = None, flip: bool = False, out: Any = None) -> Keypoints:
         """Run the model and decode one person per crop.
@@ -214,8 +217,8 @@ class TopDownSession(Session):
 
     def _decode(self, images: Any, transform: Any, flip: bool, out: Any) -> Keypoints:
         """Keypoints of as many crops as the model takes at once. out: also a function that makes room for K of them."""
-        kind, layout = self.model.kind, self.model.input_layout
-        maps = self._infer(images, TOPDOWN_HEADS[kind])
+        kind, layout, heads = self.model.kind, self.model.input_layout, tuple(self.model.heads)
+        maps = self._infer(images, heads)
         width, height = width_height(images.shape, layout)
         shapes = [shape_of(array) for array in maps]
         if kind == "simcc":
@@ -226,7 +229,7 @@ class TopDownSession(Session):
             self.keypoint_scheme(count)
         options = {
             **self._options,
-            "quantization": self._quantization(TOPDOWN_HEADS[kind]),
+            "quantization": self._quantization(heads),
             "transform": transform,
             "out": out(count) if callable(out) else out,
             "stream": self.stream,
@@ -236,11 +239,14 @@ class TopDownSession(Session):
             pairs = self.flip_pairs(count)
             xp = np if self.device == "cpu" else self._cupy
             mirror = images[..., ::-1] if layout == "NCHW" else images[:, :, ::-1]
-            flipped = self._infer(xp.ascontiguousarray(mirror), TOPDOWN_HEADS[kind])
+            flipped = self._infer(xp.ascontiguousarray(mirror), heads)
         if kind == "simcc":
             options["split_ratio"] = self._split_ratio((width, height), shapes)
             return decode_simcc(*maps, **options, flip=Flip(flipped, pairs) if flip else None)
-        mirrored = Flip(flipped[0], pairs, shift=self._flip_shift) if flip else None
+        mirrored = None
+        if flip:
+            offsets = flipped[1] if "offsets" in heads else None
+            mirrored = Flip(flipped[0], pairs, offsets, self._flip_shift)
         return decode_heatmap(*maps, **options, input_size=(width, height), flip=mirrored)
 
     def _split_ratio(self, size: tuple[int, int], shapes: Sequence[Sequence[int]]) -> float:

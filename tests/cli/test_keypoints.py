@@ -51,7 +51,7 @@ def test_flip_of_seventeen_unnamed_keypoints_is_refused_before_it_starts(
 ) -> None:
     assert cli.main(["run", "coco.onnx", "photo.png", "--flip", *BOX]) == 2
     (line,) = complaints(capsys)
-    assert line.startswith("posepost: flip_pairs must be given for a flip test, or ")
+    assert line.startswith("posepost: --flip-pairs must be given for a flip test, or --keypoints with names ")
     assert line.endswith(
         "because the names of the 17 keypoints of coco.onnx are not known (17 keypoints may be those of coco, h36m, "
         "ap10k or others), got None"
@@ -90,12 +90,12 @@ def test_keypoints_of_posenet_and_of_a_model_that_hides_their_number(folder: Pat
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("cooc", "posepost: keypoints must be coco, halpe26, coco_wholebody, h36m, ap10k, mpii, body25, openpose18, "
+        ("cooc", "posepost: --keypoints must be coco, halpe26, coco_wholebody, h36m, ap10k, mpii, body25, openpose18, "
          "hand21, interhand, rhd, crowdpose, aic, face68 or lapa, a file or a list of names, got 'cooc'; did you mean "
          "coco?"),
-        ("halpe26", "posepost: keypoints must name the 17 keypoints of coco.onnx, got 26 (halpe26)"),
+        ("halpe26", "posepost: --keypoints must name the 17 keypoints of coco.onnx, got 26 (halpe26)"),
         ("absent.json", "posepost: absent.json: No such file or directory"),
-        ("bad.json", "posepost: keypoints: bad.json: Expecting value: line 1 column 1 (char 0)"),
+        ("bad.json", "posepost: --keypoints bad.json: Expecting value: line 1 column 1 (char 0)"),
         (".", "posepost: .: Is a directory"),
     ],
 )  # fmt: skip

@@ -177,16 +177,16 @@ def test_flip_with_the_names_of_coco(folder: Path) -> None:
         (["--padding", "inf"], "posepost run: argument --padding: must be a number above 0, got 'inf'"),
         (["--flip-pairs", "0,b"],
          "posepost run: argument --flip-pairs: must be whole numbers with commas, such as 0,2,1, got '0,b'"),
-        (["--flip-pairs", "0,1"], "posepost: flip_pairs must name the partner of each of 3 keypoints, got 2"),
-        (["--flip-pairs", "0,1,1"], "posepost: flip_pairs must hold each of 0 to K - 1 once, got [0, 1, 1]"),
+        (["--flip-pairs", "0,1"], "posepost: --flip-pairs must name the partner of each of 3 keypoints, got 2"),
+        (["--flip-pairs", "0,1,1"], "posepost: --flip-pairs must hold each of 0 to K - 1 once, got [0, 1, 1]"),
         (["--flip"],
-         "posepost: flip_pairs must be given for a flip test, or keypoints= with names that tell left from right, "
+         "posepost: --flip-pairs must be given for a flip test, or --keypoints with names that tell left from right, "
          "because the names of the 3 keypoints of heatmap.onnx are not known (no scheme has 3 keypoints), got None"),
         (["--preset", "best"],
-         'posepost: preset must be "mmpose_msra", "mmpose_dark", "mmpose_udp", "mmpose_udp_combined", '
+         'posepost: --preset must be "mmpose_msra", "mmpose_dark", "mmpose_udp", "mmpose_udp_combined", '
          '"mmpose_megvii", "mmpose_integral", "mmdeploy", "hrnet", "vitpose_hf", "higherhrnet", "trt_pose", '
          '"openpose", "sleap", "mediapipe" or "deeplabcut", got \'best\''),
-        (["--size", "64x64"], "posepost: size must be what the model takes, 48x64, got 64x64"),
+        (["--size", "64x64"], "posepost: --size must be what the model takes, 48x64, got 64x64"),
         *(
             ([*option, *value],
              f"posepost: {option[0]} is for models with PoseNet heads, got heatmap.onnx with heatmaps alone")

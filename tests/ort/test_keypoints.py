@@ -141,7 +141,7 @@ def test_keypoints_from_metadata(metadata: dict[str, str], scheme: str | None, b
          "coco_wholebody, h36m, ap10k, mpii, body25, openpose18, hand21, interhand, rhd, crowdpose, aic, face68 or "
          "lapa, got 'cocoo'"),
         (",".join("abcdefghijklmnopa"),
-         "model: posepost.keypoints: keypoints must be different names, got 'a' at 0 and 16"),
+         "model: posepost.keypoints must be different names, got 'a' at 0 and 16"),
     ],
 )  # fmt: skip
 def test_wrong_metadata(text: str, message: str) -> None:
