@@ -50,7 +50,7 @@ def _demo_one(session: PoseSession, folder: Path) -> None:
         heatmap = 1 / (1 + np.exp(-heatmap))
     paths = [folder / "overlay.png", folder / "heatmap.png"]
     pictures = [
-        overlay(image, result.keypoints, result.scores, min_score=SHOWN, scale=_enlarged(image)),
+        _drawn(session, image, result.keypoints, result.scores),
         heatmap_picture(heatmap),
     ]
     write({path: png(picture) for path, picture in zip(paths, pictures)})
@@ -67,8 +67,7 @@ def _demo_several(session: PoseSession, folder: Path) -> None:
         print(f"person {number:<3} score {score:.3f}, {shown} score at least {SHOWN}")
     print(f"\n{_saved(session, 'poses', poses, 'the four heads', _maps(session, images, HEADS))}")
     path = folder / "crowd.png"
-    drawn = overlay(image, found.keypoints, found.keypoint_scores, min_score=SHOWN, scale=_enlarged(image))
-    write({path: png(drawn)})
+    write({path: png(_drawn(session, image, found.keypoints, found.keypoint_scores))})
     print(f"wrote {path} (one color a person)")
 
 
@@ -90,8 +89,9 @@ def _saved(session: PoseSession, what: str, result: Any, of: str, maps: Sequence
     )
 
 
-def _enlarged(image: PILImage.Image) -> int:
-    return max(1, 768 // max(image.size))
+def _drawn(session: PoseSession, image: PILImage.Image, keypoints: Any, scores: Any) -> PILImage.Image:
+    enlarged = max(1, 768 // max(image.size))
+    return overlay(image, keypoints, scores, scheme=session.model.scheme, min_score=SHOWN, scale=enlarged)
 
 
 def _maps(session: PoseSession, images: Any, heads: Sequence[str]) -> list[np.ndarray[Any, Any]]:

@@ -199,6 +199,7 @@ def _one_image(
     """The files of one image, and what was found in a few words."""
     image = read_image(path)
     people, found = find(path, image)
+    scheme = session.keypoint_scheme(people.keypoints.shape[1])
     document = {
         "image": path,
         "width": image.width,
@@ -211,7 +212,7 @@ def _one_image(
     text, picture = _outputs(base)
     files = {
         text: (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
-        picture: png(overlay(image, people.keypoints, people.keypoint_scores, min_score=SHOWN)),
+        picture: png(overlay(image, people.keypoints, people.keypoint_scores, scheme=scheme, min_score=SHOWN)),
     }
     return files, found
 

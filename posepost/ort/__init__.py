@@ -7,14 +7,14 @@ Needs the packages onnx and onnxruntime (`pip install "posepost[ort]"`, on a mac
 
 Metadata of a model (`metadata_props`) that is honored: `posepost.mean`, `posepost.std` (one number or R,G,B, of pixels
 0..255), `posepost.output_stride`, `posepost.input_size` (width,height to run at, where the model takes any),
-`posepost.keypoints` (names, separated by commas).
+`posepost.keypoints` (names, separated by commas, or the name of one of `posepost.schemes.SCHEMES`). Names are also read
+from `keypoint_names` and from ultralytics' `kpt_names`.
 """
 
 from ._describe import describe
 from ._families import MOST_PER_CELL
 from ._graph import LAYOUTS, Tensor, find_activation, load_proto, signature, stride_of
 from ._heads import TOPDOWN_SIZE, Recognized, recognize
-from ._metadata import left_for_right
 from ._models import (
     DEFAULT_MEAN,
     DEFAULT_PRESETS,
@@ -63,7 +63,6 @@ __all__ = [
     "describe",
     "find_activation",
     "input_size",
-    "left_for_right",
     "load_proto",
     "multi_person_problem",
     "provider_list",

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from posepost import Keypoints, Poses, decode_posenet, decode_posenet_multi
 from posepost._image import letterbox
+from posepost.schemes import SchemeLike
 
 from ._graph import LAYOUTS, dims, stride_of, width_height
 from ._models import PoseModel, input_size, multi_person_problem, read_model
@@ -30,6 +31,8 @@ class PoseSession(Session):
         None that they are scores.
     mean, std: a number or three (RGB), in pixel values 0..255: the input is (pixel - mean) / std. Default: the
         metadata, else 127.5 and 127.5. Only `letterbox` uses them.
+    keypoints: what the keypoints are, as `posepost.keypoint_scheme` takes it. Default: the metadata, else COCO's where
+        there are 17, as PoseNet has them.
     skeleton: (parent, child) pairs for `run_multi`, as in `decode_posenet_multi`. Default: PoseNet's.
     providers: of onnxruntime, as InferenceSession takes them. Default: CUDA where onnxruntime, CuPy and a GPU are
         there, else the CPU.
@@ -56,12 +59,20 @@ class PoseSession(Session):
         activation: str | None = "auto",
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
+        keypoints: SchemeLike | None = None,
         skeleton: Sequence[tuple[int, int]] | None = None,
         providers: Sequence[Any] | None = None,
         device_id: int = 0,
     ) -> None:
         self.model = read_model(
-            model, heads=heads, output_stride=output_stride, layout=layout, activation=activation, mean=mean, std=std
+            model,
+            heads=heads,
+            output_stride=output_stride,
+            layout=layout,
+            activation=activation,
+            mean=mean,
+            std=std,
+            keypoints=keypoints,
         )
         if self.model.activation == "unknown":
             raise ValueError(
@@ -156,6 +167,9 @@ class PoseSession(Session):
     def _facts(self, images: Any, maps: Sequence[Any]) -> dict[str, Any]:
         """What a decoder must be told of the first `len(maps)` heads."""
         heads = HEADS[: len(maps)]
+        if self.model.layout is None:  # the graph did not tell K
+            channels = [h for h, o in zip(shape_of(maps[0]), shape_of(maps[1])) if 2 * h == o]
+            self.keypoint_scheme(channels[0] if channels else 0)
         return {
             "output_stride": self._stride_for(images.shape, shape_of(maps[0]), shape_of(maps[1])),
             "layout": self.model.layout,

@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from posepost import Flip, Keypoints, Offset, _check, box_to_crop, crop_to_image, decode_heatmap, decode_simcc
 from posepost._image import as_image, warp
+from posepost.schemes import SchemeLike
 from posepost.types import DeviceMemory, made
 
 from ._graph import channel_axis, width_height
-from ._metadata import left_for_right
+from ._metadata import may_be
 from ._models import PRESETS, TopDownModel, input_size, keypoints_in, read_topdown
 from ._session import Session, shape_of
 
@@ -38,8 +39,10 @@ class TopDownSession(Session):
         outputs are logits, None that they are scores.
     mean, std: a number or three (RGB), in pixel values 0..255: the input is (pixel - mean) / std. Default: the
         metadata, else ImageNet's (123.675, 116.28, 103.53) and (58.395, 57.12, 57.375). Only `crop` uses them.
-    flip_pairs: the keypoint that stands for each one in the mirrored image, for `run(flip=True)`. Default: what the
-        names of the keypoints say, left for right.
+    keypoints: what the keypoints are, as `posepost.keypoint_scheme` takes it: "coco", "halpe26", a file, names.
+        Default: the metadata, else not known: their number does not tell.
+    flip_pairs: the keypoint that stands for each one in the mirrored image, for `run(flip=True)`. Default: those of the
+        keypoints' scheme, or what their names tell.
     flip_shift: whether mirrored heatmaps are moved by one cell, as in `decode_heatmap`. Default: where a preset counts
         cells from the upper left pixel of each, as HRNet's and MMPose's MSRA and DARK do.
     providers, device_id: as for `PoseSession`.
@@ -60,13 +63,21 @@ class TopDownSession(Session):
         activation: str | None = "auto",
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
+        keypoints: SchemeLike | None = None,
         flip_pairs: Sequence[int] | None = None,
         flip_shift: bool | None = None,
         providers: Sequence[Any] | None = None,
         device_id: int = 0,
     ) -> None:
         self.model = read_topdown(
-            model, preset=preset, heads=heads, layout=layout, activation=activation, mean=mean, std=std
+            model,
+            preset=preset,
+            heads=heads,
+            layout=layout,
+            activation=activation,
+            mean=mean,
+            std=std,
+            keypoints=keypoints,
         )
         rules = PRESETS[self.model.kind][self.model.preset]
         self._given_pairs = None if flip_pairs is None else _check.flip_pairs(flip_pairs)
@@ -115,12 +126,19 @@ class TopDownSession(Session):
         return images, crop_to_image(centers, scales, (width, height)) if self._udp else cuts
 
     def flip_pairs(self, count: int) -> tuple[int, ...]:
-        """The partner of each of the model's `count` keypoints in the mirrored image: as given, or by their names."""
-        pairs = self._given_pairs or left_for_right(self.keypoint_names(count))
-        if pairs is None:
+        """The partner of each of the model's `count` keypoints in the mirrored image: as given, or those of
+        their scheme."""
+        scheme = self.model.scheme
+        pairs = self._given_pairs or (scheme and scheme.flip_pairs)
+        if not pairs:
+            why = (
+                f"the names of the {count} keypoints of {self.model.name} are not known ({may_be(count)})"
+                if scheme is None
+                else f"the names of the {count} keypoints of {self.model.name} do not tell"
+            )
             raise ValueError(
-                f"flip_pairs must be given for a flip test (--flip-pairs), because the names of the {count} keypoints "
-                f"of {self.model.name} do not tell left from right, got None"
+                "flip_pairs must be given for a flip test, or keypoints= with names that tell left from right, because "
+                f"{why}, got None"
             )
         if len(pairs) != count:
             raise ValueError(f"flip_pairs must name the partner of each of {count} keypoints, got {len(pairs)}")
@@ -189,7 +207,7 @@ class TopDownSession(Session):
             some = _filled_up(xp, images[start : start + rows], rows)
             self._decode(some, matrices, flip, functools.partial(room, start))
         if not N:
-            room(0, self.model.keypoint_count or 0)
+            room(0, self.model.keypoint_count or len(self.model.keypoints))
         points, scores = (array[:N] for array in result)
         if self.device == "cpu":
             return Keypoints(points, scores)
@@ -207,6 +225,8 @@ class TopDownSession(Session):
             count = shapes[0][1]
         else:
             count = keypoints_in(shapes[0][channel_axis(self.model.layout)], self.model.preset)
+        if self.model.keypoint_count is None:
+            self.keypoint_scheme(count)
         options = {
             **self._options,
             "quantization": self._quantization(heads),

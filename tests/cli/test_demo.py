@@ -81,7 +81,7 @@ def test_demo_finds_all_people_in_the_crowd(tmp_path: Path, capsys: pytest.Captu
         f"({maps / bytes_of_poses:.0f} times as many)",
         f"wrote {tmp_path}/crowd.png (one color a person)",
     ]
-    drawn = np.asarray(overlay(image, found.keypoints, found.keypoint_scores, scale=4))
+    drawn = np.asarray(overlay(image, found.keypoints, found.keypoint_scores, scheme="coco", scale=4))
     with Image.open(tmp_path / "crowd.png") as written:
         assert np.array_equal(np.asarray(written), drawn)
     for color in PEOPLE[: len(truth)]:

@@ -77,7 +77,8 @@ def test_run_on_a_model_with_displacement_heads_writes_all_people(
             joints = np.array([[joint[key] for key in ("x", "y", "score")] for joint in pose["keypoints"]], np.float32)
             assert np.array_equal(joints[:, :2], all_people.keypoints[0, person])
             assert np.array_equal(joints[:, 2], all_people.keypoint_scores[0, person])
-        drawn = overlay(picture_itself, all_people.keypoints[0, kept], all_people.keypoint_scores[0, kept])
+        points, confidence = all_people.keypoints[0, kept], all_people.keypoint_scores[0, kept]
+        drawn = overlay(picture_itself, points, confidence, scheme="coco")
         with Image.open(out / "photo.overlay.png") as written:
             assert np.array_equal(np.asarray(written), np.asarray(drawn))
 
