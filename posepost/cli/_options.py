@@ -45,7 +45,7 @@ def check_options(arguments: argparse.Namespace, kind: str) -> None:
     """No option is for the other kind of model."""
     whole, crops = (
         ("stride", "people", "score", "skeleton"),
-        ("preset", "box", "boxes", "padding", "flip", "flip_pairs"),
+        ("preset", "box", "boxes", "box_format", "padding", "flip", "flip_pairs"),
     )
     for name in crops if kind == "posenet" else whole:
         if getattr(arguments, name, None) not in (None, False):

@@ -83,17 +83,22 @@ class PoseSession(Session):
         self._start(model, providers, device_id)
 
     def letterbox(
-        self, image: Any, size: tuple[int, int] | None = None
+        self, image: Any, size: tuple[int, int] | None = None, *, channels: str = "RGB"
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """The network's input for one picture, and the transform for `run` that gives points in pixels of the picture.
 
-        image: PIL image or (H, W, 3) uint8 array, RGB; padded with black to the network's aspect ratio, then resized.
+        image: a path, a PIL image of any mode, turned upright by its EXIF data, or a NumPy array (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4), RGB: uint8, bool, uint16, or floats in 0..1 or 0..255. Padded with black to the
+            network's aspect ratio, then resized.
         size: (width, height) for a model that takes any; default: the metadata, else 481 x 353.
+        channels: "RGB", or "BGR" for arrays as OpenCV reads them.
         Returns (images, transform): images (1, 3, height, width) or (1, height, width, 3), normalized, in the model's
         dtype (a uint8 model gets the pixels as they are); transform (2, 3) float32.
+        Raises OSErrors of the file system as they come, TypeError and ValueError for pictures that cannot be read or
+        whose values leave a doubt: float arrays of 0 and 1 alone, 16-bit ones without a value above 255.
         """
         chosen = input_size(self.model, size)
-        pixels, transform = letterbox(image, chosen)
+        pixels, transform = letterbox(image, chosen, channels=channels)
         return np.ascontiguousarray(self._normalized(pixels)[None]), transform
 
     def forward(self, images: Any, *, heads: Sequence[str] = HEADS[:2]) -> tuple[Any, ...]:

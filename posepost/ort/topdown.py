@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from posepost import Flip, Keypoints, Offset, _check, box_to_crop, crop_to_image, decode_heatmap, decode_simcc
+from posepost._boxes import read_boxes
 from posepost._image import as_image, warp
 from posepost.schemes import SchemeLike
 from posepost.types import DeviceMemory, made
@@ -96,28 +97,39 @@ class TopDownSession(Session):
         self._start(model, providers, device_id)
 
     def crop(
-        self, image: Any, boxes: Any = None, *, padding: float = 1.25, size: tuple[int, int] | None = None
+        self,
+        image: Any,
+        boxes: Any = None,
+        *,
+        padding: float = 1.25,
+        size: tuple[int, int] | None = None,
+        box_format: str = "xyxy",
+        channels: str = "RGB",
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """The network's input for the people in one picture, and the transforms for `run` that give points in pixels of
         the picture.
 
-        image: PIL image or (H, W, 3) uint8 array, RGB.
-        boxes: (N, 4), x0, y0, x1, y1 of each person in pixels of the picture, to the aspect ratio of the network's
-            input and `padding` times as large cut out, bilinear, black outside the picture. None: the whole picture.
+        image: a path, a PIL image of any mode, turned upright by its EXIF data, or a NumPy array (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4), RGB: uint8, bool, uint16, or floats in 0..1 or 0..255.
+        boxes: (N, 4), lists or an array of any library: x0, y0, x1, y1 of each person in pixels of the picture, to the
+            aspect ratio of the network's input and `padding` times as large cut out, bilinear, black outside the
+            picture. Rows of a detector, (N, 5) or (N, 6), have a score and a class behind them, which are not looked
+            at. None: the whole picture is one person.
         size: (width, height) for a model that takes any; default: the metadata, else 192 x 256.
+        box_format: "xyxy", "xywh" (upper left corner and size, as COCO's) or "cxcywh" (middle and size).
+        channels: "RGB", or "BGR" for arrays as OpenCV reads them.
         Returns (images, transforms): images (N, 3, height, width) or (N, height, width, 3), normalized, in the model's
         dtype (a uint8 model gets the pixels as they are); transforms (N, 2, 3) float32.
-        Raises ValueError for boxes that are empty, not finite or beside the picture.
+        Raises what `letterbox` of PoseSession raises for pictures, and ValueError for boxes that are empty, not finite,
+        beside the picture, in parts of it in place of pixels, or that look like xywh and are not said to be: one bad
+        box is an error here, so that rows and people agree.
         """
         width, height = input_size(self.model, size)
-        picture = as_image(image)
-        if boxes is None:
-            boxes = (0, 0, *picture.size)
-        elif isinstance(boxes, (list, tuple)) and not boxes:
-            boxes = np.empty((0, 4))
-        with np.errstate(invalid="ignore"):  # boxes that are not finite are named below
-            centers, scales = box_to_crop(boxes, (width, height), padding=padding)
-        _check_boxes(np.reshape(np.asarray(boxes, np.float64), (-1, 4)), picture.size)
+        picture = as_image(image, channels=channels)
+        found = read_boxes((0, 0, *picture.size) if boxes is None else boxes, picture.size, box_format=box_format)
+        if found.problems:
+            raise ValueError(found.problems[0])
+        centers, scales = box_to_crop(found.corners, (width, height), padding=padding)
         cuts = crop_to_image(centers, scales, (width, height), udp=self._udp)
         shape = (3, height, width) if self.model.input_layout == "NCHW" else (height, width, 3)
         images = np.empty((len(cuts), *shape), self.model.inputs[self.model.input_name].dtype)
@@ -257,17 +269,6 @@ class TopDownSession(Session):
                 f"{size[0]} wide and {size[1]} high, got {shapes[0][-1]} and {shapes[1][-1]}"
             )
         return along_x
-
-
-def _check_boxes(boxes: npt.NDArray[np.float64], image_size: tuple[int, int]) -> None:
-    width, height = image_size
-    for number, box in enumerate(boxes):
-        x0, y0, x1, y1 = box
-        got = f"got ({', '.join(f'{value:g}' for value in box)})"
-        if not (np.isfinite(box).all() and x0 < x1 and y0 < y1):
-            raise ValueError(f"boxes[{number}] must be finite x0, y0, x1, y1 with x0 < x1 and y0 < y1, {got}")
-        if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
-            raise ValueError(f"boxes[{number}] must meet the image of {width}x{height} pixels, {got}")
 
 
 def _filled_up(xp: Any, rows: Any, count: int) -> Any:

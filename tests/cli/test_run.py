@@ -162,8 +162,8 @@ def test_numbers_that_are_not_finite_are_null(model: str) -> None:
         {
             "score": None,
             "keypoints": [
-                {"name": "a", "x": None, "y": 1.5, "score": None},
-                {"name": "b", "x": None, "y": 0.1, "score": 0.25},
+                {"name": "a", "x": None, "y": None, "score": None},
+                {"name": "b", "x": None, "y": None, "score": 0.25},
             ],
         }
     ]

@@ -59,7 +59,7 @@ FLOORS = (  # each imports from those before it alone
     {"_cuda"},
     {"_view"},
     {"_check"},
-    {"_rules"},
+    {"_rules", "_boxes"},
     {"types", "_tiling", "ref"},
     {"_launch"},
     {*DECODERS, "crops", "schemes"},
