@@ -20,7 +20,8 @@ INSTALL_PILLOW = 'reading and drawing pictures needs Pillow: pip install "posepo
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "ICO", "HEIF")
 """What is read of files, where this Pillow has it (HEIF with a plugin). EPS, which starts Ghostscript, is not."""
 SHAPES = "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
-ORIENTATION = 274  # EXIF's tag
+ORIENTATION, BITS, PHOTOMETRIC = 274, 258, 262  # tags of EXIF and TIFF
+WHITE_IS_ZERO = 0
 TURNS = {
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
@@ -55,8 +56,8 @@ def as_image(image: Any, *, channels: str = "RGB") -> PILImage.Image:
     images and arrays alike, and what they leave in doubt is refused:
 
     - bool (mode "1"): 0 and 255. uint8: as they are.
-    - uint16 (modes "I;16..."): the upper 8 bits, but refused where no value is above 255 and one is above 0: an 8-bit
-      picture and a nearly black one look alike.
+    - uint16 (modes "I;16..."): the upper 8 bits (also of a TIFF file's 12), but refused where no value is above 255 and
+      one is above 0: an 8-bit picture and a nearly black one look alike.
     - Other integers: from 0 to 255. Mode "I" holds 16 bits where it comes from a PNG or PPM file or a value is above
       255; from 0 to 65535.
     - Floats (mode "F"): from 0 to 1, times 255, where none is above 1; from 0 to 255 where one is above 2. Rounded.
@@ -135,8 +136,13 @@ def _upright(image: PILImage.Image, name: str) -> PILImage.Image:
         raise _unreadable(name, error) from error
     if deep:
         values = np.asarray(turned)
+        tags = getattr(image, "tag_v2", {})
+        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow turns 8 bits round, and no others
+            raise ValueError(f"{_subject(name)} of more than 8 bits must not have 0 for white, got it so")
         if turned.mode == "I":
             values = _sixteen_bits(values, image.format, name)
+        elif tags.get(BITS) == (12,):
+            values = values << 4
         rgb = image_module.fromarray(_eight_bits(values, name)).convert("RGB")
     if rgb is not image:
         rgb.info = {}  # with the orientation, which is no longer true

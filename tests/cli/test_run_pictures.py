@@ -15,6 +15,7 @@ pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 from PIL import Image
 
 from posepost import cli, ort
+from posepost.cli.demo import ASSETS
 
 from .commands import joints, picture, written
 
@@ -56,6 +57,23 @@ def test_python_and_the_command_see_the_same_picture(folder: Path) -> None:
         assert np.array_equal(joints(written(folder / "out", Path(name).stem)), expected, equal_nan=True), name
         for given in (name, Path(name), Image.open(name)):
             assert np.array_equal(seen(given), expected, equal_nan=True), name
+
+
+def test_the_bundled_scene_as_a_phone_has_it_scored_less_in_python(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    with Image.open(ASSETS / "scene.png") as scene:
+        scene.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "phone.png", exif=exif)
+    session = ort.PoseSession(ASSETS / "figures.onnx")
+
+    def found(image: object) -> tuple[list, float]:
+        images, transform = session.letterbox(image)
+        people = session.run(images, transform=transform).numpy()
+        return people.keypoints.tolist(), float(people.scores.mean())
+
+    right, lying = found(ASSETS / "scene.png"), found(np.asarray(Image.open(tmp_path / "phone.png")))
+    assert found(tmp_path / "phone.png") == found(Image.open(tmp_path / "phone.png")) == right
+    assert lying[1] < right[1] - 0.1
 
 
 def test_a_session_takes_a_path_and_arrays_of_opencv(model: str, tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_wrong_options(arguments: list[str], message: str, folder: Path, capsys:
 
 @pytest.mark.parametrize("options", [
     ["--preset", "hrnet"], ["--box", "0,0,9,9"], ["--boxes", "boxes.json"], ["--padding", "1"], ["--flip"],
-    ["--flip-pairs", "0,1"],
+    ["--flip-pairs", "0,1"], ["--box-format", "xywh"],
 ], ids=" ".join)  # fmt: skip
 def test_boxes_and_their_options_are_not_for_posenet(
     options: list[str], folder: Path, capsys: pytest.CaptureFixture[str]

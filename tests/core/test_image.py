@@ -121,6 +121,31 @@ def test_a_picture_of_16_bits_or_floats_was_white_or_black(tmp_path: Path) -> No
         assert pixels(tmp_path / name) == grey([[0, 51, 255]]), name
 
 
+def tiff(path: Path, row: bytes, width: int, bits: int, photometric: int) -> Path:
+    """One row of grey, as Pillow itself does not write it."""
+    tags = {
+        256: width, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 1, 279: len(row)
+    }  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, n) for tag, n in tags.items())
+    row += b"\0" * (len(row) % 2)
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(row))
+    path.write_bytes(head + row + struct.pack("<H", len(tags)) + entries + b"\0" * 4)
+    return path
+
+
+def test_a_tiff_of_12_bits_was_almost_black(tmp_path: Path) -> None:
+    row = int("".join(f"{value:012b}" for value in (0, 16, 2048, 4095)), 2).to_bytes(6, "big")
+    assert pixels(tiff(tmp_path / "a.tif", row, 4, 12, 1)) == grey([[0, 1, 128, 255]])
+
+
+def test_a_tiff_of_16_bits_with_0_for_white_was_a_negative(tmp_path: Path) -> None:
+    assert pixels(tiff(tmp_path / "b.tif", bytes([0, 255, 127]), 3, 8, 0)) == grey([[255, 0, 128]])
+    path = tiff(tmp_path / "a.tif", np.array([0, 65535], "<u2").tobytes(), 2, 16, 0)
+    message = f"{path}: image of more than 8 bits must not have 0 for white, got it so"
+    with pytest.raises(ValueError, match=exactly(message)):
+        as_image(path)
+
+
 def test_files_are_read_in_any_mode(tmp_path: Path) -> None:
     for mode in ("L", "LA", "P", "RGBA", "1"):
         path = tmp_path / f"{mode}.png"
