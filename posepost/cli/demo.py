@@ -12,9 +12,9 @@ import numpy as np
 from posepost._image import read_image
 from posepost.draw import heatmap_picture, overlay
 from posepost.ort import HEADS, PoseSession
+from posepost.ort.people import LEAST_SCORE, SHOWN, above
 
 from ._output import make_folder, png, ran_on, write
-from ._people import LEAST_SCORE, SHOWN, above
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -60,14 +60,14 @@ def _demo_one(session: PoseSession, folder: Path) -> None:
 def _demo_several(session: PoseSession, folder: Path) -> None:
     image, images, transform = _scene(session, "crowd.png")
     poses = session.run_multi(images, transform=transform).numpy()
-    found = above(poses, LEAST_SCORE)
+    points, keypoint_scores, people = above(poses, LEAST_SCORE)
     print()
-    for number, (scores, score) in enumerate(zip(found.keypoint_scores, found.scores), 1):
+    for number, (scores, score) in enumerate(zip(keypoint_scores, people), 1):
         shown = f"{(scores >= SHOWN).sum()} of {len(scores)} keypoints"
         print(f"person {number:<3} score {score:.3f}, {shown} score at least {SHOWN}")
     print(f"\n{_saved(session, 'poses', poses, 'the four heads', _maps(session, images, HEADS))}")
     path = folder / "crowd.png"
-    write({path: png(_drawn(session, image, found.keypoints, found.keypoint_scores))})
+    write({path: png(_drawn(session, image, points, keypoint_scores))})
     print(f"wrote {path} (one color a person)")
 
 

@@ -33,6 +33,7 @@ from ._models import (
 from ._posenet_heads import HEADS, Evidence
 from ._session import NVIDIA_PROVIDERS, choose_device, cupy_problem, provider_list
 from ._topdown_heads import TOPDOWN_HEADS
+from .people import BoxWarning, People, Person
 from .posenet import PoseSession
 from .topdown import MOST_CROPS, TopDownSession
 
@@ -51,7 +52,10 @@ __all__ = [
     "PRESETS",
     "TOPDOWN_HEADS",
     "TOPDOWN_SIZE",
+    "BoxWarning",
     "Evidence",
+    "People",
+    "Person",
     "PoseModel",
     "PoseSession",
     "Recognized",

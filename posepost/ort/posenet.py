@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from posepost import Keypoints, Poses, decode_posenet, decode_posenet_multi
-from posepost._image import letterbox
+from posepost import Keypoints, Poses, _check, decode_posenet, decode_posenet_multi
+from posepost._image import as_image, letterbox
 from posepost.schemes import SchemeLike
 
 from ._graph import LAYOUTS, dims, stride_of, width_height
 from ._models import PoseModel, input_size, multi_person_problem, read_model
 from ._posenet_heads import HEADS, fits
 from ._session import Session, shape_of
+from .people import LEAST_SCORE, People, above
 
 
 class PoseSession(Session):
@@ -81,6 +82,39 @@ class PoseSession(Session):
             )
         self.skeleton = skeleton
         self._start(model, providers, device_id)
+
+    def __call__(
+        self,
+        image: Any,
+        *,
+        people: str | None = None,
+        score: float | None = None,
+        size: tuple[int, int] | None = None,
+        channels: str = "RGB",
+    ) -> People:
+        """The people in one picture: reads it, turns it upright, runs the model, decodes, and waits for the result.
+
+        image, size, channels: as for `letterbox`.
+        people: "all", or "one": the likeliest keypoint of each kind, whosever it is. Default: "all" where the model has
+            the heads for it.
+        score: least score of a person, from 0 to 1. Default: 0.25, and 0 with people="one".
+        Raises what `letterbox` and `run_multi` or `run` raise.
+        """
+        if people is None:
+            people = "one" if multi_person_problem(self.model, self.skeleton) else "all"
+        _check.choice(people, "people", ("one", "all"))
+        least = (LEAST_SCORE if people == "all" else 0.0) if score is None else score
+        _check.number(least, "score")
+        picture = as_image(image, channels=channels)
+        images, transform = self.letterbox(picture, size)
+        if people == "all":
+            found = above(self.run_multi(images, transform=transform).numpy(absent=np.nan), least)
+        else:
+            points, scores = self.run(images, transform=transform).numpy(absent=np.nan)
+            means = scores.mean(axis=1, dtype=np.float64)
+            found = points[means >= least], scores[means >= least], means[means >= least]
+        count = found[0].shape[1]
+        return People(*found, self.keypoint_names(count), self.keypoint_scheme(count), picture)
 
     def letterbox(
         self, image: Any, size: tuple[int, int] | None = None, *, channels: str = "RGB"

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from posepost import Flip, Keypoints, Offset, _check, box_to_crop, crop_to_image, decode_heatmap, decode_simcc
+from posepost import (
+    Flip,
+    Keypoints,
+    Offset,
+    SoftArgmax,
+    _check,
+    box_to_crop,
+    crop_to_image,
+    decode_heatmap,
+    decode_simcc,
+)
 from posepost._boxes import read_boxes
 from posepost._image import as_image, warp
 from posepost.schemes import SchemeLike
@@ -20,6 +31,7 @@ from ._graph import channel_axis, width_height
 from ._metadata import may_be
 from ._models import PRESETS, TopDownModel, input_size, keypoints_in, read_topdown
 from ._session import Session, shape_of
+from .people import BoxWarning, People
 
 MOST_CROPS = 64  # that a model of a free batch gets in one run
 DEEPLABCUT_SCALE = 7.2801  # locref_stdev, of its default configuration
@@ -84,6 +96,7 @@ class TopDownSession(Session):
         self._given_pairs = None if flip_pairs is None else _check.flip_pairs(flip_pairs)
         if flip_pairs is not None and self.model.keypoint_count is not None:
             self.flip_pairs(self.model.keypoint_count)
+        self._scored = not isinstance(rules.get("refine"), SoftArgmax)  # its scores do not say who is absent
         self._udp = rules.get("scaling") == "udp"
         from_corner = not self._udp and not rules.get("center_shift") and rules.get("refine") != "megvii"
         self._options: dict[str, Any] = {**rules, "activation": self.model.activation}
@@ -95,6 +108,47 @@ class TopDownSession(Session):
         elif flip_shift is not None:
             raise ValueError(f"flip_shift is for heatmaps, got it for the SimCC model {self.model.name}")
         self._start(model, providers, device_id)
+
+    def __call__(
+        self,
+        image: Any,
+        boxes: Any = None,
+        *,
+        box_format: str = "xyxy",
+        padding: float = 1.25,
+        flip: bool = False,
+        size: tuple[int, int] | None = None,
+        channels: str = "RGB",
+    ) -> People:
+        """The people in boxes of one picture: reads it, turns it upright, cuts out, runs the model, decodes, waits.
+
+        image, boxes, box_format, padding, size, channels: as for `crop`, but a box that cannot be used is left out with
+        a BoxWarning, and said in `left_out`. Without boxes the whole picture is taken as one person, with a BoxWarning.
+        flip: as for `run`.
+        Raises what `crop` and `run` raise.
+        """
+        picture = as_image(image, channels=channels)
+        if boxes is None:
+            _warn("no boxes given: the whole picture is taken as one person; boxes= says where people are")
+            boxes, box_format = (0, 0, *picture.size), "xyxy"
+        there = read_boxes(boxes, picture.size, box_format=box_format)
+        for problem in there.problems:
+            _warn(f"{problem}, left out")
+        images, transforms = self.crop(picture, there.corners, padding=padding, size=size)
+        result = self.run(images, transform=transforms, flip=flip)
+        points, scores = result.numpy(absent=np.nan) if self._scored else result.numpy()
+        count = points.shape[1]
+        return People(
+            points,
+            scores,
+            scores.mean(axis=1, dtype=np.float64),
+            self.keypoint_names(count),
+            self.keypoint_scheme(count),
+            picture,
+            there.corners,
+            there.scores,
+            tuple(there.problems),
+        )
 
     def crop(
         self,
@@ -269,6 +323,10 @@ class TopDownSession(Session):
                 f"{size[0]} wide and {size[1]} high, got {shapes[0][-1]} and {shapes[1][-1]}"
             )
         return along_x
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, BoxWarning, stacklevel=3)
 
 
 def _filled_up(xp: Any, rows: Any, count: int) -> Any:

@@ -15,8 +15,8 @@ pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 from PIL import Image
 
 from posepost import cli, ort
-from posepost.cli._people import SHOWN
 from posepost.draw import overlay
+from posepost.ort.people import SHOWN
 from posepost.schemes import SCHEMES
 
 from ..dots import BOXES, found

@@ -16,8 +16,8 @@ pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 from PIL import Image
 
 from posepost import cli, ort
-from posepost.cli._people import SHOWN
 from posepost.draw import PEOPLE, overlay
+from posepost.ort.people import SHOWN
 from posepost.schemes import SCHEMES
 
 from ..dots import BOXES, PAIR, dots_in, found, photograph, photograph_pixels
