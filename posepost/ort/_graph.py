@@ -50,6 +50,7 @@ class Graph(NamedTuple):
     producers: dict[str, Any]  # value -> the node that makes it
     constants: dict[str, Any]  # value -> its initializer, or the tensor of its Constant
     shapes: dict[tuple[int, ...], dict[str, tuple[int | None, ...]]]  # what `shapes_at` has found
+    problems: list[str]  # why it could not find more
 
 
 class Image(NamedTuple):
@@ -79,6 +80,7 @@ def read_graph(model: ModelLike | Graph) -> Graph:
         producers={output: node for node in proto.graph.node for output in node.output},
         constants={**dict(made), **{value.name: value for value in proto.graph.initializer}},
         shapes={},
+        problems=[],
     )
 
 
@@ -146,8 +148,8 @@ def shapes_at(graph: Graph, input_name: str, input_shape: Sequence[int]) -> dict
     """Shapes of the outputs for an input of this shape: inferred, or else those of a run on zeros.
 
     The model is run where inference leaves open a size of what may be a head. Shapes that the model declares are taken
-    only where neither says anything. Raises RuntimeError, in onnxruntime's words, where it cannot run the model and no
-    output that may be a head is known; sizes that stay open are None.
+    only where neither says anything. Where onnxruntime cannot run the model, sizes that stay open are None, and where
+    no output that may be a head is known, its words are added to the graph's `problems`.
     """
     wanted = tuple(input_shape)
     if wanted not in graph.shapes:
@@ -168,9 +170,9 @@ def _shapes_at(graph: Graph, input_name: str, input_shape: tuple[int, ...]) -> d
     if in_doubt:
         try:
             return _shapes_of_a_run(graph, input_name, input_shape)
-        except RuntimeError:
+        except RuntimeError as error:
             if all(len(shape) not in _RANKS or _is_open(shape) for shape in shapes.values()):
-                raise
+                graph.problems.append(str(error))
     return shapes
 
 

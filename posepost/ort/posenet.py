@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from posepost import Keypoints, Poses, decode_posenet, decode_posenet_multi
-from posepost._image import letterbox
+from posepost import Keypoints, Poses, _check, decode_posenet, decode_posenet_multi
+from posepost._image import as_image, letterbox
+from posepost.schemes import SchemeLike
 from posepost.types import Shape
 
 from ._graph import LAYOUTS, channel_axis, dims, read_graph, stride_of, width_height
-from ._heads import HEADS, fits
 from ._models import PoseModel, input_size, multi_person_problem, read_model
+from ._posenet_heads import HEADS, fits
 from ._session import Session, shape_of
 from ._source import ModelLike
+from .people import LEAST_SCORE, People, above
 
 
 class PoseSession(Session):
@@ -40,6 +42,8 @@ class PoseSession(Session):
         Pillow's "L" makes them where the input has one channel.
     inputs: values of inputs besides the image, by name, such as {"dataset_index": 0}: numbers that broadcast to the
         declared shape, alike for all images.
+    keypoints: what the keypoints are, as `posepost.keypoint_scheme` takes it. Default: the metadata, else COCO's where
+        there are 17, as PoseNet has them.
     skeleton: (parent, child) pairs for `run_multi`, as in `decode_posenet_multi`. Default: PoseNet's.
     providers: of onnxruntime, as InferenceSession takes them. Default: CUDA where onnxruntime, CuPy and a GPU are
         there, else the CPU.
@@ -72,6 +76,7 @@ class PoseSession(Session):
         std: float | Sequence[float] | None = None,
         input_channels: str | None = None,
         inputs: Mapping[str, Any] | None = None,
+        keypoints: SchemeLike | None = None,
         skeleton: Sequence[tuple[int, int]] | None = None,
         providers: Sequence[Any] | None = None,
         device_id: int = 0,
@@ -87,6 +92,7 @@ class PoseSession(Session):
             std=std,
             input_channels=input_channels,
             inputs=inputs,
+            keypoints=keypoints,
         )
         if self.model.activation == "unknown":
             raise ValueError(
@@ -96,18 +102,56 @@ class PoseSession(Session):
         self.skeleton = skeleton
         self._start(graph, providers, device_id)
 
+    def __call__(
+        self,
+        image: Any,
+        *,
+        people: str | None = None,
+        score: float | None = None,
+        size: tuple[int, int] | None = None,
+        channels: str = "RGB",
+    ) -> People:
+        """The people in one picture: reads it, turns it upright, runs the model, decodes, and waits for the result.
+
+        image, size, channels: as for `letterbox`.
+        people: "all", or "one": the likeliest keypoint of each kind, whosever it is. Default: "all" where the model has
+            the heads for it.
+        score: least score of a person, from 0 to 1. Default: 0.25, and 0 with people="one".
+        Raises what `letterbox` and `run_multi` or `run` raise.
+        """
+        if people is None:
+            people = "one" if multi_person_problem(self.model, self.skeleton) else "all"
+        _check.choice(people, "people", ("one", "all"))
+        least = (LEAST_SCORE if people == "all" else 0.0) if score is None else score
+        _check.number(least, "score")
+        picture = as_image(image, channels=channels)
+        images, transform = self.letterbox(picture, size)
+        if people == "all":
+            found = above(self.run_multi(images, transform=transform).numpy(absent=np.nan), least)
+        else:
+            points, scores = self.run(images, transform=transform).numpy(absent=np.nan)
+            means = scores.mean(axis=1, dtype=np.float64)
+            found = points[means >= least], scores[means >= least], means[means >= least]
+        count = found[0].shape[1]
+        return People(*found, self.keypoint_names(count), self.keypoint_scheme(count), picture)
+
     def letterbox(
-        self, image: Any, size: tuple[int, int] | None = None
+        self, image: Any, size: tuple[int, int] | None = None, *, channels: str = "RGB"
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """The network's input for one picture, and the transform for `run` that gives points in pixels of the picture.
 
-        image: PIL image or (H, W, 3) uint8 array, RGB; padded with black to the network's aspect ratio, then resized.
+        image: a path, a PIL image of any mode, turned upright by its EXIF data, or a NumPy array (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4), RGB: uint8, bool, uint16, or floats in 0..1 or 0..255. Padded with black to the
+            network's aspect ratio, then resized.
         size: (width, height) for a model that takes any; default: the metadata, else 481 x 353.
+        channels: "RGB", or "BGR" for arrays as OpenCV reads them.
         Returns (images, transform): images (1, C, height, width) or (1, height, width, C), normalized, in the model's
         dtype and of its C channels; transform (2, 3) float32.
+        Raises OSErrors of the file system as they come, TypeError and ValueError for pictures that cannot be read or
+        whose values leave a doubt: float arrays of 0 and 1 alone, 16-bit ones without a value above 255.
         """
         chosen = input_size(self.model, size)
-        pixels, transform = letterbox(image, chosen)
+        pixels, transform = letterbox(image, chosen, channels=channels)
         values = self.model.feed(pixels)
         if self.model.input_layout == "NCHW":
             values = values.transpose(2, 0, 1)
@@ -206,7 +250,8 @@ class PoseSession(Session):
 
     def _keypoint_count(self) -> int | None:
         heatmaps = self.model.outputs[self.model.heads["heatmaps"]].shape
-        return heatmaps[channel_axis(self.model.layout)] if self.model.layout and len(heatmaps) == 4 else None
+        count = heatmaps[channel_axis(self.model.layout)] if self.model.layout and len(heatmaps) == 4 else None
+        return count or len(self.model.keypoints)
 
     def _layout_of(self, heatmaps: Sequence[int], offsets: Sequence[int]) -> str:
         return self.model.layout or next((name for name in LAYOUTS if fits(heatmaps, offsets, name)), LAYOUTS[0])
@@ -214,6 +259,9 @@ class PoseSession(Session):
     def _facts(self, images: Any, maps: Sequence[Any]) -> dict[str, Any]:
         """What a decoder must be told of the first `len(maps)` heads."""
         heads = HEADS[: len(maps)]
+        if self.model.layout is None:  # the graph did not tell K
+            channels = [h for h, o in zip(shape_of(maps[0]), shape_of(maps[1])) if 2 * h == o]
+            self.keypoint_scheme(channels[0] if channels else 0)
         return {
             "output_stride": self._stride_for(images.shape, shape_of(maps[0]), shape_of(maps[1])),
             "layout": self.model.layout,
