@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from posepost._boxes import FORMATS
+from posepost.ort.people import LEAST_SCORE
 
 from . import bench, demo, doctor, inspect, run, warmup
 from ._options import above_zero, add_model, box, indices, score, size, skeleton
 from ._output import EXPECTED, complain, message
-from ._people import LEAST_SCORE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -45,34 +45,32 @@ import argparse
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from posepost import SoftArgmax
-from posepost._boxes import read_boxes
-from posepost._image import read_image
-from posepost._rules.heatmap import PRESETS
-from posepost.draw import overlay
-from posepost.ort import PoseSession, TopDownSession, input_size, multi_person_problem, recognize
+from posepost.ort import (
+    BoxWarning,
+    People,
+    PoseSession,
+    TopDownSession,
+    input_size,
+    multi_person_problem,
+    recognize,
+)
 
 from ._box_files import BoxFile, read_box_file
 from ._options import check_options, model_options
 from ._output import EXPECTED, complain, make_folder, message, png, ran_on, write
-from ._people import LEAST_SCORE, SHOWN, People, above
 
-if TYPE_CHECKING:
-    from PIL import Image as PILImage
-
-Find = Callable[[str, "PILImage.Image"], "tuple[People, str]"]
-"""The people in one image, given by path and as a picture, and what was found in a few words."""
+Find = Callable[[str], "tuple[People, str]"]
+"""The people in one image, given by path, and what was found in a few words."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Keypoints and overlay of every image; one bad image does not keep the others from being done."""
-    kind = recognize(arguments.model, heads=arguments.heads, layout=arguments.layout).kind
+    kind = recognize(arguments.model, heads=arguments.heads, layout=arguments.layout, preset=arguments.preset).kind
     check_options(arguments, kind)
     session, find = _whole_images(arguments) if kind == "posenet" else _crops(arguments)
     folder = make_folder(arguments.output)
@@ -80,7 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     status = 0
     for path, name in zip(arguments.images, output_names(arguments.images, folder)):
         try:
-            files, found, left_out = _one_image(session, path, folder / name, arguments.size, find)
+            people, found = find(path)
+            files = _files(session, path, folder / name, arguments.size, people)
             write(files)
         except EXPECTED as error:
             text = message(error)
@@ -88,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
             status = 2
         else:
             print(f"{path}: {found}, wrote {' and '.join(str(file) for file in files)}")
-            for problem in left_out:
+            for problem in people.left_out:
                 complain(f"{path}: {problem}, left out")
                 status = 2
     return status
@@ -106,16 +105,10 @@ def _whole_images(arguments: argparse.Namespace) -> tuple[PoseSession, Find]:
         raise ValueError(problem)
     if wanted == "one" and arguments.score is not None:
         raise ValueError("--score is for --people all, got --people one")
-    least = LEAST_SCORE if arguments.score is None else arguments.score
 
-    def find(path: str, image: PILImage.Image) -> tuple[People, str]:
-        images, transform = session.letterbox(image, arguments.size)
-        if wanted == "one":
-            points, scores = session.run(images, transform=transform).numpy()
-            people = People(points, scores, scores.mean(axis=1, dtype=np.float64))
-            return people, f"score {people.scores[0]:.3f}"
-        people = above(session.run_multi(images, transform=transform).numpy(), least)
-        return people, _counted(people)
+    def find(path: str) -> tuple[People, str]:
+        people = session(path, people=wanted, score=arguments.score, size=arguments.size)
+        return people, f"score {people.scores[0]:.3f}" if wanted == "one" else _counted(people)
 
     return session, find
 
@@ -130,21 +123,20 @@ def _crops(arguments: argparse.Namespace) -> tuple[TopDownSession, Find]:
     flip = arguments.flip or arguments.flip_pairs is not None
     if flip and session.model.keypoint_count is not None:
         session.flip_pairs(session.model.keypoint_count)
-    padding = {} if arguments.padding is None else {"padding": arguments.padding}
-
-    scored = not isinstance(PRESETS.get(session.model.preset, {}).get("refine"), SoftArgmax)
+    options = {"flip": flip, "size": arguments.size}
+    if arguments.padding is not None:
+        options["padding"] = arguments.padding
     if boxes is None:
         complain("no boxes given: each picture is taken as one person; --box or --boxes say where people are")
     else:
         for path in boxes.unnamed:
             complain(f"{path}: no boxes in {arguments.boxes}, so nobody is looked for")
 
-    def find(path: str, image: PILImage.Image) -> tuple[People, str]:
-        rows, box_format = ([(0, 0, *image.size)], "xyxy") if boxes is None else (boxes.rows[path], boxes.box_format)
-        there = read_boxes(rows, image.size, box_format=box_format)
-        images, transforms = session.crop(image, there.corners, size=arguments.size, **padding)
-        points, scores = session.run(images, transform=transforms, flip=flip).numpy()
-        people = People(points, scores, scores.mean(axis=1, dtype=np.float64), there, scored)
+    def find(path: str) -> tuple[People, str]:
+        rows: dict[str, Any] = {} if boxes is None else {"boxes": boxes.rows[path], "box_format": boxes.box_format}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BoxWarning)  # said here, with the image's name
+            people = session(path, **rows, **options)
         return people, _counted(people)
 
     return session, find
@@ -166,7 +158,7 @@ def _boxes(arguments: argparse.Namespace) -> BoxFile | None:
 
 
 def _counted(people: People) -> str:
-    return f"{len(people.scores)} {'person' if len(people.scores) == 1 else 'people'}"
+    return f"{len(people)} {'person' if len(people) == 1 else 'people'}"
 
 
 def output_names(images: Sequence[str], folder: Path) -> list[str]:
@@ -189,61 +181,49 @@ def _outputs(base: Path) -> tuple[Path, Path]:
     return base.with_name(f"{base.name}.json"), base.with_name(f"{base.name}.overlay.png")
 
 
-def _one_image(
-    session: PoseSession | TopDownSession, path: str, base: Path, size: tuple[int, int] | None, find: Find
-) -> tuple[dict[Path, bytes], str, list[str]]:
-    """The files of one image, what was found in a few words, and what is wrong with boxes that were left out."""
-    image = read_image(path)
-    people, found = find(path, image)
+def _files(
+    session: PoseSession | TopDownSession, path: str, base: Path, size: tuple[int, int] | None, people: People
+) -> dict[Path, bytes]:
+    """The files of one image."""
     document = {
         "image": path,
-        "width": image.width,
-        "height": image.height,
+        "width": people.picture.width,
+        "height": people.picture.height,
         "model": os.path.basename(session.model.name),
         "input_size": list(input_size(session.model, size)),
         "device": session.device,
-        "poses": people_as_json(session.keypoint_names(people.keypoints.shape[1]), people),
+        "poses": people_as_json(people),
     }
     text, picture = _outputs(base)
-    files = {
+    return {
         text: (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
-        picture: png(overlay(image, people.keypoints, people.keypoint_scores, min_score=SHOWN)),
+        picture: png(people.overlay()),
     }
-    return files, found, [] if people.boxes is None else people.boxes.problems
 
 
-def people_as_json(names: Sequence[str], people: People) -> list[dict[str, Any]]:
+def people_as_json(people: People) -> list[dict[str, Any]]:
     def number(value: Any) -> float | None:
         return float(str(value)) if math.isfinite(value) else None  # the shortest decimal that is this float32
 
-    labels = names or tuple(f"keypoint {k}" for k in range(people.keypoints.shape[1]))
-    absent = people.absent
     return [
         {
-            "score": number(score),
+            "score": number(person.score),
             **box,
             "keypoints": [
-                {
-                    "name": label,
-                    "x": None if away else number(x),
-                    "y": None if away else number(y),
-                    "score": number(keypoint_score),
-                }
-                for label, (x, y), keypoint_score, away in zip(labels, points, keypoint_scores, gone)
+                {"name": name, "x": number(x), "y": number(y), "score": number(score)}
+                for name, (x, y), score in zip(people.names, person.keypoints, person.keypoint_scores)
             ],
         }
-        for points, keypoint_scores, score, box, gone in zip(
-            people.keypoints, people.keypoint_scores, people.scores, _boxes_as_json(people), absent
-        )
+        for person, box in zip(people, _boxes_as_json(people))
     ]
 
 
 def _boxes_as_json(people: People) -> list[dict[str, Any]]:
     """ "box", and "box_score" where it came with one, of each person."""
     if people.boxes is None:
-        return [{}] * len(people.scores)
-    corners, scores = people.boxes.corners.tolist(), people.boxes.scores
-    boxes = [{"box": [int(one) if one.is_integer() else one for one in box]} for box in corners]
-    if scores is None:
+        return [{}] * len(people)
+    boxes = [{"box": [int(one) if one.is_integer() else one for one in box]} for box in people.boxes.tolist()]
+    if people.box_scores is None:
         return boxes
-    return [{**box, "box_score": score if math.isfinite(score) else None} for box, score in zip(boxes, scores.tolist())]
+    scores = people.box_scores.tolist()
+    return [{**box, "box_score": score if math.isfinite(score) else None} for box, score in zip(boxes, scores)]

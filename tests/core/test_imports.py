@@ -62,7 +62,7 @@ FLOORS = (  # each imports from those before it alone
     {"_rules", "_boxes"},
     {"types", "_tiling", "ref"},
     {"_launch"},
-    {*DECODERS, "crops"},
+    {*DECODERS, "crops", "schemes"},
     {""},  # posepost itself, as `import posepost` gives it
     {"_image"},
     {"draw"},
