@@ -88,6 +88,8 @@ def _as_rows(boxes: Any) -> Array | list[list[Any]]:
     if not isinstance(boxes, (list, tuple)):
         if not hasattr(boxes, "shape") or not hasattr(boxes, "tolist"):
             raise TypeError(f"{wanted}, got {boxes!r}")
+        if isinstance(boxes, np.ma.MaskedArray):
+            raise TypeError(f"{wanted}, got a masked array")
         if not isinstance(boxes, np.ndarray):
             boxes = np.asarray(boxes.tolist())  # synchronizes
         if boxes.dtype.kind not in "uif":

@@ -82,11 +82,11 @@ def as_image(image: Any, *, channels: str = "RGB") -> PILImage.Image:
     if channels != "RGB":
         what = "a path" if is_path else "a PIL image"
         raise ValueError(f'channels must be "RGB" but for NumPy arrays, got "{channels}" with {what}')
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if is_path:
+    if is_path:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             return _from_file(os.fspath(image))
-        return _upright(image, getattr(image, "filename", ""))
+    return _upright(image, getattr(image, "filename", ""))
 
 
 def read_image(path: str | os.PathLike[str]) -> PILImage.Image:
@@ -128,6 +128,8 @@ def _upright(image: PILImage.Image, name: str) -> PILImage.Image:
         turned = image if turn is None else image.transpose(image_module.Transpose[turn])
         if turned.mode == "La":
             turned = turned.convert("LA")
+        elif turned.mode == "P":  # straight to RGB Pillow warns of transparency
+            turned = turned.convert("RGBA")
         deep = turned.mode == "F" or turned.mode.partition(";")[0] == "I"
         rgb = turned if deep or turned.mode == "RGB" else turned.convert("RGB")
     except MemoryError:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ._output import message
 
 OWN = '{"IMAGE": [[x0, y0, x1, y1], ...], ...}'
-COCO_PERSON = 1
+COCO_PERSON = "1"
 
 
 class BoxFile(NamedTuple):
@@ -33,7 +33,7 @@ def read_box_file(name: str, images: Sequence[str], box_format: str | None = Non
         COCO_val2014_000000000139.jpg. An image without rows has nobody, where others have some.
 
     COCO's rows are xywh where `box_format` says nothing else, and those of people alone are taken: of the category
-    named "person", or the only one there is; of number 1, COCO's, where categories have no names.
+    named "person", or the only one there is; of number 1, COCO's, or 0 alone, where categories have no names.
     """
     where = f"--boxes {name}"
     try:
@@ -49,78 +49,105 @@ def read_box_file(name: str, images: Sequence[str], box_format: str | None = Non
     if _are_objects(document.get("images"), "id", "file_name") and isinstance(document.get("annotations"), list):
         return BoxFile(_annotations(document, images, where), box_format or "xywh", [])
     found = {}
-    for path in images:
-        names = [one for one in (path, os.path.basename(path)) if one in document]
-        if not names:
+    names = {path: next((one for one in (path, os.path.basename(path)) if one in document), None) for path in images}
+    _apart(names, where)
+    for path, key in names.items():
+        if key is None:
             raise ValueError(f"{where} must have the boxes of each image, got none for {path}")
-        found[path] = document[names[0]]
+        found[path] = document[key]
         if not isinstance(found[path], list) or not all(isinstance(row, list) for row in found[path]):
             raise ValueError(f"{where} must hold [[x0, y0, x1, y1], ...] for {path}, got {_short(found[path])}")
     return BoxFile(found, box_format or "xyxy", [])
+
+
+def _apart(names: Mapping[str, str | None], where: str) -> None:
+    """No two images, by their paths, are the same one in the file."""
+    paths: dict[str, str] = {}
+    for path, key in names.items():
+        if key is not None and paths.setdefault(key, path) != path:
+            raise ValueError(f"{where} must tell images apart, got {key} for {paths[key]} and {path}")
 
 
 def _annotations(document: dict[str, Any], images: Sequence[str], where: str) -> dict[str, list[Any]]:
     notes = document["annotations"]
     if notes and not _are_objects(notes, "image_id", "bbox"):
         raise ValueError(f"{where} must have image_id and bbox in each annotation, got {_short(notes)}")
-    people = [note for note in _people(notes, document.get("categories"), where) if not note.get("iscrowd")]
-    found = {}
+    rows = _rows([note for note in _people(notes, document.get("categories"), where) if not note.get("iscrowd")])
+    names: dict[str, str] = {}
     for path in images:
         ids = _ids(document["images"], path)
         if not ids:
             raise ValueError(f"{where} must have the boxes of each image, got none for {path}")
         if len(ids) > 1:
             raise ValueError(f"{where} must have one image of the name {os.path.basename(path)}, got {len(ids)}")
-        found[path] = [_row(note) for note in people if note["image_id"] == ids[0]]
-    return found
+        names[path] = ids[0]
+    _apart(names, where)
+    return {path: rows.get(name, []) for path, name in names.items()}
 
 
-def _ids(entries: Sequence[dict[str, Any]], path: str) -> list[Any]:
+def _ids(entries: Sequence[dict[str, Any]], path: str) -> list[str]:
     """Of the images that a path may mean: by the whole path, else by its end, else by the file name alone."""
     given = path.replace(os.sep, "/")
-    by_path = [one["id"] for one in entries if one["file_name"] == given]
-    by_end = [one["id"] for one in entries if given.endswith(f"/{one['file_name']}")]
-    name = given.rpartition("/")[2]
-    return by_path or by_end or [one["id"] for one in entries if str(one["file_name"]).rpartition("/")[2] == name]
+    files = [(str(one["id"]), str(one["file_name"])) for one in entries]
+    for fits in (
+        lambda file: file == given,
+        lambda file: given.endswith(f"/{file}"),
+        lambda file: file.rpartition("/")[2] == given.rpartition("/")[2],
+    ):
+        found = [number for number, file in files if fits(file)]
+        if found:
+            return found
+    return []
 
 
 def _detections(entries: Sequence[dict[str, Any]], images: Sequence[str], where: str) -> dict[str, list[Any]]:
     """Rows of those images that have some."""
-    people = _people(entries, None, where)
-    rows: dict[Any, list[Any]] = {}
-    for entry in people:
-        rows.setdefault(str(entry["image_id"]), []).append(_row(entry))
+    rows = _rows(_people(entries, None, where))
     seen = {str(entry["image_id"]) for entry in entries}
-    found = {}
-    for path in images:
-        names = [path, os.path.basename(path), Path(path).stem]
-        number = re.fullmatch(r"(?:COCO_[a-z]+20[0-9]{2}_)?0*([0-9]+)", names[-1])
-        if number is not None:
-            names.append(number[1])
-        named = next((one for one in names if one in seen), None)
-        if named is not None:
-            found[path] = rows.get(named, [])
+    names = {path: next((one for one in _image_ids(path) if one in seen), None) for path in images}
+    _apart(names, where)
+    found = {path: rows.get(name, []) for path, name in names.items() if name is not None}
     if not found:
         raise ValueError(f"{where} must have the boxes of the images, got none for {images[0]}")
     return found
 
 
+def _image_ids(path: str) -> list[str]:
+    """What detectors may call an image."""
+    stem = Path(path).stem
+    number = re.fullmatch(r"(?:COCO_[a-z]+20[0-9]{2}_)?0*([0-9]+)", stem)
+    return [path, os.path.basename(path), stem, *([number[1]] if number else [])]
+
+
 def _people(entries: Sequence[dict[str, Any]], categories: Any, where: str) -> list[dict[str, Any]]:
     """Those that are of people."""
-    ids = {entry.get("category_id", COCO_PERSON) for entry in entries}
+    numbers = [str(entry.get("category_id", COCO_PERSON)) for entry in entries]
+    ids = set(numbers)
     if _are_objects(categories, "id", "name"):
-        persons = {one["id"] for one in categories if str(one["name"]).casefold() == "person"}
+        persons = {str(one["id"]) for one in categories if str(one["name"]).casefold() == "person"}
         if not persons and len(categories) > 1:
             names = ", ".join(f'"{one["name"]}"' for one in categories)
             raise ValueError(f'{where} must have a category named "person", got {_cut(names)}')
-        persons = persons or {categories[0]["id"]}
-    elif 0 in ids and len(ids) > 1:
-        raise ValueError(
-            f"{where} must have COCO's category_id, 1 for a person, or people alone, got {len(ids)} from 0 on"
-        )
+        persons = persons or {str(categories[0]["id"])}
     else:
-        persons = {0} if ids == {0} else {COCO_PERSON}
-    return [entry for entry in entries if entry.get("category_id", COCO_PERSON) in persons]
+        persons = ids if ids == {"0"} else {COCO_PERSON}
+        if ids and (not ids & persons or ("0" in ids and len(ids) > 1)):
+            raise ValueError(
+                f"{where} must have COCO's category_id, 1 for a person, or people alone, all 0, got {_cut(_list(ids))}"
+            )
+    return [entry for entry, number in zip(entries, numbers) if number in persons]
+
+
+def _list(words: set[str]) -> str:
+    return ", ".join(sorted(words, key=lambda word: (len(word), word)))
+
+
+def _rows(entries: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """The boxes of each image, by its id."""
+    rows: dict[str, list[Any]] = {}
+    for entry in entries:
+        rows.setdefault(str(entry["image_id"]), []).append(_row(entry))
+    return rows
 
 
 def _row(entry: dict[str, Any]) -> list[Any]:

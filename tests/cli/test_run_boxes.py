@@ -158,6 +158,32 @@ def test_images_of_coco_are_found_by_the_most_of_their_path(tmp_path: Path) -> N
         assert read_box_file(str(path), [name]).rows == {name: [[1, 2, 3, 4]]}
 
 
+def test_people_of_a_detector_of_people_alone(tmp_path: Path) -> None:
+    path = tmp_path / "people.json"
+    for category in (0, 1, "1"):
+        path.write_text(json.dumps([note("a", [1, 2, 3, 4], category)]))
+        assert read_box_file(str(path), ["a.jpg"]).rows == {"a.jpg": [[1, 2, 3, 4]]}
+    path.write_text(json.dumps([{"image_id": "a", "bbox": [1, 2, 3, 4]}]))
+    assert read_box_file(str(path), ["a.jpg"]).rows == {"a.jpg": [[1, 2, 3, 4]]}
+
+
+@pytest.mark.parametrize(
+    ("document", "key"),
+    [
+        ({"a.jpg": []}, "a.jpg"),
+        ([note("a", [1, 2, 3, 4])], "a"),
+        ({"images": [{"id": 5, "file_name": "a.jpg"}], "annotations": []}, "5"),
+    ],
+)
+def test_two_pictures_got_the_boxes_of_one(document: Any, key: str, tmp_path: Path) -> None:
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(document))
+    read_box_file(str(path), ["x/a.jpg", "x/a.jpg"])
+    with pytest.raises(ValueError, match=rf"must tell images apart, got {key} for x/a\.jpg and y/a\.jpg\Z"):
+        read_box_file(str(path), ["x/a.jpg", "y/a.jpg"])
+
+
+CATEGORIES = "must have COCO's category_id, 1 for a person, or people alone, all 0, got"
 PLACE = [{"id": 1, "file_name": "photo.png"}]
 
 
@@ -173,8 +199,9 @@ PLACE = [{"id": 1, "file_name": "photo.png"}]
         ({"images": PLACE, "annotations": [{"id": 1}]},
          'must have image_id and bbox in each annotation, got [{"id": 1}]'),
         ([note("z", XYWH[0])], "must have the boxes of the images, got none for photo.png"),
-        ([note("photo", XYWH[0], 0), note("photo", XYWH[0], 2)],
-         "must have COCO's category_id, 1 for a person, or people alone, got 2 from 0 on"),
+        ([note("photo", XYWH[0], 0), note("photo", XYWH[0], 1)], f"{CATEGORIES} 0, 1"),
+        ([note("photo", XYWH[0], 15), note("photo", XYWH[0], 7)], f"{CATEGORIES} 7, 15"),
+        ([note("photo", XYWH[0], [])], f"{CATEGORIES} []"),
         ({"photo.png": "?"}, 'must hold [[x0, y0, x1, y1], ...] for photo.png, got "?"'),
     ],
 )  # fmt: skip

@@ -134,6 +134,7 @@ def test_boxes_that_look_like_xywh_were_taken_for_corners() -> None:
         ({"a": 1}, TypeError, f"boxes must be numbers of shape {SHAPES}, got {{'a': 1}}"),
         ([None], TypeError, f"boxes must be numbers of shape {SHAPES}, got [None]"),
         (np.array([["1"] * 4]), TypeError, f"boxes must be numbers of shape {SHAPES}, got <U1"),
+        (np.ma.array([[1, 2, 3, 4]]), TypeError, f"boxes must be numbers of shape {SHAPES}, got a masked array"),
         (np.ones((1, 4), bool), TypeError, f"boxes must be numbers of shape {SHAPES}, got bool"),
         ((1, 2, 3), ValueError, f"boxes must have shape {SHAPES}, got (3,)"),
         (np.ones((2, 7)), ValueError, f"boxes must have shape {SHAPES}, got (2, 7)"),

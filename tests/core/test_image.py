@@ -92,6 +92,7 @@ MODES = {
 }
 
 
+@pytest.mark.usefixtures("warnings_are_errors")
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_of_pillow_gives_its_own_pixels(mode: str) -> None:
     make, expected = MODES[mode]
