@@ -3,7 +3,8 @@
 `PoseSession` is for models of the PoseNet kind, which see a whole picture: it loads one, finds its heads, runs it and
 decodes what it gives. `TopDownSession` is for models that see a crop of each person, with heatmaps or SimCC.
 `recognize` tells which of the two a file is for; `read_model` and `read_topdown` read the graph, which is run once, on
-zeros, where it leaves open how large its outputs are.
+zeros, where it leaves open how large its outputs are. What `read_graph` gives is taken wherever a model is, and
+not read again.
 Needs the packages onnx and onnxruntime (`pip install "posepost[ort]"`, on a machine with a GPU `"posepost[ort-gpu]"`).
 
 Metadata of a model (`metadata_props`) that is honored: `posepost.mean`, `posepost.std` (one number or three, of the
@@ -15,7 +16,7 @@ from `keypoint_names` and from ultralytics' `kpt_names`.
 
 from ._describe import describe
 from ._families import MOST_PER_CELL
-from ._graph import LAYOUTS, Tensor, find_activation, signature, stride_of
+from ._graph import LAYOUTS, Graph, Tensor, find_activation, read_graph, signature, stride_of
 from ._heads import TOPDOWN_SIZE, Recognized, recognize
 from ._models import (
     DEFAULT_MEAN,
@@ -57,6 +58,7 @@ __all__ = [
     "TOPDOWN_SIZE",
     "BoxWarning",
     "Evidence",
+    "Graph",
     "People",
     "Person",
     "PoseModel",
@@ -73,6 +75,7 @@ __all__ = [
     "load_proto",
     "multi_person_problem",
     "provider_list",
+    "read_graph",
     "read_model",
     "read_topdown",
     "recognize",
