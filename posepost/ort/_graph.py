@@ -183,6 +183,8 @@ def _shapes_of_a_run(graph: Graph, input_name: str, input_shape: tuple[int, ...]
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # one run is not worth it
     session = open_session(graph, options, ["CPUExecutionProvider"])
     feeds = {}
+    if not all(_element_type(graph, name) for name in graph.inputs):
+        raise RuntimeError(f"{graph.name}: the model has an input that is no tensor")
     for name, tensor in graph.inputs.items():
         sizes = [size or (1 if axis else input_shape[0]) for axis, size in enumerate(tensor.shape)]
         dtype = need("onnx").helper.tensor_dtype_to_np_dtype(_element_type(graph, name))

@@ -17,6 +17,7 @@ GRAY = "gray"
 GRAY_MEAN, GRAY_STD = 117.038, 57.53
 """ImageNet's mean and std of R, G and B, weighed as Pillow's "L" weighs them: 0.299, 0.587, 0.114."""
 MOST_LEVELS = 2  # pixel values that an integer input may make one
+BEYOND = 26  # levels, a tenth of 256: quantizing cuts off what it seldom saw
 BESIDES = (  # dtypes of inputs besides the image
     "float32", "float16", "float64", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "bool",
 )  # fmt: skip
@@ -49,6 +50,21 @@ class Feed(NamedTuple):
         whole: npt.NDArray[Any] = np.clip(np.rint(values), low, high).astype(dtype)
         return whole
 
+    def ends(self) -> npt.NDArray[np.float32]:
+        """(2, channels): what pixels of 0 and 255 become, before they are cut to the range of an integer."""
+        scale, zero = self.scale or (1.0, 0)
+        values = (np.array([[0], [255]], np.float32) - self.mean) / self.std / np.float32(scale) + np.float32(zero)
+        whole: npt.NDArray[np.float32] = np.rint(values)
+        return whole
+
+    def fills_8_bits(self) -> bool:
+        """Whether quantized pixels have the levels of 8 bits to themselves, otherwise than pixels themselves have."""
+        low, high = _limits(np.dtype(self.dtype))
+        ends = self.ends()
+        inside = bool(low - BEYOND <= ends.min() and ends.max() <= high + BEYOND)
+        enough = bool(ends.max() - ends.min() >= 256 - 2 * BEYOND) and high - low == 255
+        return inside and enough and bool(np.abs(ends - [[low], [high]]).max() > 1)
+
     def in_steps(self) -> str:
         """What follows (pixel - mean) / std where the input is quantized."""
         if self.scale is None:
@@ -75,7 +91,8 @@ def read_feed(
 
     An integer input gets the pixels as they are, one of int8 less 128, where neither the caller nor the metadata gives
     mean or std. Where they do, they are those of the real numbers that the first operator, a DequantizeLinear, makes of
-    the input; without such an operator (pixel - mean) / std is rounded and must fit the dtype.
+    the input; without such an operator (pixel - mean) / std is rounded and must fit the dtype. The default of real
+    numbers is taken where that operator's scale is made for it: where it fills the 8 bits, to a tenth.
     """
     image = find_image(graph)
     dtype = graph.inputs[image.name].dtype
@@ -85,18 +102,19 @@ def read_feed(
     by = "default" if not any(stated.values()) else "metadata"
     by = by if all(value is None for value in given.values()) else "given"
     integer = np.dtype(dtype).kind != "f"
-    scale = None
-    defaults: dict[str, Any] = {"mean": mean[1], "std": std[1]}
-    if integer and by != "default":
-        scale = input_scale(graph, image.name)
-    if integer and scale is None:
-        defaults = {"mean": 128 if dtype == "int8" else 0, "std": 1}
-    found = {}
-    for what, default in defaults.items():
-        default = _of_channels(default, what, order)
-        found[what] = channels_of(what, given[what], stated[what], default, image)
-    _check_range_of_pixels(graph.name, given, stated, found)
-    feed = Feed(dtype, order, found["mean"], found["std"], by, scale)
+    scale = input_scale(graph, image.name) if integer else None
+
+    def feed_by(defaults: Mapping[str, Any], scale: tuple[float, int] | None) -> Feed:
+        found = {}
+        for what, default in defaults.items():
+            default = _of_channels(default, what, order)
+            found[what] = channels_of(what, given[what], stated[what], default, image)
+        _check_range_of_pixels(graph.name, given, stated, found)
+        return Feed(dtype, order, found["mean"], found["std"], by, scale)
+
+    feed = feed_by({"mean": mean[1], "std": std[1]}, scale)
+    if integer and (scale is None or (by == "default" and not feed.fills_8_bits())):
+        feed = feed_by({"mean": 128 if dtype == "int8" else 0, "std": 1}, None)
     if integer and by != "default":
         _check_integers(graph.name, image.name, feed)
     return feed
@@ -173,14 +191,14 @@ def _check_range_of_pixels(
 def _check_integers(name: str, image: str, feed: Feed) -> None:
     """Rounded values must tell pixels apart and fit the dtype."""
     low, high = _limits(np.dtype(feed.dtype))
-    scale, zero = feed.scale or (1.0, 0)
+    scale, _ = feed.scale or (1.0, 0)
     through = feed.in_steps()
     what = f"the {feed.dtype} input {image}, which gets (pixel - mean) / std{through} rounded to whole numbers"
     got = f"got mean {numbers(feed.mean)} and std {numbers(feed.std)}"
     if (np.abs(feed.std) * scale > MOST_LEVELS).any():
         raise ValueError(f"{name}: std must be at most {MOST_LEVELS} for {what}, {got}")
-    ends = np.rint((np.array([[0], [255]], np.float32) - feed.mean) / feed.std / np.float32(scale) + np.float32(zero))
-    beyond = 26 if feed.scale is not None else 0  # a tenth of 256 levels: quantizing cuts off what it seldom saw
+    ends = feed.ends()
+    beyond = BEYOND if feed.scale is not None else 0
     if ends.min() < low - beyond or ends.max() > high + beyond:
         raise ValueError(
             f"{name}: mean and std must keep {what}, in {low}..{high}, {got}: {ends.min():.0f}..{ends.max():.0f}"

@@ -192,7 +192,7 @@ class PoseSession(Session):
 
         self._check(images, any_batch=True)
         with self._in_order(), self._queue():
-            rows = self.model.batch or len(images)
+            rows = self.model.batch or max(len(images), 1)
             return self._in_runs(self._here(images), transform, out, Keypoints, row_shapes, decode, rows)
 
     def run_multi(
@@ -238,7 +238,7 @@ class PoseSession(Session):
 
         self._check(images, any_batch=True)
         with self._in_order(), self._queue():
-            rows = self.model.batch or len(images)
+            rows = self.model.batch or max(len(images), 1)
             return self._in_runs(self._here(images), transform, out, Poses, row_shapes, decode, rows)
 
     def _room(self, out: Any, maps: Sequence[Any]) -> Any:

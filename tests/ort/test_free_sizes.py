@@ -193,6 +193,25 @@ def test_posenet_of_a_fixed_batch_takes_any_number_of_images(count: int, layout:
     assert count == 0 or several.count.any()
 
 
+def test_no_images_give_no_people() -> None:
+    session = ort.PoseSession(build(FOUR, batch=None))
+    nothing = np.zeros((0, 3, 33, 49), np.float32)
+    assert session.run(nothing).keypoints.shape == (0, 17, 2)
+    assert session.run_multi(nothing, max_poses=3).keypoints.shape == (0, 3, 17, 2)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_posenet_whose_exporter_lost_every_shape_is_found(layout: str) -> None:
+    lost = build(FOUR, declare_maps=False, hide_maps=True, layout=layout, batch=None, size=(None, None))
+    plain = build(FOUR, layout=layout, batch=None, size=(None, None))
+    assert ort.recognize(lost).kind == "posenet"
+    model = ort.read_model(lost)
+    assert model.heads == {name: name for name in FOUR}
+    assert (model.layout, model.output_stride) == (layout, 8)
+    images = pixels(ort.PoseSession(plain), batch=2)
+    assert ort.PoseSession(lost).run(images) == ort.PoseSession(plain).run(images)
+
+
 def test_posenet_of_a_fixed_batch_takes_the_one_picture_of_letterbox() -> None:
     session = ort.PoseSession(build(batch=4))
     images, transform = session.letterbox(PHOTOGRAPH)
