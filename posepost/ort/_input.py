@@ -108,7 +108,7 @@ def read_feed(
         found = {}
         for what, default in defaults.items():
             default = _of_channels(default, what, order)
-            found[what] = channels_of(what, given[what], stated[what], default, image)
+            found[what] = channels_of(graph.name, what, given[what], stated[what], default, image)
         _check_range_of_pixels(graph.name, given, stated, found)
         return Feed(dtype, order, found["mean"], found["std"], by, scale)
 
@@ -120,29 +120,35 @@ def read_feed(
     return feed
 
 
-def channels_of(what: str, given: Any, metadata: str | None, default: Any, image: Image) -> npt.NDArray[np.float32]:
-    """A mean or std of each channel: as given, else of the metadata, else the default."""
-    value: Any = given
-    if value is None and metadata is not None:
-        try:
-            value = [float(part) for part in metadata.strip("[]() ").split(",")]
-        except ValueError:
-            raise ValueError(f"posepost.{what} must be one number or three, got {metadata!r}") from None
-    rule = "one finite number or three"
+def channels_of(
+    name: str, what: str, given: Any, metadata: str | None, default: Any, image: Image
+) -> npt.NDArray[np.float32]:
+    """A mean or std of each channel: as given, else of the metadata of the model `name`, else the default."""
+    value, where = given, what
+    if given is None and metadata is not None:
+        value, where = _listed(metadata), f"{name}: posepost.{what}"
     try:
         with np.errstate(over="ignore"):
             found = np.asarray(default if value is None else value, np.float32).reshape(-1)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{what} must be {rule}, got {value!r}") from None
+        found = np.empty(0, np.float32)
     if found.size not in (1, 3) or not np.isfinite(found).all():
-        raise ValueError(f"{what} must be {rule}, got {value}")
+        raise ValueError(f"{where} must be one finite number or three, got {value!r}")
     if what == "std" and not found.all():
-        raise ValueError(f"std must not be zero, got {value}")
+        raise ValueError(f"{where} must not be zero, got {value}")
     if image.channels == 1:
         if (found != found[0]).any():
-            raise ValueError(f"{what} must be one number for the gray input {image.name}, got {value}")
+            raise ValueError(f"{where} must be one number for the gray input {image.name}, got {value}")
         found = found[:1]
     return np.broadcast_to(found, (image.channels,)).copy()
+
+
+def _listed(text: str) -> list[float] | str:
+    """The numbers of an entry of the metadata; the text itself where it has others."""
+    try:
+        return [float(part) for part in text.strip("[]() ").split(",")]
+    except ValueError:
+        return text
 
 
 def _of_channels(default: Any, what: str, order: str) -> Any:

@@ -36,8 +36,8 @@ class PoseSession(Session):
     mean, std: a number or three, of the network's channels in its order, in pixel values 0..255: the input is
         (pixel - mean) / std, as `describe` prints it. Default: the metadata, else 127.5 and 127.5. An integer input
         gets the pixels as they are, int8 less 128, where neither is given; where they are, they are those of the real
-        numbers that a DequantizeLinear makes of the input, or else (pixel - mean) / std is rounded and must fit the
-        dtype. Only `letterbox` uses them.
+        numbers that a DequantizeLinear makes of the input (whose scale may show that the default is meant), or else
+        (pixel - mean) / std is rounded and must fit the dtype. Only `letterbox` uses them.
     input_channels: "RGB" or "BGR", what the network expects. Default: the metadata, else "RGB". Pictures become gray as
         Pillow's "L" makes them where the input has one channel.
     inputs: values of inputs besides the image, by name, such as {"dataset_index": 0}: numbers that broadcast to the

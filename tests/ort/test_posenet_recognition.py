@@ -243,8 +243,8 @@ def test_metadata_gives_mean_std_names_and_size() -> None:
         ("output_stride", "eight", "model: posepost.output_stride must be a positive integer, got 'eight'"),
         ("input_size", "192", "model: posepost.input_size must be width,height, got '192'"),
         ("keypoints", "a,b", "model: posepost.keypoints must name 17 keypoints, got 2"),
-        ("mean", "grey", "posepost.mean must be one number or three, got 'grey'"),
-        ("std", "1,0,1", "std must not be zero, got [1.0, 0.0, 1.0]"),
+        ("mean", "grey", "model: posepost.mean must be one finite number or three, got 'grey'"),
+        ("std", "1,0,1", "model: posepost.std must not be zero, got [1.0, 0.0, 1.0]"),
     ],
 )
 def test_wrong_metadata(key: str, value: str, message: str) -> None:
