@@ -14,7 +14,10 @@ def describe(model: PoseModel | TopDownModel) -> str:
     keypoints = f"{len(model.keypoints)}: {', '.join(model.keypoints)}" if model.keypoints else "unknown until it runs"
     lines = [
         ("model", model.name),
-        *(("input", f"{name} {tensor.dtype} {dims(tensor.shape)}") for name, tensor in model.inputs.items()),
+        *(
+            ("input", f"{name} {tensor.dtype} {dims(tensor.shape)}{_given(model, name)}")
+            for name, tensor in model.inputs.items()
+        ),
         *(("output", f"{name} {tensor.dtype} {dims(tensor.shape)}") for name, tensor in model.outputs.items()),
         *(_posenet_lines(model) if isinstance(model, PoseModel) else _topdown_lines(model)),
         ("input is", str(model.feed)),
@@ -27,6 +30,11 @@ def describe(model: PoseModel | TopDownModel) -> str:
         scales = [f"{head}: scale {scale:g}, zero {zero}" for head, (scale, zero) in model.quantization.items()]
         lines.append(("quantized", ", ".join(scales)))
     return "\n".join(f"{key:<17}{value}" for key, value in lines)
+
+
+def _given(model: PoseModel | TopDownModel, name: str) -> str:
+    """The value that an input besides the image gets."""
+    return f" = {model.besides[name].tolist()}" if name in model.besides else ""
 
 
 def _found(model: PoseModel | TopDownModel) -> list[tuple[str, str]]:

@@ -90,6 +90,8 @@ def test_an_input_besides_the_image(there: Path, capsys: pytest.CaptureFixture[s
     run = ["run", "moe.onnx", "photo.png", "-o", "o", "--box", "0,0,48,64"]
     assert cli.main(["inspect", "moe.onnx"]) == 0
     assert "input            dataset_index int64 (any)\n" in capsys.readouterr().out
+    assert cli.main(["inspect", "moe.onnx", "--input", "dataset_index=3"]) == 0
+    assert "input            dataset_index int64 (any) = 3\n" in capsys.readouterr().out
     assert cli.main(run) == 2
     message = "posepost: moe.onnx: the input dataset_index int64 (any) besides the image needs a value: give --input "
     assert complaints(capsys) == [f"{message}dataset_index=..."]
