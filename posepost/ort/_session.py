@@ -33,6 +33,7 @@ NVIDIA_PROVIDERS: dict[str, dict[str, str]] = {
 
 
 AnyResult = TypeVar("AnyResult", bound=Result)
+Self = TypeVar("Self", bound="Session")
 
 
 class Session:
@@ -46,9 +47,9 @@ class Session:
     _source: Source
     _given: tuple[tuple[Any, ...], dict[str, Any]]
 
-    def __new__(cls, *arguments: Any, **options: Any) -> Any:
+    def __new__(cls: type[Self], *arguments: Any, **options: Any) -> Self:
         """Keeps what the session is given beside the model."""
-        self = super().__new__(cls)
+        self: Self = super().__new__(cls)
         self._given = arguments[1:], {name: value for name, value in options.items() if name != "model"}
         return self
 
