@@ -291,7 +291,7 @@ def _value(name: str, tensor: Tensor, value: Any) -> npt.NDArray[Any]:
         one = in_batch(found, shape, 1)
     except ValueError:
         one = None
-    if one is None or found.ndim > len(shape) > 0:
+    if one is None:
         raise ValueError(
             f"{what} must have shape {dims(shape)} or broadcast to it, alike for all images, got {found.shape}"
         )

@@ -45,16 +45,16 @@ class Session:
 
     model: PoseModel | TopDownModel
     _source: Source
-    _given: tuple[tuple[Any, ...], dict[str, Any]]
+    _given: dict[str, Any]
 
-    def __new__(cls: type[Self], *arguments: Any, **options: Any) -> Self:
+    def __new__(cls: type[Self], model: Any, **options: Any) -> Self:
         """Keeps what the session is given beside the model."""
         self: Self = super().__new__(cls)
-        self._given = arguments[1:], {name: value for name, value in options.items() if name != "model"}
+        self._given = options
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (type(self), self._source, *self._given)
+        return _again, (type(self), self._source, self._given)
 
     def _start(self, graph: Graph, providers: Sequence[Any] | None, device_id: int) -> None:
         self._source = graph.source
@@ -262,9 +262,8 @@ class Session:
         raise NotImplementedError
 
 
-def _again(kind: type[Session], source: Source, arguments: tuple[Any, ...], options: dict[str, Any]) -> Session:
-    session: Session = kind(source, *arguments, **options)
-    return session
+def _again(kind: Any, source: Source, options: dict[str, Any]) -> Any:
+    return kind(source, **options)
 
 
 def _filled_up(xp: Any, rows: Any, count: int) -> Any:

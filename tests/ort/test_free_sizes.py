@@ -159,6 +159,17 @@ def test_the_channels_of_an_input_are_read_off_what_is_known(shape: Any, layout:
     assert ort.read_topdown(proto).input_layout == layout if None not in shape[1:] else True
 
 
+@pytest.mark.parametrize(("channels", "groups"), [(3, 3), (1, 1)])
+def test_the_channels_of_a_depthwise_convolution_are_its_groups(channels: int, groups: int) -> None:
+    model = seen_network([1, channels, 64, 48])
+    (conv,) = (node for node in model.graph.node if node.op_type == "Conv")
+    conv.attribute.append(helper.make_attribute("group", groups))
+    weights = np.ones((6, channels // groups, 1, 1), np.float32)
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights, "pick"))
+    proto = with_sizes(model.SerializeToString(), {"x": [None] * 4, "hm": None})
+    assert find_image(read_graph(proto)) == ("x", "NCHW", channels)
+
+
 def test_an_input_whose_channels_nothing_tells_is_not_guessed() -> None:
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 17, 64, 48])]
     picture = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", "C", "H", "W"])
