@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from posepost import _view
 from posepost.schemes import Scheme
@@ -189,6 +190,11 @@ class Session:
 
     def _quantization(self, heads: Sequence[str]) -> dict[str, tuple[float, int]] | None:
         return {head: self.model.quantization[head] for head in heads if head in self.model.quantization} or None
+
+    def _fed(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """(H, W, 3) pixels as the network takes them, in its layout."""
+        values = self.model.feed(pixels)
+        return values.transpose(2, 0, 1) if self.model.input_layout == "NCHW" else values
 
     def _in_runs(
         self,

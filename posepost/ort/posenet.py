@@ -152,10 +152,7 @@ class PoseSession(Session):
         """
         chosen = input_size(self.model, size)
         pixels, transform = letterbox(image, chosen, channels=channels)
-        values = self.model.feed(pixels)
-        if self.model.input_layout == "NCHW":
-            values = values.transpose(2, 0, 1)
-        return np.ascontiguousarray(values[None]), transform
+        return np.ascontiguousarray(self._fed(pixels)[None]), transform
 
     def forward(self, images: Any, *, heads: Sequence[str] = HEADS[:2]) -> tuple[Any, ...]:
         """Run the model alone: its heads, NumPy arrays on the CPU, onnxruntime OrtValues on the device.

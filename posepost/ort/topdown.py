@@ -195,12 +195,11 @@ class TopDownSession(Session):
             raise ValueError(found.problems[0])
         centers, scales = box_to_crop(found.corners, (width, height), padding=padding)
         cuts = crop_to_image(centers, scales, (width, height), udp=self._udp)
-        images = np.empty((len(cuts), height, width, len(self.model.mean)), self.model.feed.dtype)
-        if self.model.input_layout == "NCHW":
-            images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-        pixels = images if self.model.input_layout == "NHWC" else images.transpose(0, 2, 3, 1)
-        for row, matrix in zip(pixels, cuts):
-            row[...] = self.model.feed(warp(picture, matrix, (width, height)))
+        C = len(self.model.mean)
+        shape = (C, height, width) if self.model.input_layout == "NCHW" else (height, width, C)
+        images = np.empty((len(cuts), *shape), self.model.feed.dtype)
+        for row, matrix in zip(images, cuts):
+            row[...] = self._fed(warp(picture, matrix, (width, height)))
         return images, crop_to_image(centers, scales, (width, height)) if self._udp else cuts
 
     def flip_pairs(self, count: int) -> tuple[int, ...]:
