@@ -175,8 +175,8 @@ def test_flip_with_the_names_of_coco(folder: Path) -> None:
          "because the names of the 3 keypoints of heatmap.onnx are not known (no scheme has 3 keypoints), got None"),
         (["--preset", "best"],
          'posepost: --preset must be "mmpose_msra", "mmpose_dark", "mmpose_udp", "mmpose_udp_combined", '
-         '"mmpose_megvii", "mmpose_integral", "mmdeploy", "hrnet", "vitpose_hf", "higherhrnet", "trt_pose", '
-         '"openpose", "sleap", "mediapipe" or "deeplabcut", got \'best\''),
+         '"mmpose_megvii", "mmpose_integral", "mmdeploy", "hrnet", "vitpose_hf", "vitpose_rtmlib", "sapiens", '
+         '"higherhrnet", "trt_pose", "openpose", "sleap", "mediapipe" or "deeplabcut", got \'best\''),
         (["--size", "64x64"], "posepost: --size must be what the model takes, 48x64, got 64x64"),
         *(
             ([*option, *value],
