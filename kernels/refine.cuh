@@ -157,12 +157,14 @@ INLINE bool log_clipped(const Params& p, float (&columns)[2 * REACH + 1], float 
     return true;
 }
 
+INLINE u32 whole(float v) { return __float2uint_rz(fabsf(v)); }  // 0 of NaN; the largest of what is larger
+
 // To the maximum of the parabola. None from a singular Hessian, and none that leads a map's length or more away, which
 // only the rounding of flat surroundings does; NaN stays.
 INLINE Step newton(const Params& p, float dx, float dy, float dxx, float dyy, float dxy) {
     const float determinant = dxx * dyy - dxy * dxy;
     const float x = (dxy * dy - dyy * dx) / determinant, y = (dxy * dx - dxx * dy) / determinant;
-    if (determinant == 0.0f || fabsf(x) >= (float)p.W || fabsf(y) >= (float)p.H) return {0.0f, 0.0f};
+    if (determinant == 0.0f || whole(x) >= p.W || whole(y) >= p.H) return {0.0f, 0.0f};
     return {x, y};
 }
 
