@@ -13,6 +13,10 @@ BLURRED_SIGMOID_RTOL = 1e-6
 """Kernel against NumPy, scores of "udp_combined" through a sigmoid: a sum of up to 35 x 35 such scores, in one order on
 both sides, which rounds otherwise where a term does."""
 
+CENTROID_ATOL = 4e-7
+"""Kernel against NumPy, centroids of scores through a sigmoid, in cells and per cell of the window's reach: a mean
+moves by no more than its weights, relatively, times how far they lie."""
+
 DARK_RTOL = 3e-5
 """Kernel against NumPy, DARK and DARK-UDP, in cells and per cell of the step: logf of CUDA, glibc and NumPy differ by
 up to 2 ulp, and a Hessian of well-formed peaks multiplies that by about a hundred. Where the Hessian itself is

@@ -11,7 +11,7 @@ import pytest
 import posepost
 from bench.arrays import DTYPES, KINDS, VIEWS, values
 from bench.cuda_cpu.seam import ExecutorCuda, host, to_device
-from bench.tolerance import BLURRED_SIGMOID_RTOL, DARK_RTOL, EXACT_HEADS, RESULT_RTOL, SOFT_ATOL
+from bench.tolerance import BLURRED_SIGMOID_RTOL, CENTROID_ATOL, DARK_RTOL, EXACT_HEADS, RESULT_RTOL, SOFT_ATOL
 from posepost import _cuda
 from posepost._rules.heatmap import PRESETS
 from posepost._rules.refinement import gaussian_taps
@@ -199,6 +199,16 @@ def test_scores_of_a_blurred_sigmoid_are_sums(cpu_cuda: ExecutorCuda) -> None:
     for one in (got, expected):
         np.testing.assert_allclose(one.scores, exact, rtol=BLURRED_SIGMOID_RTOL)
     np.testing.assert_allclose(got.scores, expected.scores, rtol=BLURRED_SIGMOID_RTOL)
+
+
+@pytest.mark.parametrize("border", ["zero", "reflect_101"])
+@pytest.mark.parametrize("window", [3, 7, 31])
+def test_centroids_of_a_sigmoid_equal_numpy(cpu_cuda: ExecutorCuda, window: int, border: str) -> None:
+    for seed, (size, shift) in enumerate(((0.5, 0), (2, 3), (8, -6))):
+        maps = np.float32(size) * values("random", "float32", (1, 8, 12, 14), seed) + np.float32(shift)
+        refine = posepost.Centroid(window=window, border=border)
+        got, expected = run_both({"heatmaps": maps}, refine=refine, activation="sigmoid")
+        same_keypoints(got, expected, atol=CENTROID_ATOL * (window // 2), rtol=RESULT_RTOL)
 
 
 def test_a_large_shift_rounds_the_result_once_more(cpu_cuda: ExecutorCuda) -> None:
