@@ -20,6 +20,11 @@ TWO_IN_ONE = {
 }
 """Channels of one output that is two heads behind each other in known networks."""
 
+PIXELWISE = "masks?|seg|segmentation|logits?|depth|disparity|alpha|matte|normals?"
+"""In names of what segments or measures."""
+
+MOST_KEYPOINTS = 308  # of the schemes that are in use: Goliath, of Sapiens
+
 
 def find_topdown(
     name: str, shapes: Shapes, size: tuple[int, int], given: Mapping[str, str], layout: str | None, preset: str | None
@@ -42,9 +47,10 @@ def find_topdown(
             f"bins) with as many bins a pixel in width and height (SimCC): {listing(shapes)}"
         )
     if len({output for output, _ in heatmaps}) + len(vectors) > 1:
+        alike = not vectors and len({(shapes[output], re.sub(r"\d+", "", output)) for output, _ in heatmaps}) == 1
         raise ValueError(
-            f"{name}: several outputs may be the heads, name them with heads=, heatmaps or simcc_x and simcc_y: "
-            f"{listing(shapes)}"
+            f"{name}: several outputs may be the heads, name them with heads=, heatmaps or simcc_x and simcc_y"
+            f"{' (of the stages of one network, the last)' if alike else ''}: {listing(shapes)}"
         )
     if len(heatmaps) > 1:
         raise ValueError(
@@ -53,10 +59,12 @@ def find_topdown(
     if heatmaps:
         ((output, found_layout),) = heatmaps
         channels = shapes[output][channel_axis(found_layout)]
-        if not given and preset is None and channels in TWO_IN_ONE:
+        other = _not_keypoints(output, channels, width_height(shapes[output], found_layout))
+        if not given and preset is None and other:
+            alone = "one heatmap" if channels == 1 else f"{channels} heatmaps"
             raise ValueError(
-                f"{name}: {said(shapes, output)} may be {channels} heatmaps, or {TWO_IN_ONE[channels]}, which are not "
-                f'supported yet; give preset= or heads={{"heatmaps": "{output}"}} for {channels} heatmaps'
+                f"{name}: {said(shapes, output)} may be {alone}, or {other}, which are not "
+                f'supported yet; give preset= or heads={{"heatmaps": "{output}"}} for {alone}'
             )
         found, favor = {**given, "heatmaps": output}, _ratio_in_words(shapes, output, found_layout, size)
     else:
@@ -72,6 +80,18 @@ def find_topdown(
         )
     evidence = ("named by the caller",) if given else (favor,)
     return found, by, found_layout, Evidence(evidence, tuple(f"{output} is left over" for output in left))
+
+
+def _not_keypoints(output: str, channels: int | None, sides: tuple[int | None, int | None]) -> str | None:
+    """What an output of so many channels on a grid of these sides may be instead of one keypoint each, in words."""
+    if channels is not None and channels > MOST_KEYPOINTS:
+        # ibaiGorordo/ONNX-Mobile-Human-Pose-3D@28316c0 mobileHumanPose/mobileHumanPose.py: as many depths as columns
+        depths = sides[0] or 1
+        volumes = depths > 7 and channels % depths == 0
+        return f"{channels // depths} keypoints with {depths} depths each (3-D)" if volumes else "features"
+    if re.search(rf"(^|[^a-z])({PIXELWISE})([^a-z]|$)", output, re.IGNORECASE):
+        return "values of each pixel, as the name says"
+    return TWO_IN_ONE.get(channels or 0)
 
 
 def _left_over(shapes: Shapes, found: Mapping[str, str]) -> list[str]:
