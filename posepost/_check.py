@@ -119,6 +119,11 @@ def number(value: Any, name: str) -> None:
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
 
 
+def flag(value: Any, name: str) -> None:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be a bool, got {type(value).__name__}")
+
+
 def count(value: int, name: str, least: int = 1) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from posepost import ort
-from posepost.draw import COCO_KEYPOINTS
+from posepost.schemes import SCHEMES
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 Layout = str
@@ -24,7 +24,7 @@ Channel = tuple[int, str]
 DOTS: tuple[Channel, ...] = ((0, ""), (1, ""), (2, ""))
 SIDES: tuple[Channel, ...] = ((0, ""), (1, "left"), (1, "right"))
 COCO: tuple[Channel, ...] = tuple(
-    (1, "left" if name[0] == "l" else "right") if "_" in name else (0, "") for name in COCO_KEYPOINTS
+    (1, "left" if name[0] == "l" else "right") if "_" in name else (0, "") for name in SCHEMES["coco"].keypoints
 )
 
 

@@ -22,6 +22,7 @@ def describe(model: PoseModel | TopDownModel) -> str:
         *(_posenet_lines(model) if isinstance(model, PoseModel) else _topdown_lines(model)),
         ("input is", f"(pixel - {_numbers(model.mean)}) / {_numbers(model.std)}, RGB ({model.normalization_by})"),
         ("keypoints", keypoints),
+        ("names are", model.keypoints_by),
     ]
     where = next(number for number, (key, _) in enumerate(lines) if key == "layout")
     lines.insert(where + 1, ("size", f"{size} (width x height)" + f", usually {usual}" * (None in model.input_size)))

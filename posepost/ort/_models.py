@@ -13,7 +13,7 @@ import numpy.typing as npt
 from posepost import _check, _kernels
 from posepost._rules.heatmap import PRESETS as HEATMAP_PRESETS
 from posepost._rules.simcc import PRESETS as SIMCC_PRESETS
-from posepost.draw import COCO_KEYPOINTS
+from posepost.schemes import SCHEMES, Scheme, SchemeLike
 
 from ._families import ratios
 from ._graph import (
@@ -30,7 +30,7 @@ from ._graph import (
     width_height,
 )
 from ._heads import Recognized, recognize_graph
-from ._metadata import keypoint_names, normalization_by, preferred_size, stated_stride, three
+from ._metadata import find_keypoints, normalization_by, preferred_size, stated_stride, three
 from ._posenet_heads import HEADS, Evidence
 from ._topdown_heads import TOPDOWN_HEADS
 
@@ -38,6 +38,7 @@ DEFAULT_SIZE = (481, 353)
 DEFAULT_MEAN = DEFAULT_STD = 127.5
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 PRESETS = {"heatmap": HEATMAP_PRESETS, "simcc": SIMCC_PRESETS}
+UDP_KEYPOINTS = 17  # of the public models with UDP's offsets
 DEFAULT_PRESETS = {"heatmap": "mmpose_msra", "simcc": "rtmpose"}
 
 
@@ -60,7 +61,9 @@ class Model:
     mean: npt.NDArray[np.float32]
     std: npt.NDArray[np.float32]
     normalization_by: str
-    keypoints: tuple[str, ...]
+    scheme: Scheme | None  # what the keypoints are; None: not known
+    keypoints: tuple[str, ...]  # names; "keypoint 0", ... where they are not known, none where K is not
+    keypoints_by: str
     input_size: tuple[int | None, int | None]  # width, height of the input; None where the model takes any
     usual_size: tuple[int, int]  # to run at when the caller names no size
 
@@ -94,6 +97,7 @@ def read_model(
     activation: str | None = "auto",
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
+    keypoints: SchemeLike | None = None,
 ) -> PoseModel:
     """Read the graph of an ONNX model without running it. Arguments and errors as for `PoseSession`.
 
@@ -128,7 +132,7 @@ def read_model(
         output_stride=output_stride,
         output_stride_by=stride_by,
         usual_size=usual,
-        **_read(graph, found, (mean, DEFAULT_MEAN), (std, DEFAULT_STD), count),
+        **_read(graph, found, (mean, DEFAULT_MEAN), (std, DEFAULT_STD), keypoints, count, True),
     )
 
 
@@ -141,6 +145,7 @@ def read_topdown(
     activation: str | None = "auto",
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
+    keypoints: SchemeLike | None = None,
 ) -> TopDownModel:
     """Read the graph of a top-down ONNX model without running it. Arguments and errors as for `TopDownSession`."""
     _check_choices(layout, activation)
@@ -185,16 +190,23 @@ def read_topdown(
         activation_by=activation_by,
         keypoint_count=count,
         usual_size=usual,
-        **_read(graph, found.heads, (mean, IMAGENET_MEAN), (std, IMAGENET_STD), count),
+        **_read(graph, found.heads, (mean, IMAGENET_MEAN), (std, IMAGENET_STD), keypoints, count, False),
     )
 
 
 def _read(
-    graph: Graph, heads: Mapping[str, str], mean: tuple[Any, Any], std: tuple[Any, Any], count: int | None
+    graph: Graph,
+    heads: Mapping[str, str],
+    mean: tuple[Any, Any],
+    std: tuple[Any, Any],
+    keypoints: Any,
+    count: int | None,
+    posenet: bool,
 ) -> dict[str, Any]:
     """The fields that are read alike of all models. mean, std: as given, and the default."""
     input_name, input_layout = find_input(graph)
     metadata = graph.metadata
+    naming = find_keypoints(graph.name, keypoints, metadata, count, posenet)
     return {
         "name": graph.name,
         "input_name": input_name,
@@ -205,7 +217,9 @@ def _read(
         "mean": three("mean", mean[0], metadata.get("posepost.mean"), mean[1]),
         "std": three("std", std[0], metadata.get("posepost.std"), std[1]),
         "normalization_by": normalization_by(mean[0], std[0], metadata),
-        "keypoints": keypoint_names(graph.name, metadata.get("posepost.keypoints"), count),
+        "scheme": naming.scheme,
+        "keypoints": naming.names,
+        "keypoints_by": naming.by,
         "input_size": width_height(graph.inputs[input_name].shape, input_layout),
     }
 
@@ -231,9 +245,15 @@ def multi_person_problem(model: PoseModel, skeleton: Sequence[tuple[int, int]] |
             f"{model.name}: no {' and '.join(missing)} among the outputs, which several people need "
             f"(heads= names them): {listing}"
         )
-    if skeleton is None and model.keypoints and len(model.keypoints) != len(COCO_KEYPOINTS):
+    usual = SCHEMES["coco"]
+    if skeleton is None and model.keypoints and len(model.keypoints) != len(usual.keypoints):
         return (
-            f"{model.name}: several people need PoseNet's {len(COCO_KEYPOINTS)} keypoints, got {len(model.keypoints)}; "
+            f"{model.name}: several people need PoseNet's {len(usual.keypoints)} keypoints, got "
+            f"{len(model.keypoints)}; skeleton= joins others"
+        )
+    if skeleton is None and model.scheme is not None and model.scheme.name not in ("", usual.name):
+        return (
+            f"{model.name}: several people need PoseNet's keypoints, which are COCO's, got {model.scheme.name}'s; "
             "skeleton= joins others"
         )
     for head in HEADS:
@@ -253,9 +273,9 @@ def _heatmap_keypoints(
 ) -> int | None:
     """`keypoints_in`, where the preset fits the channels and was given if they leave a doubt; None: not known."""
     channels = shape[channel_axis(layout)]
-    if given is None and channels == 3 * len(COCO_KEYPOINTS):
+    if given is None and channels == 3 * UDP_KEYPOINTS:
         raise ValueError(
-            f"{name}: {channels} channels may be {channels} keypoints or {len(COCO_KEYPOINTS)} with offsets; give "
+            f"{name}: {channels} channels may be {channels} keypoints or {UDP_KEYPOINTS} with offsets; give "
             'preset="mmpose_udp_combined" for offsets, or another preset for '
             f"{channels} keypoints"
         )

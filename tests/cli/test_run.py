@@ -16,9 +16,9 @@ from PIL import Image
 
 from posepost import cli, ort
 from posepost._image import read_image
-from posepost.cli._people import LEAST_SCORE, People
 from posepost.cli.run import people_as_json
 from posepost.draw import overlay
+from posepost.ort.people import LEAST_SCORE, People
 
 from ..onnx_models import build
 from .commands import complaints
@@ -77,7 +77,8 @@ def test_run_on_a_model_with_displacement_heads_writes_all_people(
             joints = np.array([[joint[key] for key in ("x", "y", "score")] for joint in pose["keypoints"]], np.float32)
             assert np.array_equal(joints[:, :2], all_people.keypoints[0, person])
             assert np.array_equal(joints[:, 2], all_people.keypoint_scores[0, person])
-        drawn = overlay(picture_itself, all_people.keypoints[0, kept], all_people.keypoint_scores[0, kept])
+        points, confidence = all_people.keypoints[0, kept], all_people.keypoint_scores[0, kept]
+        drawn = overlay(picture_itself, points, confidence, scheme="coco")
         with Image.open(out / "photo.overlay.png") as written:
             assert np.array_equal(np.asarray(written), np.asarray(drawn))
 
@@ -155,8 +156,8 @@ def test_a_size_that_the_model_does_not_take(photo: str, tmp_path: Path, capsys:
 
 def test_numbers_that_are_not_finite_are_null(model: str) -> None:
     points = np.array([[[np.nan, 1.5], [np.inf, 0.1]]], np.float32)
-    people = People(points, np.array([[np.nan, 0.25]], np.float32), np.array([np.nan], np.float32))
-    poses = people_as_json(["a", "b"], people)
+    scores, picture = np.array([[np.nan, 0.25]], np.float32), Image.new("RGB", (4, 3))
+    poses = people_as_json(People(points, scores, np.array([np.nan], np.float32), ("a", "b"), None, picture))
     assert json.loads(json.dumps(poses, allow_nan=False)) == [
         {
             "score": None,

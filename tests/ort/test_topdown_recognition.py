@@ -18,7 +18,7 @@ from onnx import TensorProto
 from posepost import (
     ort,
 )
-from posepost.draw import COCO_KEYPOINTS
+from posepost.schemes import SCHEMES
 
 from ..dots import BOXES, found, photograph, photograph_pixels
 from ..onnx_models import (
@@ -144,17 +144,21 @@ def test_named_heads_are_taken_and_checked() -> None:
 @pytest.mark.parametrize("kind", ["heatmap", "simcc"])
 def test_shapes_that_the_graph_hides_are_known_when_it_runs(kind: str) -> None:
     names = {"heatmaps": "heatmaps"} if kind == "heatmap" else {"simcc_x": "simcc_x", "simcc_y": "simcc_y"}
-    plain = ort.TopDownSession(network(kind, COCO))
-    session = ort.TopDownSession(network(kind, COCO, hide=True), heads=names, layout="NCHW")
-    assert (session.model.keypoint_count, session.model.ratio, session.model.keypoints) == (None, None, ())
+    plain = ort.TopDownSession(network(kind, COCO), keypoints="coco")
+    assert ort.read_topdown(network(kind, COCO, hide=True), heads=names, layout="NCHW").keypoints == ()
+    session = ort.TopDownSession(network(kind, COCO, hide=True), heads=names, layout="NCHW", keypoints="coco")
+    assert (session.model.keypoint_count, session.model.ratio) == (None, None)
     image = photograph([(85, 60, 0), (70, 90, 1), (100, 70, 1)])
     for flip in (False, True):
         for ours, theirs in zip(*(found(s, image, BOXES["upright"], flip=flip) for s in (session, plain))):
             assert np.array_equal(ours, theirs)
-    assert "keypoints        unknown until it runs" in session.describe()
     other = ort.TopDownSession(network(kind, hide=True), heads=names, layout="NCHW")
     with pytest.raises(ValueError, match=r"^flip_pairs must be given for a flip test"):
         found(other, image, BOXES["upright"], flip=True)
+    assert "keypoints        unknown until it runs" in other.describe()
+    many = ort.TopDownSession(network(kind, hide=True), heads=names, layout="NCHW", keypoints="coco")
+    with pytest.raises(ValueError, match=exactly("keypoints must name the 3 keypoints of model, got 17: coco (given)")):
+        found(many, image, BOXES["upright"])
 
 
 def test_named_vectors_that_do_not_fit_the_input() -> None:
@@ -181,8 +185,8 @@ def test_udp_combined_is_never_guessed() -> None:
     ):
         ort.TopDownSession(data)
     assert ort.read_topdown(data, preset="mmpose_dark").keypoint_count == 51
-    session = ort.TopDownSession(data, preset="mmpose_udp_combined")
-    assert (session.model.keypoint_count, session.model.keypoints) == (17, COCO_KEYPOINTS)
+    session = ort.TopDownSession(data, preset="mmpose_udp_combined", keypoints="coco")
+    assert (session.model.keypoint_count, session.model.keypoints) == (17, SCHEMES["coco"].keypoints)
     dots, box = [(85, 60, 0), (70, 90, 1), (100, 70, 1)], BOXES["upright"]
     truth = np.array([dots[0] if not side else dots[1] if side == "left" else dots[2] for _, side in COCO])[:, :2]
     for flip in (False, True):
