@@ -50,6 +50,7 @@ def family(shapes: Shapes, metadata: Mapping[str, str], size: tuple[int, int]) -
         or _five_dimensions(shapes, size)
         or _centernet(maps)
         or _movenet(maps)
+        or _volumes(maps)
         or _part_affinity(maps)
         or _deeplabcut(maps)
         or _sleap(maps)
@@ -59,7 +60,7 @@ def family(shapes: Shapes, metadata: Mapping[str, str], size: tuple[int, int]) -
         or _pipnet(maps)
         or _levels(maps)
         or _simcc_3d(shapes)
-        or _detector(shapes)
+        or _detector(shapes, maps)
     )
 
 
@@ -245,6 +246,23 @@ def _movenet(maps: Mapping[str, Map]) -> Family | None:
     return None
 
 
+def _volumes(maps: Mapping[str, Map]) -> Family | None:
+    """digital-standard/ThreeDPoseUnityBarracuda@97c50b2 Assets/Scripts/VNectBarracudaRunner.cs.
+
+    Heatmaps and offsets in the plane, and both again in space, with as many depths as columns.
+    """
+    by_channels = {one.channels: name for name, one in maps.items()}
+    for K, heatmaps in by_channels.items():
+        depths = maps[heatmaps].sides[0] or 1
+        names = [by_channels.get(count) for count in (2 * K, depths * K, 3 * depths * K)]
+        if depths > 7 and len(maps) == 4 and all(names):
+            because = (
+                f"{heatmaps} has {K} channels, and others 2, {depths} and {3 * depths} times as many, as depths have"
+            )
+            return Family("ThreeDPose", because)
+    return None
+
+
 PART_AFFINITY = {(19, 38): "OpenPose (COCO)", (26, 52): "OpenPose (BODY_25)", (16, 28): "OpenPose (MPII)",
                  (18, 42): "trt_pose", (21, 40): "trt_pose_hand"}  # fmt: skip
 """Channels of heatmaps, the background's included, and of part affinity fields."""
@@ -373,8 +391,9 @@ def _simcc_3d(shapes: Shapes) -> Family | None:
     return None
 
 
-def _detector(shapes: Shapes) -> Family | None:
+def _detector(shapes: Shapes, maps: Mapping[str, Map]) -> Family | None:
     boxes = [name for name, shape in shapes.items() if len(shape) in (2, 3) and shape[-1] in (4, 5)]
     if boxes and _named(shapes, "label|score|logit|class"):
-        return Family("a detector of boxes", f"{said(shapes, *shapes)}, and no pose head")
+        beside = "maps" if any(one.channels > 1 for one in maps.values()) else "no pose head"
+        return Family("a detector of boxes", f"{said(shapes, *shapes)}, and {beside}")
     return None

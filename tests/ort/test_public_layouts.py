@@ -141,6 +141,13 @@ def one_person(preset: str, heatmaps: str) -> str:
         ((256, 256), {"MultiInstanceConfmapsHead": (64, 64, 5), "ClassMapsHead": (32, 32, 2)},
          "SLEAP: MultiInstanceConfmapsHead and ClassMapsHead are named so"
          + one_person("sleap", "MultiInstanceConfmapsHead")),
+        # digital-standard/ThreeDPoseUnityBarracuda@97c50b2 Assets/Scripts/VNectBarracudaRunner.cs
+        ((448, 448), {"369": (24, 28, 28), "373": (48, 28, 28), "361": (672, 28, 28), "362": (2016, 28, 28)},
+         "ThreeDPose: 369 has 24 channels, and others 2, 28 and 84 times as many, as depths have" + YES),
+        # MultiPoseNet (arXiv 1807.04067): heatmaps beside the boxes of a detector
+        ((480, 480), {"heatmaps": (18, 120, 120), "boxes": (100, 4), "scores": (100,)},
+         "a detector of boxes: heatmaps (any, 18, 120, 120) and boxes (any, 100, 4) and scores (any, 100), and maps"
+         + YES),
         # princeton-vl/pytorch_stacked_hourglass@03fb285 models/posenet.py
         ((256, 256), {"preds": (8, 16, 64, 64)}, "a network with heatmaps of several stages (stacked hourglass) or "
          "depths: preds (any, 8, 16, 64, 64) has five dimensions, the last two of which are a grid of the picture"
