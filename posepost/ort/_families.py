@@ -312,9 +312,12 @@ def _sleap(maps: Mapping[str, Map]) -> Family | None:
 def _associative_embedding(shapes: Shapes, maps: Mapping[str, Map]) -> Family | None:
     """HigherHRNet: heatmaps with tags behind, 2K channels, and heatmaps on a grid twice as fine.
 
-    Tags that are named so may have a dimension more: openvinotoolkit/open_model_zoo@57a7416
-    models/intel/human-pose-estimation-0005/README.md has embeddings (1, 17, 144, 144, 1).
+    openvinotoolkit/open_model_zoo@57a7416 models/intel/human-pose-estimation-0005/README.md: embeddings with a
+    dimension more, (1, 17, 144, 144, 1), and heatmaps negated but for the maxima, which no preset refines rightly.
     """
+    if {"heatmaps", "embeddings"} == {*shapes}:
+        because = "embeddings is named so, and heatmaps of the Open Model Zoo are negative beside their maxima"
+        return Family("associative embedding", because)
     tags = [
         name
         for name in _named(shapes, r"(^|[^a-z])(tags?|embeddings?|ae)([^a-z]|$)")

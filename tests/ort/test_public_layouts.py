@@ -125,7 +125,11 @@ def one_person(preset: str, heatmaps: str) -> str:
     [
         # openvinotoolkit/open_model_zoo@57a7416 models/intel/human-pose-estimation-0005/README.md
         ((288, 288), {"heatmaps": (17, 144, 144), "embeddings": (17, 144, 144, 1)},
-         "associative embedding: embeddings is named so" + one_person("higherhrnet", "heatmaps")),
+         "associative embedding: embeddings is named so, and heatmaps of the Open Model Zoo are negative beside their "
+         "maxima" + YES),
+        # A dimension more, and other names beside it
+        ((288, 288), {"scores": (17, 144, 144), "tags": (17, 144, 144, 1)},
+         "associative embedding: tags is named so" + one_person("higherhrnet", "scores")),
         # openvinotoolkit/open_model_zoo@0523957 models/public/human-pose-estimation-3d-0001/README.md
         ((256, 448), {"features": (57, 32, 56), "heatmaps": (19, 32, 56), "pafs": (38, 32, 56)},
          "OpenPose (COCO): heatmaps and pafs have 19 and 38 channels, as its heatmaps and part affinity fields have"
