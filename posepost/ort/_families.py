@@ -51,6 +51,7 @@ def family(shapes: Shapes, metadata: Mapping[str, str], size: tuple[int, int]) -
         or _centernet(maps)
         or _movenet(maps)
         or _volumes(maps)
+        or _personlab(maps)
         or _part_affinity(maps)
         or _deeplabcut(maps)
         or _sleap(maps)
@@ -261,6 +262,12 @@ def _volumes(maps: Mapping[str, Map]) -> Family | None:
             )
             return Family("ThreeDPose", because)
     return None
+
+
+def _personlab(maps: Mapping[str, Map]) -> Family | None:
+    """octiapp/KerasPersonLab@03a57fa model.py: disks for heatmaps, and offsets of x, y in turn, not PoseNet's."""
+    found = [*_named(maps, "kp_?maps"), *_named(maps, "short_?offset")]
+    return Family("PersonLab in Keras", f"{' and '.join(found)} are named so") if len(found) == 2 else None
 
 
 PART_AFFINITY = {(19, 38): "OpenPose (COCO)", (26, 52): "OpenPose (BODY_25)", (16, 28): "OpenPose (MPII)",

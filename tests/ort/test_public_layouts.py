@@ -145,6 +145,10 @@ def one_person(preset: str, heatmaps: str) -> str:
         ((256, 256), {"MultiInstanceConfmapsHead": (64, 64, 5), "ClassMapsHead": (32, 32, 2)},
          "SLEAP: MultiInstanceConfmapsHead and ClassMapsHead are named so"
          + one_person("sleap", "MultiInstanceConfmapsHead")),
+        # octiapp/KerasPersonLab@03a57fa model.py: offsets of x, y in turn
+        ((401, 401), {"kp_maps": (401, 401, 17), "short_offsets": (401, 401, 34), "mid_offsets": (401, 401, 64),
+                      "long_offsets": (401, 401, 34), "segmentation": (401, 401, 1)},
+         "PersonLab in Keras: kp_maps and short_offsets are named so" + YES),
         # digital-standard/ThreeDPoseUnityBarracuda@97c50b2 Assets/Scripts/VNectBarracudaRunner.cs
         ((448, 448), {"369": (24, 28, 28), "373": (48, 28, 28), "361": (672, 28, 28), "362": (2016, 28, 28)},
          "ThreeDPose: 369 has 24 channels, and others 2, 28 and 84 times as many, as depths have" + YES),
