@@ -23,7 +23,10 @@ Array = Any
 BFLOAT16 = np.dtype([("bfloat16", "<u2")])
 """bfloat16 for a NumPy without ml_dtypes: the bits, under a field name that says what they are."""
 
-ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2, "uint8": 1, "int8": 1}
+ITEMSIZE = {
+    "float32": 4, "float16": 2, "bfloat16": 2, "uint8": 1, "int8": 1,
+    "float64": 8, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8, "uint64": 8,
+}  # fmt: skip
 
 Form = tuple[tuple[int, ...], tuple[int, ...], Any, "int | None"]
 """Shape, strides in bytes, dtype and device of an array, None for host memory: all that a choice of kernel may depend
