@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
-from . import _cuda, _view
+from . import _check, _cuda, _view
 
 PINNED = "pinned"
 """`DeviceMemory.library` of results in host memory that the device writes."""
@@ -58,6 +58,7 @@ class Result:
     def __iter__(self) -> Iterator[_view.Array]:
         return iter([self.__dict__[name] for name in list(self.DTYPES)[: self.UNPACKED]])
 
+    @_view.untraced
     def numpy(self: Self) -> Self:
         """The same arrays as NumPy, in one copy in place in a row. The one method that waits."""
         memory = self._memory
@@ -212,8 +213,9 @@ def pinned(B: int, K: int, *, device: int = 0, visibility: bool = False) -> Keyp
     address space, zero at first. `.numpy()` of a call's result waits and gives these very arrays: read them before the
     next call that writes here. Raises ValueError for sizes below 0, and what CuPy raises where there is no CUDA device.
     """
-    if min(B, K) < 0:
-        raise ValueError(f"B and K must not be negative, got {B} and {K}")
+    for value, name in ((B, "B"), (K, "K"), (device, "device")):
+        _check.count(value, name, 0)
+    _check.flag(visibility, "visibility")
     shapes = ((B, K, 2), (B, K), (B, K)) if visibility else ((B, K, 2), (B, K))
     sizes = [math.prod(shape) for shape in shapes]
     pages = _cuda.cuda.pinned(sum(sizes), device)

@@ -58,8 +58,9 @@ def rule(
     _check.positive(filled["split_ratio"], "split_ratio")
     sigmas = _check.sigma(filled["sigma"])
     _check.positive(beta, "beta")
+    _check.flag(visibility, "visibility")
     if threshold is not None:
-        _check.number(threshold, "threshold")
+        _check.not_nan(threshold, "threshold")
     if absent is not None:
         _check.number(absent, "absent")
     _check.activation(activation)
