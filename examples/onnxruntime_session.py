@@ -10,8 +10,6 @@ import posepost
 from posepost.ort import PoseSession
 
 try:
-    from PIL import Image
-
     assets = Path(posepost.__file__).parent / "assets"
     model, photo = sys.argv[1:] or (assets / "figures.onnx", assets / "crowd.png")
     session = PoseSession(model)  # finds the heads, the layout, the stride, a Sigmoid
@@ -19,10 +17,8 @@ except ImportError as error:
     sys.exit(f'this example needs onnxruntime and Pillow: pip install "posepost[ort]" ({error})')
 
 print(f"running on {session.device} ({session.device_reason})")
-images, to_image = session.letterbox(Image.open(photo))
-poses = session.run_multi(images, transform=to_image)  # enqueued: nothing has been waited for
-poses = poses.numpy()
-print(f"{poses.count[0]} people")
-for score, points in zip(poses.scores[0], poses.keypoints[0, : poses.count[0]]):
-    x, y = points[0]
-    print(f"score {score:.2f}, {session.keypoint_names(len(points))[0]} at ({x:.0f}, {y:.0f})")
+people = session(photo)  # upright, everybody who scores at least 0.25
+print(f"{len(people)} people")
+for person in people:
+    x, y = person.keypoints[0]
+    print(f"score {person.score:.2f}, {people.names[0]} at ({x:.0f}, {y:.0f})")

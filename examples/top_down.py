@@ -15,8 +15,6 @@ import posepost
 from posepost.ort import TopDownSession
 
 try:
-    from PIL import Image
-
     assets = Path(posepost.__file__).parent / "assets"
     model = assets / "figures.onnx"
     session = TopDownSession(model, heads={"heatmaps": "heatmaps"}, preset="mmpose_msra", activation="sigmoid")
@@ -26,10 +24,8 @@ except ImportError as error:
 drawn = np.array([person["keypoints"] for person in json.loads((assets / "crowd.json").read_text())["people"]])
 boxes = np.concatenate([drawn.min(axis=1), drawn.max(axis=1)], axis=1)  # x0, y0, x1, y1
 
-photo = Image.open(assets / "crowd.png").convert("RGB")
-crops, to_image = session.crop(photo, boxes, padding=1.5)  # to_image: one matrix a crop
-people = session.run(crops, transform=to_image).numpy()
+people = session(assets / "crowd.png", boxes, padding=1.5)
 
 apart = np.linalg.norm(people.keypoints - drawn, axis=-1)
-for number, (scores, distances) in enumerate(zip(people.scores, apart), start=1):
+for number, (scores, distances) in enumerate(zip(people.keypoint_scores, apart), start=1):
     print(f"person {number}: score {scores.mean():.2f}, {np.median(distances):.1f} px from where it was drawn (median)")

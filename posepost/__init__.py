@@ -11,6 +11,7 @@ from .heatmap import decode_heatmap
 from .peaks import find_peaks
 from .posenet import decode_posenet
 from .posenet_multi import decode_posenet_multi
+from .schemes import Scheme, keypoint_scheme
 from .simcc import decode_simcc
 from .types import Keypoints, Peaks, Poses, pinned
 
@@ -27,6 +28,7 @@ __all__ = [
     "Peaks",
     "Poses",
     "Quarter",
+    "Scheme",
     "SoftArgmax",
     "UDPCombined",
     "box_to_crop",
@@ -36,6 +38,7 @@ __all__ = [
     "decode_posenet_multi",
     "decode_simcc",
     "find_peaks",
+    "keypoint_scheme",
     "letterbox_to_image",
     "pinned",
     "release_memory",

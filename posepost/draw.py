@@ -9,37 +9,43 @@ import numpy as np
 import numpy.typing as npt
 
 from posepost._image import as_image, pillow
+from posepost.schemes import Scheme, SchemeLike, keypoint_scheme, sides_of, words
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
 
-COCO_KEYPOINTS = (
-    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
-    "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip",
-    "left_knee", "right_knee", "left_ankle", "right_ankle",
-)  # fmt: skip
-COCO_LIMBS = (
-    (0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (11, 12), (5, 11), (6, 12),
-    (5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16),
-)  # fmt: skip
-
 Color = tuple[int, int, int]
 Canvas = npt.NDArray[np.float32]
 LEFT, RIGHT, MIDDLE = (255, 140, 26), (38, 166, 255), (238, 238, 238)
+_SIDE_COLORS: dict[str | None, Color] = {"left": LEFT, "right": RIGHT, None: MIDDLE}
 PEOPLE = (LEFT, RIGHT, (120, 220, 70), (255, 92, 160), (250, 220, 60), (170, 120, 255), (60, 220, 200))
 DARK, LIGHT = (12, 14, 22), (255, 255, 255)
+SMALL = {  # dots and lines where keypoints lie close together, by words in their names
+    **dict.fromkeys(("face", "hand", "thumb", "finger", "forefinger"), 0.4),
+    **dict.fromkeys(("nose", "eye", "ear"), 0.7),
+}
 HEAT = np.array([(13, 14, 38), (44, 44, 122), (38, 118, 168), (60, 184, 150), (188, 226, 96), (255, 250, 196)], float)
 
 
-def overlay(image: Any, keypoints: Any, scores: Any, *, min_score: float = 0.3, scale: int = 1) -> PILImage.Image:
+def overlay(
+    image: Any,
+    keypoints: Any,
+    scores: Any,
+    *,
+    scheme: SchemeLike | None = None,
+    min_score: float = 0.3,
+    scale: int = 1,
+) -> PILImage.Image:
     """Draw limbs and joints over a picture.
 
     image: PIL image or (H, W, 3) uint8 array; it is not changed.
     keypoints: (N, K, 2) or (K, 2), (x, y) in pixels of the image. scores: (N, K) or (K,).
     min_score: joints below it, and those that are not finite, are left out with their limbs.
     scale: how many times to enlarge the picture first, so that lines on a small one are fine.
-    With K = 17 the points are taken as COCO's and joined by limbs; for other K joints alone are drawn.
-    One person: left side orange, right side blue. Several: one color each.
+    scheme: what the K keypoints are, as `posepost.keypoint_scheme` takes it ("coco", names, a file): its limbs are
+        drawn. None: joints alone.
+    One person: left side orange, right side blue, where the scheme tells them. Several: one color each. Joints of faces
+    and hands are small beside those of a body.
     """
     points, confidence = np.asarray(keypoints, np.float64), np.asarray(scores, np.float64)
     if points.ndim == 2:
@@ -48,6 +54,11 @@ def overlay(image: Any, keypoints: Any, scores: Any, *, min_score: float = 0.3, 
         raise ValueError(f"keypoints must have shape (N, K, 2) or (K, 2), got {np.shape(keypoints)}")
     if confidence.shape != points.shape[:2]:
         raise ValueError(f"scores must have shape {points.shape[:2]} to fit keypoints, got {confidence.shape}")
+    known = None if scheme is None else keypoint_scheme(scheme)
+    if known is not None and len(known.keypoints) != points.shape[1]:
+        raise ValueError(
+            f"scheme must have as many keypoints as keypoints has, {points.shape[1]}, got {len(known.keypoints)}"
+        )
     picture = as_image(image)
     if scale != 1:
         picture = picture.resize((picture.width * scale, picture.height * scale), pillow().Resampling.BICUBIC)
@@ -55,7 +66,7 @@ def overlay(image: Any, keypoints: Any, scores: Any, *, min_score: float = 0.3, 
     canvas = np.asarray(picture).astype(np.float32)
     for person, (joints, shown) in enumerate(zip(points, (confidence >= min_score) & np.isfinite(points).all(axis=2))):
         if shown.any():
-            _draw_person(canvas, joints, shown, None if len(points) == 1 else PEOPLE[person % len(PEOPLE)])
+            _draw_person(canvas, joints, shown, known, None if len(points) == 1 else PEOPLE[person % len(PEOPLE)])
     return _to_image(canvas)
 
 
@@ -93,18 +104,22 @@ def heatmap_picture(heatmap: Any, point: Sequence[float] | None = None) -> PILIm
 
 
 def _draw_person(
-    canvas: Canvas, joints: npt.NDArray[np.float64], shown: npt.NDArray[np.bool_], color: Color | None
+    canvas: Canvas,
+    joints: npt.NDArray[np.float64],
+    shown: npt.NDArray[np.bool_],
+    scheme: Scheme | None,
+    color: Color | None,
 ) -> None:
     height, width = canvas.shape[:2]
     extent = float(np.linalg.norm(np.ptp(joints[shown], axis=0)))
     radius = max(1.25, min(0.011 * extent, 0.0045 * float(np.hypot(width, height))))
-    named = len(joints) == len(COCO_KEYPOINTS)
-    limbs = [limb for limb in COCO_LIMBS if named and shown[limb[0]] and shown[limb[1]]]
-    sides = [_side(name) for name in COCO_KEYPOINTS] if named else [MIDDLE] * len(joints)
+    limbs = [limb for limb in (scheme.limbs if scheme else ()) if shown[limb[0]] and shown[limb[1]]]
+    sides = [_SIDE_COLORS[side] for side in sides_of(scheme.keypoints)] if scheme else [MIDDLE] * len(joints)
+    sizes = _sizes(scheme.keypoints) if scheme else [1.0] * len(joints)
     dots = [k for k in range(len(joints)) if shown[k]]
 
     def thickness(k: int) -> float:
-        return radius * (0.7 if named and k < 5 else 1.0)  # the joints of the head lie close together
+        return radius * sizes[k]
 
     casing = np.zeros((height, width), np.float32)
     outlines = [(a, b, thickness(b)) for a, b in limbs] + [(k, k, 1.9 * thickness(k)) for k in dots]
@@ -120,8 +135,10 @@ def _draw_person(
         _paint(canvas, joints[k], joints[k], 1.25 * thickness(k), color or sides[k])
 
 
-def _side(name: str) -> Color:
-    return LEFT if name.startswith("left") else RIGHT if name.startswith("right") else MIDDLE
+def _sizes(names: Sequence[str]) -> list[float]:
+    """Of the dots and lines of each keypoint, the largest 1."""
+    sizes = [min((SMALL.get(word, 1.0) for word in words(name)), default=1.0) for name in names]
+    return [size / max(sizes) for size in sizes]
 
 
 def _line(

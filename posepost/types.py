@@ -8,7 +8,7 @@ import dataclasses
 import math
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -108,6 +108,24 @@ class Result:
 AnyResult = TypeVar("AnyResult", bound=Result)
 
 
+def present(keypoints: np.ndarray[Any, Any], scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Which keypoints are there: score above 0, place finite. Whatever stands for absent ones in a decoder's arrays,
+    such as MMPose's (-1, -1) taken through a transform, is no place."""
+    there: np.ndarray[Any, Any] = (scores > 0) & np.isfinite(keypoints).all(axis=-1)
+    return there
+
+
+def _marked(result: AnyResult, scores: np.ndarray[Any, Any], absent: float) -> AnyResult:
+    """`absent` for the coordinates of keypoints that are not there, in a copy of `keypoints`."""
+    _check.number(absent, "absent")
+    fields: Any = result
+    there = present(fields.keypoints, scores)
+    marked: Any = dataclasses.replace(
+        fields, keypoints=np.where(there[..., None], fields.keypoints, np.float32(absent))
+    )
+    return cast(AnyResult, marked)
+
+
 def made(kind: type[AnyResult], arrays: Sequence[_view.Array], memory: DeviceMemory | None = None) -> AnyResult:
     """`kind(*arrays)`, in a third of the time; with `memory` a result that a stream may still be writing."""
     result = object.__new__(kind)
@@ -147,6 +165,22 @@ class Keypoints(Result):
     DTYPES: ClassVar[dict[str, str]] = {"keypoints": "float32", "scores": "float32", "visibility": "float32"}
     UNPACKED: ClassVar[int] = 2
 
+    def numpy(self, *, absent: float | None = None) -> Keypoints:
+        """The same arrays as NumPy, in one copy in place in a row. The one method that waits.
+
+        absent: what both coordinates of a keypoint become whose score is not above 0 (or NaN), or whose place is not
+            finite, such as math.nan; in a copy. None: what the decoder left there, which is what its reference
+            implementation has, such as MMPose's (-1, -1) cells, taken to the image by a `transform`. Not for
+            soft-argmax, whose scores do not say whether a keypoint is there.
+
+        >>> import math, numpy as np, posepost
+        >>> nothing = posepost.decode_heatmap(np.zeros((1, 1, 8, 6)).astype(np.float32), preset="mmpose_msra")
+        >>> nothing.keypoints.tolist(), nothing.numpy(absent=math.nan).keypoints.tolist()
+        ([[[-1.0, -1.0]]], [[[nan, nan]]])
+        """
+        result = super().numpy()
+        return result if absent is None else _marked(result, result.scores, absent)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Poses(Result):
@@ -176,6 +210,11 @@ class Poses(Result):
         "count": "int32",
     }
     UNPACKED: ClassVar[int] = 4
+
+    def numpy(self, *, absent: float | None = None) -> Poses:
+        """As `Keypoints.numpy`; `absent` also takes the place of all keypoints of the rows from `count` on."""
+        result = super().numpy()
+        return result if absent is None else _marked(result, result.keypoint_scores, absent)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from posepost import ort
-from posepost.draw import COCO_KEYPOINTS
+from posepost.schemes import SCHEMES
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 Layout = str
@@ -24,7 +24,7 @@ Channel = tuple[int, str]
 DOTS: tuple[Channel, ...] = ((0, ""), (1, ""), (2, ""))
 SIDES: tuple[Channel, ...] = ((0, ""), (1, "left"), (1, "right"))
 COCO: tuple[Channel, ...] = tuple(
-    (1, "left" if name[0] == "l" else "right") if "_" in name else (0, "") for name in COCO_KEYPOINTS
+    (1, "left" if name[0] == "l" else "right") if "_" in name else (0, "") for name in SCHEMES["coco"].keypoints
 )
 
 
@@ -231,20 +231,24 @@ def network(
 
 
 def outputs_only(
-    shapes: dict[str, tuple[Any, ...]], size: tuple[Any, Any] = (256, 192), dtype: str = "float32"
+    shapes: dict[str, tuple[Any, ...]],
+    size: tuple[Any, Any] = (256, 192),
+    dtype: str = "float32",
+    metadata: dict[str, str] | None = None,
 ) -> bytes:
     """A graph with these outputs, which nothing makes: enough to be read."""
     picture = helper.make_tensor_value_info("picture", TensorProto.FLOAT, ["N", 3, *size])
     kind = {**KINDS, "float64": TensorProto.DOUBLE}[dtype]
     outputs = [helper.make_tensor_value_info(name, kind, ["N", *shape]) for name, shape in shapes.items()]
-    return graph([picture], [helper.make_node("Mystery", ["picture"], list(shapes))], outputs)
+    return graph([picture], [helper.make_node("Mystery", ["picture"], list(shapes))], outputs, metadata)
 
 
-def graph(inputs: list[Any], nodes: list[Any], outputs: list[Any]) -> bytes:
+def graph(inputs: list[Any], nodes: list[Any], outputs: list[Any], metadata: dict[str, str] | None = None) -> bytes:
     model = helper.make_model(
         helper.make_graph(nodes, "g", inputs, outputs), opset_imports=[helper.make_opsetid("", 17)]
     )
     model.ir_version = 8
+    helper.set_model_props(model, metadata or {})
     data: bytes = model.SerializeToString()
     return data
 

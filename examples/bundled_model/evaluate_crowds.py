@@ -29,7 +29,7 @@ from pycocotools.cocoeval import COCOeval
 from examples.bundled_model import scenes
 from examples.bundled_model.evaluate import MODEL
 from posepost import decode_posenet_multi
-from posepost.draw import COCO_KEYPOINTS
+from posepost.schemes import SCHEMES
 
 LEAST_SCORE = 0.25
 AREA_SHARE = 0.53
@@ -131,7 +131,7 @@ def _dataset(images: list[int], annotations: list[dict]) -> COCO:
     coco.dataset = {
         "images": [{"id": image} for image in images],
         "annotations": annotations,
-        "categories": [{"id": 1, "name": "person", "keypoints": list(COCO_KEYPOINTS)}],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(SCHEMES["coco"].keypoints)}],
     }
     coco.createIndex()
     return coco

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from posepost.draw import COCO_KEYPOINTS
+from posepost.schemes import SCHEMES
 
 OUTSIDE, HIDDEN, VISIBLE = 0, 1, 2
 
@@ -400,7 +400,7 @@ def write(scene: Scene, path: Path) -> None:
     ]
     lines = ",\n".join(json.dumps(person) for person in people)
     height, width = scene.image.shape[:2]
-    size = f'"width": {width}, "height": {height}, "names": {json.dumps(COCO_KEYPOINTS)}'
+    size = f'"width": {width}, "height": {height}, "names": {json.dumps(SCHEMES["coco"].keypoints)}'
     path.with_suffix(".json").write_text(f'{{{size}, "people": [\n{lines}\n]}}\n')
     Image.fromarray(scene.image).save(path, optimize=True)
 

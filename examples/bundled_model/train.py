@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from examples.bundled_model import scenes
-from posepost.draw import COCO_KEYPOINTS
+from posepost.schemes import SCHEMES
 
 SIZE, STRIDE, BATCH, MOST_PEOPLE = 192, 8, 16, 6
 PEOPLE_SHARES = (0.42, 0.17, 0.13, 0.1, 0.09, 0.09)
@@ -310,7 +310,7 @@ def to_onnx(network: Network, note: str) -> onnx.ModelProto:
         "posepost.std": str(STD),
         "posepost.output_stride": str(STRIDE),
         "posepost.input_size": f"{SIZE},{SIZE}",
-        "posepost.keypoints": ",".join(COCO_KEYPOINTS),
+        "posepost.keypoints": ",".join(SCHEMES["coco"].keypoints),
         "posepost.knows": "Drawn figures only (examples/bundled_model/scenes.py): it was never shown a photograph.",
         "posepost.training": note,
     }

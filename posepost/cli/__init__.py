@@ -12,10 +12,12 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
+from posepost._boxes import FORMATS
+from posepost.ort.people import LEAST_SCORE
+
 from . import bench, demo, doctor, inspect, run, warmup
 from ._options import above_zero, add_model, box, indices, score, size, skeleton
 from ._output import EXPECTED, complain, message
-from ._people import LEAST_SCORE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +77,14 @@ def _parser() -> argparse.ArgumentParser:
         "--box", type=box, action="append", metavar="X0,Y0,X1,Y1",
         help="of a person, in pixels of the image, once or more; --box=-9,... where x0 is below 0; default: the image",
     )  # fmt: skip
-    command.add_argument("--boxes", metavar="FILE.json", help='{"IMAGE": [[x0, y0, x1, y1], ...], ...}')
+    command.add_argument(
+        "--boxes",
+        metavar="FILE.json",
+        help='{"IMAGE": [[x0, y0, x1, y1], ...], ...}, COCO annotations or COCO detections',
+    )
+    command.add_argument(
+        "--box-format", choices=tuple(FORMATS), help="of boxes: corners, or the upper left corner or middle, and size"
+    )
     command.add_argument(
         "--padding", type=above_zero, metavar="P", help="how much larger than the box its crop is; default: 1.25"
     )

@@ -7,6 +7,8 @@ import math
 import re
 from typing import Any
 
+from posepost.schemes import listing
+
 
 def add_model(command: argparse.ArgumentParser) -> None:
     """The model, and the options that tell what its graph does not."""
@@ -17,6 +19,9 @@ def add_model(command: argparse.ArgumentParser) -> None:
         "--heads", type=heads, metavar="HEAD=OUTPUT,...",
         help="heatmaps, offsets, displacement_fwd, displacement_bwd, simcc_x, simcc_y",
     )  # fmt: skip
+    command.add_argument(
+        "--keypoints", metavar="NAME|FILE", help=f"what they are: {listing()}, or a file of their names"
+    )
     command.add_argument("--stride", type=positive, metavar="S", help="input pixels per heatmap cell")
     command.add_argument("--layout", choices=("NCHW", "NHWC"), help="of the outputs")
     command.add_argument("--preset", metavar="NAME", help="rules of heatmaps (default: mmpose_msra) or SimCC (rtmpose)")
@@ -32,6 +37,7 @@ def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "activation": None if arguments.activation == "none" else arguments.activation,
         "mean": arguments.mean,
         "std": arguments.std,
+        "keypoints": arguments.keypoints,
     }
 
 
@@ -39,7 +45,7 @@ def check_options(arguments: argparse.Namespace, kind: str) -> None:
     """No option is for the other kind of model."""
     whole, crops = (
         ("stride", "people", "score", "skeleton"),
-        ("preset", "box", "boxes", "padding", "flip", "flip_pairs"),
+        ("preset", "box", "boxes", "box_format", "padding", "flip", "flip_pairs"),
     )
     for name in crops if kind == "posenet" else whole:
         if getattr(arguments, name, None) not in (None, False):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from posepost.ort import PoseSession, TopDownSession
 
+QUOTE = '"'
 EXPECTED = (OSError, ValueError, RuntimeError, ImportError, MemoryError)
 
 
@@ -51,11 +53,42 @@ def ran_on(session: PoseSession | TopDownSession) -> str:
     return f"running on the {device} ({session.device_reason}); decoder: {decoder}"
 
 
+ARGUMENTS = (
+    "activation|box_format|flip_pairs|heads|inputs|keypoints|layout|mean|output_stride|padding|preset|score|size|"
+    "skeleton|std"
+)
+"""Arguments of sessions that options of the command give."""
+OTHER_NAMES = {"output_stride": "stride", "inputs": "input"}
+
+
 def message(error: BaseException) -> str:
-    """An error on one line, with the file that it is about."""
+    """An error on one line, in the words of the command, with the file that it is about."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    return in_options(" ".join(str(error).split())) or type(error).__name__
+
+
+def in_options(text: str) -> str:
+    """What an error says of arguments, said of options: heads={"heatmaps": "a"} is --heads heatmaps=a.
+
+    >>> in_options('give activation="sigmoid" for logits or activation=None for scores')
+    'give --activation sigmoid for logits or --activation none for scores'
+    """
+
+    def option(argument: str) -> str:
+        return f"--{OTHER_NAMES.get(argument, argument).replace('_', '-')}"
+
+    def given(match: re.Match[str]) -> str:
+        value = match[2]
+        if value.startswith("{"):  # a dict of strings
+            value = ",".join(f"{key}={one}" for key, one in re.findall(r'"([^"]*)": "?([^",}]*)', value))
+        return f"{option(match[1])} {'none' if value == 'None' else value.strip(QUOTE)}".rstrip()
+
+    text = text.replace('input_channels="BGR"', "--bgr")
+    text = re.sub(rf"""(?<![^\s(])({ARGUMENTS})=(\{{[^{{}}]*\}}|"[^"]*"|\([^()]*\)|[\w.]*)""", given, text)
+    text = re.sub(r"(?<![^\s])heads\['(\w+)'\]", r"--heads \1", text)
+    text = re.sub(r"(^|: )mean and std must ", r"\1--mean and --std must ", text)
+    return re.sub(rf"(^|: )({ARGUMENTS})(?= must )", lambda match: match[1] + option(match[2]), text)
 
 
 def complain(text: str) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 from posepost._image import read_image
 from posepost.draw import heatmap_picture, overlay
 from posepost.ort import HEADS, PoseSession
+from posepost.ort.people import LEAST_SCORE, SHOWN, above
 
 from ._output import make_folder, png, ran_on, write
-from ._people import LEAST_SCORE, SHOWN, above
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -50,7 +50,7 @@ def _demo_one(session: PoseSession, folder: Path) -> None:
         heatmap = 1 / (1 + np.exp(-heatmap))
     paths = [folder / "overlay.png", folder / "heatmap.png"]
     pictures = [
-        overlay(image, result.keypoints, result.scores, min_score=SHOWN, scale=_enlarged(image)),
+        _drawn(session, image, result.keypoints, result.scores),
         heatmap_picture(heatmap),
     ]
     write({path: png(picture) for path, picture in zip(paths, pictures)})
@@ -60,15 +60,14 @@ def _demo_one(session: PoseSession, folder: Path) -> None:
 def _demo_several(session: PoseSession, folder: Path) -> None:
     image, images, transform = _scene(session, "crowd.png")
     poses = session.run_multi(images, transform=transform).numpy()
-    found = above(poses, LEAST_SCORE)
+    points, keypoint_scores, people = above(poses, LEAST_SCORE)
     print()
-    for number, (scores, score) in enumerate(zip(found.keypoint_scores, found.scores), 1):
+    for number, (scores, score) in enumerate(zip(keypoint_scores, people), 1):
         shown = f"{(scores >= SHOWN).sum()} of {len(scores)} keypoints"
         print(f"person {number:<3} score {score:.3f}, {shown} score at least {SHOWN}")
     print(f"\n{_saved(session, 'poses', poses, 'the four heads', _maps(session, images, HEADS))}")
     path = folder / "crowd.png"
-    drawn = overlay(image, found.keypoints, found.keypoint_scores, min_score=SHOWN, scale=_enlarged(image))
-    write({path: png(drawn)})
+    write({path: png(_drawn(session, image, points, keypoint_scores))})
     print(f"wrote {path} (one color a person)")
 
 
@@ -90,8 +89,9 @@ def _saved(session: PoseSession, what: str, result: Any, of: str, maps: Sequence
     )
 
 
-def _enlarged(image: PILImage.Image) -> int:
-    return max(1, 768 // max(image.size))
+def _drawn(session: PoseSession, image: PILImage.Image, keypoints: Any, scores: Any) -> PILImage.Image:
+    enlarged = max(1, 768 // max(image.size))
+    return overlay(image, keypoints, scores, scheme=session.model.scheme, min_score=SHOWN, scale=enlarged)
 
 
 def _maps(session: PoseSession, images: Any, heads: Sequence[str]) -> list[np.ndarray[Any, Any]]:

@@ -11,7 +11,7 @@ from ._options import check_options, model_options
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Print what a model's graph tells."""
-    kind = recognize(arguments.model, heads=arguments.heads, layout=arguments.layout).kind
+    kind = recognize(arguments.model, heads=arguments.heads, layout=arguments.layout, preset=arguments.preset).kind
     check_options(arguments, kind)
     if kind == "posenet":
         print(describe(read_model(arguments.model, **model_options(arguments), output_stride=arguments.stride)))

@@ -22,14 +22,21 @@ keypoints' scores with 0 for each keypoint that an earlier person has. Other mod
 however unlikely, whose score is the mean of the keypoints' scores.
 
 A model with heatmaps or SimCC sees one person a crop. --box or --boxes tell where people are, else the whole image is
-one box; "poses" then has one entry a box, in their order and whatever the score, which is the mean of the keypoints'
-scores, with the box as it was given: "box": [x0, y0, x1, y1]. --boxes names a JSON file for many images, by the names
-of the images as given on the command line, or without their directories:
+one person, which is said on stderr; "poses" then has one entry a box, in their order and whatever the score, which is
+the mean of the keypoints' scores, with the box as "box": [x0, y0, x1, y1] and, where it came with one, its
+"box_score". A box that cannot be used costs a line on stderr and exit status 2; the others are done. --boxes names a
+JSON file for many images, by the names of the images as given on the command line, or without their directories:
 
     {"photo.jpg": [[x0, y0, x1, y1], ...], "other.jpg": []}
 
-x and y are pixels of the image, x to the right and y down; a number that is not finite is null. NAME is the image's
-file name without its suffix, with -2, -3, ... after it where that name is taken. Files appear whole or not at all.
+A score and a class may follow in a row; every row is taken for a person. COCO annotations and COCO detection results
+are read too, and of them people alone. --box-format xywh or cxcywh says that rows are not two corners (COCO's are
+xywh).
+
+x and y are pixels of the image, x to the right and y down. They are null for a keypoint that is absent: whose score
+is not above 0 (by the rule of MMPose, HRNet and others nothing was found then; soft-argmax alone has scores that are
+no measure of that) or whose place is not finite. A score that is not finite is null. NAME is the image's file name
+without its suffix, with -2, -3, ... after it where that name is taken. Files appear whole or not at all.
 """
 
 from __future__ import annotations
@@ -38,30 +45,32 @@ import argparse
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
+from posepost.ort import (
+    BoxWarning,
+    People,
+    PoseSession,
+    TopDownSession,
+    input_size,
+    multi_person_problem,
+    recognize,
+)
 
-from posepost._image import read_image
-from posepost.draw import overlay
-from posepost.ort import PoseSession, TopDownSession, input_size, multi_person_problem, recognize
-
+from ._box_files import BoxFile, read_box_file
 from ._options import check_options, model_options
 from ._output import EXPECTED, complain, make_folder, message, png, ran_on, write
-from ._people import LEAST_SCORE, SHOWN, People, above
 
-if TYPE_CHECKING:
-    from PIL import Image as PILImage
-
-Find = Callable[[str, "PILImage.Image"], "tuple[People, str]"]
-"""The people in one image, given by path and as a picture, and what was found in a few words."""
+Find = Callable[[str], "tuple[People, str]"]
+"""The people in one image, given by path, and what was found in a few words."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Keypoints and overlay of every image; one bad image does not keep the others from being done."""
-    kind = recognize(arguments.model, heads=arguments.heads, layout=arguments.layout).kind
+    kind = recognize(arguments.model, heads=arguments.heads, layout=arguments.layout, preset=arguments.preset).kind
     check_options(arguments, kind)
     session, find = _whole_images(arguments) if kind == "posenet" else _crops(arguments)
     folder = make_folder(arguments.output)
@@ -69,7 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     status = 0
     for path, name in zip(arguments.images, output_names(arguments.images, folder)):
         try:
-            files, found = _one_image(session, path, folder / name, arguments.size, find)
+            people, found = find(path)
+            files = _files(session, path, folder / name, arguments.size, people)
             write(files)
         except EXPECTED as error:
             text = message(error)
@@ -77,6 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
             status = 2
         else:
             print(f"{path}: {found}, wrote {' and '.join(str(file) for file in files)}")
+            for problem in people.left_out:
+                complain(f"{path}: {problem}, left out")
+                status = 2
     return status
 
 
@@ -92,16 +105,10 @@ def _whole_images(arguments: argparse.Namespace) -> tuple[PoseSession, Find]:
         raise ValueError(problem)
     if wanted == "one" and arguments.score is not None:
         raise ValueError("--score is for --people all, got --people one")
-    least = LEAST_SCORE if arguments.score is None else arguments.score
 
-    def find(path: str, image: PILImage.Image) -> tuple[People, str]:
-        images, transform = session.letterbox(image, arguments.size)
-        if wanted == "one":
-            points, scores = session.run(images, transform=transform).numpy()
-            people = People(points, scores, scores.mean(axis=1, dtype=np.float64))
-            return people, f"score {people.scores[0]:.3f}"
-        people = above(session.run_multi(images, transform=transform).numpy(), least)
-        return people, _counted(people)
+    def find(path: str) -> tuple[People, str]:
+        people = session(path, people=wanted, score=arguments.score, size=arguments.size)
+        return people, f"score {people.scores[0]:.3f}" if wanted == "one" else _counted(people)
 
     return session, find
 
@@ -116,61 +123,42 @@ def _crops(arguments: argparse.Namespace) -> tuple[TopDownSession, Find]:
     flip = arguments.flip or arguments.flip_pairs is not None
     if flip and session.model.keypoint_count is not None:
         session.flip_pairs(session.model.keypoint_count)
-    padding = {} if arguments.padding is None else {"padding": arguments.padding}
+    options = {"flip": flip, "size": arguments.size}
+    if arguments.padding is not None:
+        options["padding"] = arguments.padding
+    if boxes is None:
+        complain("no boxes given: each picture is taken as one person; --box or --boxes say where people are")
+    else:
+        for path in boxes.unnamed:
+            complain(f"{path}: no boxes in {arguments.boxes}, so nobody is looked for")
 
-    def find(path: str, image: PILImage.Image) -> tuple[People, str]:
-        there = boxes.get(path, [[0, 0, image.width, image.height]])
-        images, transforms = session.crop(image, there, size=arguments.size, **padding)
-        points, scores = session.run(images, transform=transforms, flip=flip).numpy()
-        people = People(points, scores, scores.mean(axis=1, dtype=np.float64), there)
+    def find(path: str) -> tuple[People, str]:
+        rows: dict[str, Any] = {} if boxes is None else {"boxes": boxes.rows[path], "box_format": boxes.box_format}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BoxWarning)  # said here, with the image's name
+            people = session(path, **rows, **options)
         return people, _counted(people)
 
     return session, find
 
 
-def _boxes(arguments: argparse.Namespace) -> dict[str, list[list[float]]]:
-    """The boxes of each image that has some named, by its path."""
+def _boxes(arguments: argparse.Namespace) -> BoxFile | None:
+    """Rows of each image, where --box or --boxes gives them."""
     if arguments.box is not None and arguments.boxes is not None:
         raise ValueError("--box and --boxes must not be given together, got both")
-    if arguments.box is not None:
-        if len(arguments.images) > 1:
-            raise ValueError(f"--box is for one image, got {len(arguments.images)}; --boxes names a file for many")
-        return {arguments.images[0]: arguments.box}
-    if arguments.boxes is None:
-        return {}
-    where = f"--boxes {arguments.boxes}"
-    try:
-        document = json.loads(Path(arguments.boxes).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{where} must be a JSON file, got {message(error)}") from None
-    if not isinstance(document, dict):
-        raise ValueError(f'{where} must hold {{"IMAGE": [[x0, y0, x1, y1], ...], ...}}, got {_short(document)}')
-    found = {}
-    for path in arguments.images:
-        names = [name for name in (path, os.path.basename(path)) if name in document]
-        if not names:
-            raise ValueError(f"{where} must have the boxes of each image, got none for {path}")
-        found[path] = rows = document[names[0]]
-        if not isinstance(rows, list) or not all(_is_box(row) for row in rows):
-            raise ValueError(f"{where} must hold [[x0, y0, x1, y1], ...] for {path}, got {_short(rows)}")
-    return found
-
-
-def _is_box(row: Any) -> bool:
-    return (
-        isinstance(row, list)
-        and len(row) == 4
-        and all(type(value) in (int, float) and -1e300 < value < 1e300 for value in row)
-    )
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
+    if arguments.boxes is not None:
+        return read_box_file(arguments.boxes, arguments.images, arguments.box_format)
+    if arguments.box is None:
+        if arguments.box_format is not None:
+            raise ValueError(f"--box-format is for --box and --boxes, got {arguments.box_format} without them")
+        return None
+    if len(arguments.images) > 1:
+        raise ValueError(f"--box is for one image, got {len(arguments.images)}; --boxes names a file for many")
+    return BoxFile({arguments.images[0]: arguments.box}, arguments.box_format or "xyxy", [])
 
 
 def _counted(people: People) -> str:
-    return f"{len(people.scores)} {'person' if len(people.scores) == 1 else 'people'}"
+    return f"{len(people)} {'person' if len(people) == 1 else 'people'}"
 
 
 def output_names(images: Sequence[str], folder: Path) -> list[str]:
@@ -193,43 +181,49 @@ def _outputs(base: Path) -> tuple[Path, Path]:
     return base.with_name(f"{base.name}.json"), base.with_name(f"{base.name}.overlay.png")
 
 
-def _one_image(
-    session: PoseSession | TopDownSession, path: str, base: Path, size: tuple[int, int] | None, find: Find
-) -> tuple[dict[Path, bytes], str]:
-    """The files of one image, and what was found in a few words."""
-    image = read_image(path)
-    people, found = find(path, image)
+def _files(
+    session: PoseSession | TopDownSession, path: str, base: Path, size: tuple[int, int] | None, people: People
+) -> dict[Path, bytes]:
+    """The files of one image."""
     document = {
         "image": path,
-        "width": image.width,
-        "height": image.height,
+        "width": people.picture.width,
+        "height": people.picture.height,
         "model": os.path.basename(session.model.name),
         "input_size": list(input_size(session.model, size)),
         "device": session.device,
-        "poses": people_as_json(session.keypoint_names(people.keypoints.shape[1]), people),
+        "poses": people_as_json(people),
     }
     text, picture = _outputs(base)
-    files = {
+    return {
         text: (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(),
-        picture: png(overlay(image, people.keypoints, people.keypoint_scores, min_score=SHOWN)),
+        picture: png(people.overlay()),
     }
-    return files, found
 
 
-def people_as_json(names: Sequence[str], people: People) -> list[dict[str, Any]]:
+def people_as_json(people: People) -> list[dict[str, Any]]:
     def number(value: Any) -> float | None:
         return float(str(value)) if math.isfinite(value) else None  # the shortest decimal that is this float32
 
-    labels = names or tuple(f"keypoint {k}" for k in range(people.keypoints.shape[1]))
-    boxes = [{}] * len(people.scores) if people.boxes is None else [{"box": list(box)} for box in people.boxes]
     return [
         {
-            "score": number(score),
+            "score": number(person.score),
             **box,
             "keypoints": [
-                {"name": label, "x": number(x), "y": number(y), "score": number(keypoint_score)}
-                for label, (x, y), keypoint_score in zip(labels, points, keypoint_scores)
+                {"name": name, "x": number(x), "y": number(y), "score": number(score)}
+                for name, (x, y), score in zip(people.names, person.keypoints, person.keypoint_scores)
             ],
         }
-        for points, keypoint_scores, score, box in zip(people.keypoints, people.keypoint_scores, people.scores, boxes)
+        for person, box in zip(people, _boxes_as_json(people))
     ]
+
+
+def _boxes_as_json(people: People) -> list[dict[str, Any]]:
+    """ "box", and "box_score" where it came with one, of each person."""
+    if people.boxes is None:
+        return [{}] * len(people)
+    boxes = [{"box": [int(one) if one.is_integer() else one for one in box]} for box in people.boxes.tolist()]
+    if people.box_scores is None:
+        return boxes
+    scores = people.box_scores.tolist()
+    return [{**box, "box_score": score if math.isfinite(score) else None} for box, score in zip(boxes, scores)]

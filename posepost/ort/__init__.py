@@ -7,13 +7,14 @@ Needs the packages onnx and onnxruntime (`pip install "posepost[ort]"`, on a mac
 
 Metadata of a model (`metadata_props`) that is honored: `posepost.mean`, `posepost.std` (one number or R,G,B, of pixels
 0..255), `posepost.output_stride`, `posepost.input_size` (width,height to run at, where the model takes any),
-`posepost.keypoints` (names, separated by commas).
+`posepost.keypoints` (names, separated by commas, or the name of one of `posepost.schemes.SCHEMES`). Names are also read
+from `keypoint_names` and from ultralytics' `kpt_names`.
 """
 
 from ._describe import describe
+from ._families import MOST_PER_CELL
 from ._graph import LAYOUTS, Tensor, find_activation, load_proto, signature, stride_of
-from ._heads import HEADS, MOST_PER_CELL, TOPDOWN_HEADS, TOPDOWN_SIZE, Recognized, find_heads, recognize
-from ._metadata import left_for_right
+from ._heads import TOPDOWN_SIZE, Recognized, recognize
 from ._models import (
     DEFAULT_MEAN,
     DEFAULT_PRESETS,
@@ -29,7 +30,10 @@ from ._models import (
     read_model,
     read_topdown,
 )
+from ._posenet_heads import HEADS, Evidence
 from ._session import NVIDIA_PROVIDERS, choose_device, cupy_problem, provider_list
+from ._topdown_heads import TOPDOWN_HEADS
+from .people import BoxWarning, People, Person
 from .posenet import PoseSession
 from .topdown import MOST_CROPS, TopDownSession
 
@@ -48,6 +52,10 @@ __all__ = [
     "PRESETS",
     "TOPDOWN_HEADS",
     "TOPDOWN_SIZE",
+    "BoxWarning",
+    "Evidence",
+    "People",
+    "Person",
     "PoseModel",
     "PoseSession",
     "Recognized",
@@ -58,9 +66,7 @@ __all__ = [
     "cupy_problem",
     "describe",
     "find_activation",
-    "find_heads",
     "input_size",
-    "left_for_right",
     "load_proto",
     "multi_person_problem",
     "provider_list",

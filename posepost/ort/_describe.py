@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ._graph import dims
-from ._heads import HEADS
 from ._models import PoseModel, TopDownModel
+from ._posenet_heads import HEADS
 
 
 def describe(model: PoseModel | TopDownModel) -> str:
@@ -22,6 +22,7 @@ def describe(model: PoseModel | TopDownModel) -> str:
         *(_posenet_lines(model) if isinstance(model, PoseModel) else _topdown_lines(model)),
         ("input is", f"(pixel - {_numbers(model.mean)}) / {_numbers(model.std)}, RGB ({model.normalization_by})"),
         ("keypoints", keypoints),
+        ("names are", model.keypoints_by),
     ]
     where = next(number for number, (key, _) in enumerate(lines) if key == "layout")
     lines.insert(where + 1, ("size", f"{size} (width x height)" + f", usually {usual}" * (None in model.input_size)))
@@ -31,12 +32,21 @@ def describe(model: PoseModel | TopDownModel) -> str:
     return "\n".join(f"{key:<17}{value}" for key, value in lines)
 
 
+def _found(model: PoseModel | TopDownModel) -> list[tuple[str, str]]:
+    """How the heads were found, what speaks for them and what against."""
+    evidence = model.evidence
+    lines = [("found", model.heads_by)]
+    if model.heads_by != "named by the caller":
+        lines += [("for", fact) for fact in evidence.favor]
+    return lines + [("against", fact) for fact in evidence.against]
+
+
 def _posenet_lines(model: PoseModel) -> list[tuple[str, str]]:
     stride = "unknown" if model.output_stride is None else str(model.output_stride)
     activation = {"sigmoid": "logits", None: "scores", "unknown": "unknown"}[model.activation]
     return [
         *((head, model.heads.get(head, "not recognized (not needed for one person)")) for head in HEADS),
-        ("found", model.heads_by),
+        *_found(model),
         ("layout", f"input {model.input_layout}, outputs {model.layout or 'known when it runs'}"),
         ("stride", f"{stride} ({model.output_stride_by})"),
         ("heatmaps are", f"{activation} ({model.activation_by})"),
@@ -55,7 +65,7 @@ def _topdown_lines(model: TopDownModel) -> list[tuple[str, str]]:
     return [
         ("head", f"{head}, one person a crop"),
         *model.heads.items(),
-        ("found", model.heads_by),
+        *_found(model),
         ("layout", layout),
         sizes,
         ("preset", f"{model.preset} ({model.preset_by})"),

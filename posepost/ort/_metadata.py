@@ -1,15 +1,15 @@
-"""What a model's metadata (`metadata_props`) says, checked, and what the names of keypoints say."""
+"""What a model's metadata (`metadata_props`) says, checked."""
 
 from __future__ import annotations
 
-import re
+import ast
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from posepost.draw import COCO_KEYPOINTS
+from posepost.schemes import SCHEMES, Scheme, keypoint_scheme, listing, named_scheme, scheme_of, schemes_of
 
 
 def three(
@@ -58,24 +58,89 @@ def stated_stride(name: str, metadata: Mapping[str, str]) -> int | None:
     return int(text)
 
 
-def keypoint_names(name: str, metadata: str | None, count: int | None) -> tuple[str, ...]:
-    """The names in the metadata, else COCO's for 17 keypoints, else numbers; none where the count is not known."""
-    if metadata is not None:
-        names = tuple(part.strip(" \"'[]") for part in metadata.split(","))
-        if count is not None and len(names) != count:
-            raise ValueError(f"{name}: posepost.keypoints must name {count} keypoints, got {len(names)}")
-        return names
-    if count == len(COCO_KEYPOINTS):
-        return COCO_KEYPOINTS
-    return tuple(f"keypoint {k}" for k in range(count or 0))
+class Naming(NamedTuple):
+    """What the keypoints of a model are, as far as that is known, and how it is known."""
+
+    scheme: Scheme | None
+    names: tuple[str, ...]  # none where neither they nor their number are known
+    by: str
 
 
-def left_for_right(names: Sequence[str]) -> tuple[int, ...] | None:
-    """The keypoint that stands for each one in the mirrored image, from names such as left_eye; None if they do not
-    tell."""
-    lower = [name.lower() for name in names]
-    swapped = [re.sub("left|right", lambda side: "right" if side[0] == "left" else "left", name) for name in lower]
-    if not set(swapped) <= set(lower) or len(set(lower)) != len(lower):
+def find_keypoints(name: str, given: Any, metadata: Mapping[str, str], count: int | None, posenet: bool) -> Naming:
+    """As given, else of the metadata; else COCO's for PoseNet, which is defined with them; else numbers."""
+    scheme, by = None, ""
+    if given is not None:
+        scheme, by = keypoint_scheme(given), "given"
+        if count not in (None, len(scheme.keypoints)):
+            what = f" ({scheme.name})" if scheme.name else ""
+            raise ValueError(f"keypoints must name the {count} keypoints of {name}, got {len(scheme.keypoints)}{what}")
+    elif "posepost.keypoints" in metadata:
+        scheme, by = _stated_keypoints(name, metadata["posepost.keypoints"], count), "metadata"
+    else:
+        scheme, by = _others_keypoints(metadata, count)
+    if scheme is None and count is not None:
+        scheme, by = unnamed_scheme(count, posenet), "PoseNet's"
+    if scheme is not None:
+        return Naming(scheme, scheme.keypoints, f"{scheme.name} ({by})" if scheme.name else by)
+    seen = "their number is known when it runs" if count is None else may_be(count)
+    return Naming(None, numbered(count or 0), f"unknown: {seen}; give keypoints=")
+
+
+def unnamed_scheme(count: int, posenet: bool) -> Scheme | None:
+    """What nobody names: PoseNet is defined with COCO's keypoints, of others their number does not tell."""
+    usual = SCHEMES["coco"]
+    return usual if posenet and count == len(usual.keypoints) else None
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """Names of keypoints that have none."""
+    return tuple(f"keypoint {k}" for k in range(count))
+
+
+def may_be(count: int) -> str:
+    """What so many keypoints may be."""
+    fitting = schemes_of(count)
+    if not fitting:
+        return f"no scheme has {count} keypoints"
+    return f"{count} keypoints may be those of {listing([*fitting, 'others'])}"
+
+
+def _stated_keypoints(name: str, text: str, count: int | None) -> Scheme:
+    """What `posepost.keypoints` says: a scheme's name, a list, or names with commas between them."""
+    names = _listed(text) or [part.strip(" \"'[]") for part in text.split(",")]
+    scheme = named_scheme(text)
+    if scheme is None and len(names) == 1 and count not in (None, 1):
+        raise ValueError(
+            f"{name}: posepost.keypoints must be {count} names with commas between them or {listing()}, got {text!r}"
+        )
+    if scheme is None:
+        try:
+            scheme = scheme_of(names)
+        except ValueError as error:
+            raise ValueError(f"{name}: posepost.{error}") from None
+    if count not in (None, len(scheme.keypoints)):
+        raise ValueError(f"{name}: posepost.keypoints must name {count} keypoints, got {len(scheme.keypoints)}")
+    return scheme
+
+
+OTHERS = ("keypoint_names", "kpt_names")
+"""Metadata of other exporters: a list of names, or (ultralytics) a dict from each class to such a list."""
+
+
+def _others_keypoints(metadata: Mapping[str, str], count: int | None) -> tuple[Scheme | None, str]:
+    for key in OTHERS:
+        names = _listed(metadata.get(key, ""))
+        if names and count in (None, len(names)) and len(set(names)) == len(names) and all(map(str.strip, names)):
+            return scheme_of(names), f"metadata, {key}"
+    return None, ""
+
+
+def _listed(text: str) -> list[str] | None:
+    """Names in the text of a list, or of a dict with one list; None where it is nothing of that kind."""
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
-    pairs = tuple(lower.index(name) for name in swapped)
-    return None if pairs == tuple(range(len(pairs))) else pairs
+    if isinstance(value, dict) and len(value) == 1:
+        (value,) = value.values()
+    return list(value) if isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value) else None

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from posepost import _check, _kernels
 from posepost._rules.heatmap import PRESETS as HEATMAP_PRESETS
 from posepost._rules.simcc import PRESETS as SIMCC_PRESETS
-from posepost.draw import COCO_KEYPOINTS
+from posepost.schemes import SCHEMES, Scheme, SchemeLike
 
+from ._families import ratios
 from ._graph import (
     LAYOUTS,
     Graph,
@@ -28,13 +29,16 @@ from ._graph import (
     read_graph,
     width_height,
 )
-from ._heads import HEADS, TOPDOWN_HEADS, Recognized, check_given, find_heads, find_topdown, ratios
-from ._metadata import keypoint_names, normalization_by, preferred_size, stated_stride, three
+from ._heads import Recognized, recognize_graph
+from ._metadata import find_keypoints, normalization_by, preferred_size, stated_stride, three
+from ._posenet_heads import HEADS, Evidence
+from ._topdown_heads import TOPDOWN_HEADS
 
 DEFAULT_SIZE = (481, 353)
 DEFAULT_MEAN = DEFAULT_STD = 127.5
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 PRESETS = {"heatmap": HEATMAP_PRESETS, "simcc": SIMCC_PRESETS}
+UDP_KEYPOINTS = 17  # of the public models with UDP's offsets
 DEFAULT_PRESETS = {"heatmap": "mmpose_msra", "simcc": "rtmpose"}
 
 
@@ -49,6 +53,7 @@ class Model:
     input_layout: str
     heads: dict[str, str]  # head -> output
     heads_by: str
+    evidence: Evidence
     layout: str | None  # of maps; None: known when it runs, and for SimCC
     activation: str | None  # "sigmoid": logits; None: already scores; "unknown", in PoseNet models alone
     activation_by: str
@@ -56,7 +61,9 @@ class Model:
     mean: npt.NDArray[np.float32]
     std: npt.NDArray[np.float32]
     normalization_by: str
-    keypoints: tuple[str, ...]
+    scheme: Scheme | None  # what the keypoints are; None: not known
+    keypoints: tuple[str, ...]  # names; "keypoint 0", ... where they are not known, none where K is not
+    keypoints_by: str
     input_size: tuple[int | None, int | None]  # width, height of the input; None where the model takes any
     usual_size: tuple[int, int]  # to run at when the caller names no size
 
@@ -90,6 +97,7 @@ def read_model(
     activation: str | None = "auto",
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
+    keypoints: SchemeLike | None = None,
 ) -> PoseModel:
     """Read the graph of an ONNX model without running it. Arguments and errors as for `PoseSession`.
 
@@ -98,7 +106,8 @@ def read_model(
     _check_choices(layout, activation)
     graph = read_graph(model)
     input_name, input_layout = find_input(graph)
-    found, heads_by, found_layout = find_heads(graph.name, graph.outputs, dict(heads or {}), layout)
+    seen = recognize_graph(graph, dict(heads or {}), layout, None, "posenet")
+    found, found_layout = seen.heads, seen.layout
     if activation == "auto":
         activation, activation_by = find_activation(graph.producers, set(graph.constants), found["heatmaps"])
     else:
@@ -111,18 +120,19 @@ def read_model(
         output_stride, stride_by = stated_stride(graph.name, graph.metadata), "metadata"
     if output_stride is None:
         output_stride, stride_by = find_stride(graph, input_name, input_layout, usual, found["heatmaps"], found_layout)
-    heatmaps = graph.outputs[found["heatmaps"]].shape
+    heatmaps = seen.shapes[found["heatmaps"]]
     count = heatmaps[channel_axis(found_layout)] if found_layout and len(heatmaps) == 4 else None
     return PoseModel(
         heads=found,
-        heads_by=heads_by,
+        heads_by=seen.by,
+        evidence=seen.evidence,
         layout=found_layout,
         activation=activation,
         activation_by=activation_by,
         output_stride=output_stride,
         output_stride_by=stride_by,
         usual_size=usual,
-        **_read(graph, found, (mean, DEFAULT_MEAN), (std, DEFAULT_STD), count),
+        **_read(graph, found, (mean, DEFAULT_MEAN), (std, DEFAULT_STD), keypoints, count, True),
     )
 
 
@@ -135,14 +145,13 @@ def read_topdown(
     activation: str | None = "auto",
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
+    keypoints: SchemeLike | None = None,
 ) -> TopDownModel:
     """Read the graph of a top-down ONNX model without running it. Arguments and errors as for `TopDownSession`."""
     _check_choices(layout, activation)
     graph = read_graph(model)
-    given = dict(heads or {})
-    check_given(graph.outputs, given, tuple(head for kind in TOPDOWN_HEADS.values() for head in kind))
-    found, shapes, usual = find_topdown(graph, given, layout)
-    kind = found.kind
+    found = recognize_graph(graph, dict(heads or {}), layout, preset, "topdown")
+    kind, shapes, usual = found.kind, found.shapes, found.size
     if preset is not None:
         _check.choice(preset, "preset", tuple(PRESETS[kind]))
     chosen = preset or DEFAULT_PRESETS[kind]
@@ -171,6 +180,7 @@ def read_topdown(
         kind=kind,
         heads=found.heads,
         heads_by=found.by,
+        evidence=found.evidence,
         layout=found.layout,
         sizes=sizes,
         ratio=ratio,
@@ -180,16 +190,23 @@ def read_topdown(
         activation_by=activation_by,
         keypoint_count=count,
         usual_size=usual,
-        **_read(graph, found.heads, (mean, IMAGENET_MEAN), (std, IMAGENET_STD), count),
+        **_read(graph, found.heads, (mean, IMAGENET_MEAN), (std, IMAGENET_STD), keypoints, count, False),
     )
 
 
 def _read(
-    graph: Graph, heads: Mapping[str, str], mean: tuple[Any, Any], std: tuple[Any, Any], count: int | None
+    graph: Graph,
+    heads: Mapping[str, str],
+    mean: tuple[Any, Any],
+    std: tuple[Any, Any],
+    keypoints: Any,
+    count: int | None,
+    posenet: bool,
 ) -> dict[str, Any]:
     """The fields that are read alike of all models. mean, std: as given, and the default."""
     input_name, input_layout = find_input(graph)
     metadata = graph.metadata
+    naming = find_keypoints(graph.name, keypoints, metadata, count, posenet)
     return {
         "name": graph.name,
         "input_name": input_name,
@@ -200,7 +217,9 @@ def _read(
         "mean": three("mean", mean[0], metadata.get("posepost.mean"), mean[1]),
         "std": three("std", std[0], metadata.get("posepost.std"), std[1]),
         "normalization_by": normalization_by(mean[0], std[0], metadata),
-        "keypoints": keypoint_names(graph.name, metadata.get("posepost.keypoints"), count),
+        "scheme": naming.scheme,
+        "keypoints": naming.names,
+        "keypoints_by": naming.by,
         "input_size": width_height(graph.inputs[input_name].shape, input_layout),
     }
 
@@ -224,12 +243,18 @@ def multi_person_problem(model: PoseModel, skeleton: Sequence[tuple[int, int]] |
         listing = ", ".join(f"{name} {dims(tensor.shape)}" for name, tensor in model.outputs.items())
         return (
             f"{model.name}: no {' and '.join(missing)} among the outputs, which several people need "
-            f"(heads= or --heads names them): {listing}"
+            f"(heads= names them): {listing}"
         )
-    if skeleton is None and model.keypoints and len(model.keypoints) != len(COCO_KEYPOINTS):
+    usual = SCHEMES["coco"]
+    if skeleton is None and model.keypoints and len(model.keypoints) != len(usual.keypoints):
         return (
-            f"{model.name}: several people need PoseNet's {len(COCO_KEYPOINTS)} keypoints, got {len(model.keypoints)}; "
-            "skeleton= (--skeleton) joins others"
+            f"{model.name}: several people need PoseNet's {len(usual.keypoints)} keypoints, got "
+            f"{len(model.keypoints)}; skeleton= joins others"
+        )
+    if skeleton is None and model.scheme is not None and model.scheme.name not in ("", usual.name):
+        return (
+            f"{model.name}: several people need PoseNet's keypoints, which are COCO's, got {model.scheme.name}'s; "
+            "skeleton= joins others"
         )
     for head in HEADS:
         dtype = model.outputs[model.heads[head]].dtype
@@ -248,10 +273,10 @@ def _heatmap_keypoints(
 ) -> int | None:
     """`keypoints_in`, where the preset fits the channels and was given if they leave a doubt; None: not known."""
     channels = shape[channel_axis(layout)]
-    if given is None and channels == 3 * len(COCO_KEYPOINTS):
+    if given is None and channels == 3 * UDP_KEYPOINTS:
         raise ValueError(
-            f"{name}: {channels} channels may be {channels} keypoints or {len(COCO_KEYPOINTS)} with offsets; give "
-            'preset="mmpose_udp_combined" (--preset mmpose_udp_combined) for offsets, or another preset for '
+            f"{name}: {channels} channels may be {channels} keypoints or {UDP_KEYPOINTS} with offsets; give "
+            'preset="mmpose_udp_combined" for offsets, or another preset for '
             f"{channels} keypoints"
         )
     if preset == "mmpose_udp_combined" and channels is not None and channels % 3:
@@ -276,4 +301,4 @@ def _check_dtypes(graph: Graph, found: Recognized) -> None:
             *most, last = _kernels.ELEMENTS
             raise ValueError(f"{graph.name}: the output {output} must be {', '.join(most)} or {last}, got {dtype}")
     if len(set(dtypes)) > 1:
-        raise ValueError(f"{graph.name}: simcc_x and simcc_y must have one dtype, got {' and '.join(dtypes)}")
+        raise ValueError(f"{graph.name}: {' and '.join(found.heads)} must have one dtype, got {' and '.join(dtypes)}")

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from posepost import _view
+from posepost.schemes import Scheme
 
 from ._describe import describe
 from ._graph import dims, need
-from ._metadata import keypoint_names
+from ._metadata import numbered, unnamed_scheme
 from ._models import PoseModel, TopDownModel
 
 NVIDIA_PROVIDERS: dict[str, dict[str, str]] = {
@@ -114,8 +115,20 @@ class Session:
             raise ValueError(f"images must have shape {dims(takes)}, got {dims(shape)}")
 
     def keypoint_names(self, count: int) -> tuple[str, ...]:
-        """The model's own names, or else those of `count` keypoints."""
-        return self.model.keypoints or keypoint_names(self.model.name, None, count)
+        """The names of the model's `count` keypoints, "keypoint 0", ... where they are not known."""
+        scheme = self.keypoint_scheme(count)
+        return numbered(count) if scheme is None else scheme.keypoints
+
+    def keypoint_scheme(self, count: int) -> Scheme | None:
+        """What the model's `count` keypoints are; None where that is not known. Raises ValueError where they are
+        others."""
+        scheme = self.model.scheme or unnamed_scheme(count, isinstance(self.model, PoseModel))
+        if scheme is not None and len(scheme.keypoints) != count:
+            raise ValueError(
+                f"keypoints must name the {count} keypoints of {self.model.name}, got {len(scheme.keypoints)}: "
+                f"{self.model.keypoints_by}"
+            )
+        return scheme
 
     def _queue(self) -> contextlib.AbstractContextManager[Any]:
         """CuPy allocates and copies on the session's stream inside; nothing on the CPU."""

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from posepost import Keypoints, Poses, decode_posenet, decode_posenet_multi
-from posepost._image import letterbox
+from posepost import Keypoints, Poses, _check, decode_posenet, decode_posenet_multi
+from posepost._image import as_image, letterbox
+from posepost.schemes import SchemeLike
 
 from ._graph import LAYOUTS, dims, stride_of, width_height
-from ._heads import HEADS, fits
 from ._models import PoseModel, input_size, multi_person_problem, read_model
+from ._posenet_heads import HEADS, fits
 from ._session import Session, shape_of
+from .people import LEAST_SCORE, People, above
 
 
 class PoseSession(Session):
@@ -30,6 +32,8 @@ class PoseSession(Session):
         None that they are scores.
     mean, std: a number or three (RGB), in pixel values 0..255: the input is (pixel - mean) / std. Default: the
         metadata, else 127.5 and 127.5. Only `letterbox` uses them.
+    keypoints: what the keypoints are, as `posepost.keypoint_scheme` takes it. Default: the metadata, else COCO's where
+        there are 17, as PoseNet has them.
     skeleton: (parent, child) pairs for `run_multi`, as in `decode_posenet_multi`. Default: PoseNet's.
     providers: of onnxruntime, as InferenceSession takes them. Default: CUDA where onnxruntime, CuPy and a GPU are
         there, else the CPU.
@@ -56,12 +60,20 @@ class PoseSession(Session):
         activation: str | None = "auto",
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
+        keypoints: SchemeLike | None = None,
         skeleton: Sequence[tuple[int, int]] | None = None,
         providers: Sequence[Any] | None = None,
         device_id: int = 0,
     ) -> None:
         self.model = read_model(
-            model, heads=heads, output_stride=output_stride, layout=layout, activation=activation, mean=mean, std=std
+            model,
+            heads=heads,
+            output_stride=output_stride,
+            layout=layout,
+            activation=activation,
+            mean=mean,
+            std=std,
+            keypoints=keypoints,
         )
         if self.model.activation == "unknown":
             raise ValueError(
@@ -71,18 +83,56 @@ class PoseSession(Session):
         self.skeleton = skeleton
         self._start(model, providers, device_id)
 
+    def __call__(
+        self,
+        image: Any,
+        *,
+        people: str | None = None,
+        score: float | None = None,
+        size: tuple[int, int] | None = None,
+        channels: str = "RGB",
+    ) -> People:
+        """The people in one picture: reads it, turns it upright, runs the model, decodes, and waits for the result.
+
+        image, size, channels: as for `letterbox`.
+        people: "all", or "one": the likeliest keypoint of each kind, whosever it is. Default: "all" where the model has
+            the heads for it.
+        score: least score of a person, from 0 to 1. Default: 0.25, and 0 with people="one".
+        Raises what `letterbox` and `run_multi` or `run` raise.
+        """
+        if people is None:
+            people = "one" if multi_person_problem(self.model, self.skeleton) else "all"
+        _check.choice(people, "people", ("one", "all"))
+        least = (LEAST_SCORE if people == "all" else 0.0) if score is None else score
+        _check.number(least, "score")
+        picture = as_image(image, channels=channels)
+        images, transform = self.letterbox(picture, size)
+        if people == "all":
+            found = above(self.run_multi(images, transform=transform).numpy(absent=np.nan), least)
+        else:
+            points, scores = self.run(images, transform=transform).numpy(absent=np.nan)
+            means = scores.mean(axis=1, dtype=np.float64)
+            found = points[means >= least], scores[means >= least], means[means >= least]
+        count = found[0].shape[1]
+        return People(*found, self.keypoint_names(count), self.keypoint_scheme(count), picture)
+
     def letterbox(
-        self, image: Any, size: tuple[int, int] | None = None
+        self, image: Any, size: tuple[int, int] | None = None, *, channels: str = "RGB"
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """The network's input for one picture, and the transform for `run` that gives points in pixels of the picture.
 
-        image: PIL image or (H, W, 3) uint8 array, RGB; padded with black to the network's aspect ratio, then resized.
+        image: a path, a PIL image of any mode, turned upright by its EXIF data, or a NumPy array (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4), RGB: uint8, bool, uint16, or floats in 0..1 or 0..255. Padded with black to the
+            network's aspect ratio, then resized.
         size: (width, height) for a model that takes any; default: the metadata, else 481 x 353.
+        channels: "RGB", or "BGR" for arrays as OpenCV reads them.
         Returns (images, transform): images (1, 3, height, width) or (1, height, width, 3), normalized, in the model's
         dtype (a uint8 model gets the pixels as they are); transform (2, 3) float32.
+        Raises OSErrors of the file system as they come, TypeError and ValueError for pictures that cannot be read or
+        whose values leave a doubt: float arrays of 0 and 1 alone, 16-bit ones without a value above 255.
         """
         chosen = input_size(self.model, size)
-        pixels, transform = letterbox(image, chosen)
+        pixels, transform = letterbox(image, chosen, channels=channels)
         return np.ascontiguousarray(self._normalized(pixels)[None]), transform
 
     def forward(self, images: Any, *, heads: Sequence[str] = HEADS[:2]) -> tuple[Any, ...]:
@@ -156,6 +206,9 @@ class PoseSession(Session):
     def _facts(self, images: Any, maps: Sequence[Any]) -> dict[str, Any]:
         """What a decoder must be told of the first `len(maps)` heads."""
         heads = HEADS[: len(maps)]
+        if self.model.layout is None:  # the graph did not tell K
+            channels = [h for h, o in zip(shape_of(maps[0]), shape_of(maps[1])) if 2 * h == o]
+            self.keypoint_scheme(channels[0] if channels else 0)
         return {
             "output_stride": self._stride_for(images.shape, shape_of(maps[0]), shape_of(maps[1])),
             "layout": self.model.layout,

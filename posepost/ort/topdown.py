@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from posepost import Flip, Keypoints, _check, box_to_crop, crop_to_image, decode_heatmap, decode_simcc
+from posepost import (
+    Flip,
+    Keypoints,
+    Offset,
+    SoftArgmax,
+    _check,
+    box_to_crop,
+    crop_to_image,
+    decode_heatmap,
+    decode_simcc,
+)
+from posepost._boxes import read_boxes
 from posepost._image import as_image, warp
+from posepost.schemes import SchemeLike
 from posepost.types import DeviceMemory, made
 
 from ._graph import channel_axis, width_height
-from ._heads import TOPDOWN_HEADS
-from ._metadata import left_for_right
+from ._metadata import may_be
 from ._models import PRESETS, TopDownModel, input_size, keypoints_in, read_topdown
 from ._session import Session, shape_of
+from .people import BoxWarning, People
 
 MOST_CROPS = 64  # that a model of a free batch gets in one run
+DEEPLABCUT_SCALE = 7.2801  # locref_stdev, of its default configuration
 
 
 class TopDownSession(Session):
@@ -32,13 +46,16 @@ class TopDownSession(Session):
         "mmpose_msra" for heatmaps, "rtmpose" for SimCC. Heatmaps of 3K channels are "mmpose_udp_combined" only when
         that is said here.
     heads: names of outputs, by head ("heatmaps", or "simcc_x" and "simcc_y"), where shapes and names leave a doubt.
+        With the preset "deeplabcut" also "offsets", its location refinement (found by its name).
     layout: "NCHW" or "NHWC" of the heatmaps; found from the sizes when not given.
     activation: "auto" takes the preset's, but no second Sigmoid where the graph has one; "sigmoid" says that the
         outputs are logits, None that they are scores.
     mean, std: a number or three (RGB), in pixel values 0..255: the input is (pixel - mean) / std. Default: the
         metadata, else ImageNet's (123.675, 116.28, 103.53) and (58.395, 57.12, 57.375). Only `crop` uses them.
-    flip_pairs: the keypoint that stands for each one in the mirrored image, for `run(flip=True)`. Default: what the
-        names of the keypoints say, left for right.
+    keypoints: what the keypoints are, as `posepost.keypoint_scheme` takes it: "coco", "halpe26", a file, names.
+        Default: the metadata, else not known: their number does not tell.
+    flip_pairs: the keypoint that stands for each one in the mirrored image, for `run(flip=True)`. Default: those of the
+        keypoints' scheme, or what their names tell.
     flip_shift: whether mirrored heatmaps are moved by one cell, as in `decode_heatmap`. Default: where a preset counts
         cells from the upper left pixel of each, as HRNet's and MMPose's MSRA and DARK do.
     providers, device_id: as for `PoseSession`.
@@ -59,51 +76,114 @@ class TopDownSession(Session):
         activation: str | None = "auto",
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
+        keypoints: SchemeLike | None = None,
         flip_pairs: Sequence[int] | None = None,
         flip_shift: bool | None = None,
         providers: Sequence[Any] | None = None,
         device_id: int = 0,
     ) -> None:
         self.model = read_topdown(
-            model, preset=preset, heads=heads, layout=layout, activation=activation, mean=mean, std=std
+            model,
+            preset=preset,
+            heads=heads,
+            layout=layout,
+            activation=activation,
+            mean=mean,
+            std=std,
+            keypoints=keypoints,
         )
         rules = PRESETS[self.model.kind][self.model.preset]
         self._given_pairs = None if flip_pairs is None else _check.flip_pairs(flip_pairs)
         if flip_pairs is not None and self.model.keypoint_count is not None:
             self.flip_pairs(self.model.keypoint_count)
+        self._scored = not isinstance(rules.get("refine"), SoftArgmax)  # its scores do not say who is absent
         self._udp = rules.get("scaling") == "udp"
         from_corner = not self._udp and not rules.get("center_shift") and rules.get("refine") != "megvii"
         self._options: dict[str, Any] = {**rules, "activation": self.model.activation}
         if self.model.kind == "heatmap":
             self._options["layout"] = self.model.layout
+            if "offsets" in self.model.heads:
+                self._options["refine"] = Offset(scale=DEEPLABCUT_SCALE)
             self._flip_shift = from_corner if flip_shift is None else flip_shift
         elif flip_shift is not None:
             raise ValueError(f"flip_shift is for heatmaps, got it for the SimCC model {self.model.name}")
         self._start(model, providers, device_id)
 
+    def __call__(
+        self,
+        image: Any,
+        boxes: Any = None,
+        *,
+        box_format: str = "xyxy",
+        padding: float = 1.25,
+        flip: bool = False,
+        size: tuple[int, int] | None = None,
+        channels: str = "RGB",
+    ) -> People:
+        """The people in boxes of one picture: reads it, turns it upright, cuts out, runs the model, decodes, waits.
+
+        image, boxes, box_format, padding, size, channels: as for `crop`, but a box that cannot be used is left out with
+        a BoxWarning, and said in `left_out`. Without boxes the whole picture is taken as one person, with a BoxWarning.
+        flip: as for `run`.
+        Raises what `crop` and `run` raise.
+        """
+        picture = as_image(image, channels=channels)
+        if boxes is None:
+            _warn("no boxes given: the whole picture is taken as one person; boxes= says where people are")
+            boxes, box_format = (0, 0, *picture.size), "xyxy"
+        there = read_boxes(boxes, picture.size, box_format=box_format)
+        for problem in there.problems:
+            _warn(f"{problem}, left out")
+        images, transforms = self.crop(picture, there.corners, padding=padding, size=size)
+        result = self.run(images, transform=transforms, flip=flip)
+        points, scores = result.numpy(absent=np.nan) if self._scored else result.numpy()
+        count = points.shape[1]
+        return People(
+            points,
+            scores,
+            scores.mean(axis=1, dtype=np.float64),
+            self.keypoint_names(count),
+            self.keypoint_scheme(count),
+            picture,
+            there.corners,
+            there.scores,
+            tuple(there.problems),
+        )
+
     def crop(
-        self, image: Any, boxes: Any = None, *, padding: float = 1.25, size: tuple[int, int] | None = None
+        self,
+        image: Any,
+        boxes: Any = None,
+        *,
+        padding: float = 1.25,
+        size: tuple[int, int] | None = None,
+        box_format: str = "xyxy",
+        channels: str = "RGB",
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """The network's input for the people in one picture, and the transforms for `run` that give points in pixels of
         the picture.
 
-        image: PIL image or (H, W, 3) uint8 array, RGB.
-        boxes: (N, 4), x0, y0, x1, y1 of each person in pixels of the picture, to the aspect ratio of the network's
-            input and `padding` times as large cut out, bilinear, black outside the picture. None: the whole picture.
+        image: a path, a PIL image of any mode, turned upright by its EXIF data, or a NumPy array (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4), RGB: uint8, bool, uint16, or floats in 0..1 or 0..255.
+        boxes: (N, 4), lists or an array of any library: x0, y0, x1, y1 of each person in pixels of the picture, to the
+            aspect ratio of the network's input and `padding` times as large cut out, bilinear, black outside the
+            picture. Rows of a detector, (N, 5) or (N, 6), have a score and a class behind them, which are not looked
+            at. None: the whole picture is one person.
         size: (width, height) for a model that takes any; default: the metadata, else 192 x 256.
+        box_format: "xyxy", "xywh" (upper left corner and size, as COCO's) or "cxcywh" (middle and size).
+        channels: "RGB", or "BGR" for arrays as OpenCV reads them.
         Returns (images, transforms): images (N, 3, height, width) or (N, height, width, 3), normalized, in the model's
         dtype (a uint8 model gets the pixels as they are); transforms (N, 2, 3) float32.
-        Raises ValueError for boxes that are empty, not finite or beside the picture.
+        Raises what `letterbox` of PoseSession raises for pictures, and ValueError for boxes that are empty, not finite,
+        beside the picture, in parts of it in place of pixels, or that look like xywh and are not said to be: one bad
+        box is an error here, so that rows and people agree.
         """
         width, height = input_size(self.model, size)
-        picture = as_image(image)
-        if boxes is None:
-            boxes = (0, 0, *picture.size)
-        elif isinstance(boxes, (list, tuple)) and not boxes:
-            boxes = np.empty((0, 4))
-        with np.errstate(invalid="ignore"):  # boxes that are not finite are named below
-            centers, scales = box_to_crop(boxes, (width, height), padding=padding)
-        _check_boxes(np.reshape(np.asarray(boxes, np.float64), (-1, 4)), picture.size)
+        picture = as_image(image, channels=channels)
+        found = read_boxes((0, 0, *picture.size) if boxes is None else boxes, picture.size, box_format=box_format)
+        if found.problems:
+            raise ValueError(found.problems[0])
+        centers, scales = box_to_crop(found.corners, (width, height), padding=padding)
         cuts = crop_to_image(centers, scales, (width, height), udp=self._udp)
         shape = (3, height, width) if self.model.input_layout == "NCHW" else (height, width, 3)
         images = np.empty((len(cuts), *shape), self.model.inputs[self.model.input_name].dtype)
@@ -112,12 +192,19 @@ class TopDownSession(Session):
         return images, crop_to_image(centers, scales, (width, height)) if self._udp else cuts
 
     def flip_pairs(self, count: int) -> tuple[int, ...]:
-        """The partner of each of the model's `count` keypoints in the mirrored image: as given, or by their names."""
-        pairs = self._given_pairs or left_for_right(self.keypoint_names(count))
-        if pairs is None:
+        """The partner of each of the model's `count` keypoints in the mirrored image: as given, or those of
+        their scheme."""
+        scheme = self.model.scheme
+        pairs = self._given_pairs or (scheme and scheme.flip_pairs)
+        if not pairs:
+            why = (
+                f"the names of the {count} keypoints of {self.model.name} are not known ({may_be(count)})"
+                if scheme is None
+                else f"the names of the {count} keypoints of {self.model.name} do not tell"
+            )
             raise ValueError(
-                f"flip_pairs must be given for a flip test (--flip-pairs), because the names of the {count} keypoints "
-                f"of {self.model.name} do not tell left from right, got None"
+                "flip_pairs must be given for a flip test, or keypoints= with names that tell left from right, because "
+                f"{why}, got None"
             )
         if len(pairs) != count:
             raise ValueError(f"flip_pairs must name the partner of each of {count} keypoints, got {len(pairs)}")
@@ -131,7 +218,7 @@ class TopDownSession(Session):
         """
         self._check(images)
         with self._in_order(), self._queue():
-            return self._infer(self._here(images), TOPDOWN_HEADS[self.model.kind])
+            return self._infer(self._here(images), tuple(self.model.heads))
 
     def run(self, images: Any, *, transform: Any = None, flip: bool = False, out: Any = None) -> Keypoints:
         """Run the model and decode one person per crop.
@@ -186,7 +273,7 @@ class TopDownSession(Session):
             some = _filled_up(xp, images[start : start + rows], rows)
             self._decode(some, matrices, flip, functools.partial(room, start))
         if not N:
-            room(0, self.model.keypoint_count or 0)
+            room(0, self.model.keypoint_count or len(self.model.keypoints))
         points, scores = (array[:N] for array in result)
         if self.device == "cpu":
             return Keypoints(points, scores)
@@ -196,17 +283,19 @@ class TopDownSession(Session):
 
     def _decode(self, images: Any, transform: Any, flip: bool, out: Any) -> Keypoints:
         """Keypoints of as many crops as the model takes at once. out: also a function that makes room for K of them."""
-        kind, layout = self.model.kind, self.model.input_layout
-        maps = self._infer(images, TOPDOWN_HEADS[kind])
+        kind, layout, heads = self.model.kind, self.model.input_layout, tuple(self.model.heads)
+        maps = self._infer(images, heads)
         width, height = width_height(images.shape, layout)
         shapes = [shape_of(array) for array in maps]
         if kind == "simcc":
             count = shapes[0][1]
         else:
             count = keypoints_in(shapes[0][channel_axis(self.model.layout)], self.model.preset)
+        if self.model.keypoint_count is None:
+            self.keypoint_scheme(count)
         options = {
             **self._options,
-            "quantization": self._quantization(TOPDOWN_HEADS[kind]),
+            "quantization": self._quantization(heads),
             "transform": transform,
             "out": out(count) if callable(out) else out,
             "stream": self.stream,
@@ -216,11 +305,14 @@ class TopDownSession(Session):
             pairs = self.flip_pairs(count)
             xp = np if self.device == "cpu" else self._cupy
             mirror = images[..., ::-1] if layout == "NCHW" else images[:, :, ::-1]
-            flipped = self._infer(xp.ascontiguousarray(mirror), TOPDOWN_HEADS[kind])
+            flipped = self._infer(xp.ascontiguousarray(mirror), heads)
         if kind == "simcc":
             options["split_ratio"] = self._split_ratio((width, height), shapes)
             return decode_simcc(*maps, **options, flip=Flip(flipped, pairs) if flip else None)
-        mirrored = Flip(flipped[0], pairs, shift=self._flip_shift) if flip else None
+        mirrored = None
+        if flip:
+            offsets = flipped[1] if "offsets" in heads else None
+            mirrored = Flip(flipped[0], pairs, offsets, self._flip_shift)
         return decode_heatmap(*maps, **options, input_size=(width, height), flip=mirrored)
 
     def _split_ratio(self, size: tuple[int, int], shapes: Sequence[Sequence[int]]) -> float:
@@ -233,15 +325,8 @@ class TopDownSession(Session):
         return along_x
 
 
-def _check_boxes(boxes: npt.NDArray[np.float64], image_size: tuple[int, int]) -> None:
-    width, height = image_size
-    for number, box in enumerate(boxes):
-        x0, y0, x1, y1 = box
-        got = f"got ({', '.join(f'{value:g}' for value in box)})"
-        if not (np.isfinite(box).all() and x0 < x1 and y0 < y1):
-            raise ValueError(f"boxes[{number}] must be finite x0, y0, x1, y1 with x0 < x1 and y0 < y1, {got}")
-        if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
-            raise ValueError(f"boxes[{number}] must meet the image of {width}x{height} pixels, {got}")
+def _warn(text: str) -> None:
+    warnings.warn(text, BoxWarning, stacklevel=3)
 
 
 def _filled_up(xp: Any, rows: Any, count: int) -> Any:

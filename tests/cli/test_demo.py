@@ -17,9 +17,9 @@ from PIL import Image
 
 from posepost import cli, ort
 from posepost._image import read_image
-from posepost.cli._people import LEAST_SCORE, above
 from posepost.cli.demo import ASSETS
 from posepost.draw import PEOPLE, overlay
+from posepost.ort.people import LEAST_SCORE, above
 
 
 def test_demo_prints_the_keypoints_and_their_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,19 +56,16 @@ def test_demo_finds_all_people_in_the_crowd(tmp_path: Path, capsys: pytest.Captu
     image = read_image(ASSETS / "crowd.png")
     images, transform = session.letterbox(image)
     poses = session.run_multi(images, transform=transform).numpy()
-    found = above(poses, LEAST_SCORE)
+    found, keypoint_scores, people = above(poses, LEAST_SCORE)
     truth = json.loads((ASSETS / "crowd.json").read_text())["people"]
-    assert len(found.scores) == len(truth) > 1
-    off = [
-        [np.median(np.hypot(*(points - np.array(person["keypoints"])).T)) for points in found.keypoints]
-        for person in truth
-    ]
+    assert len(found) == len(truth) > 1
+    off = [[np.median(np.hypot(*(points - np.array(person["keypoints"])).T)) for points in found] for person in truth]
     assert sorted(np.argmin(off, axis=1)) == list(range(len(truth)))
     assert np.min(off, axis=1).max() < 3
 
     expected = [
         f"person {number:<3} score {score:.3f}, {np.sum(scores >= 0.3)} of 17 keypoints score at least 0.3"
-        for number, (score, scores) in enumerate(zip(found.scores, found.keypoint_scores), 1)
+        for number, (score, scores) in enumerate(zip(people, keypoint_scores), 1)
     ]
     crossed = "crossed" if session.device == "cuda" else "would cross"
     host = ort.PoseSession(ASSETS / "figures.onnx", providers=["CPUExecutionProvider"])
@@ -81,7 +78,7 @@ def test_demo_finds_all_people_in_the_crowd(tmp_path: Path, capsys: pytest.Captu
         f"({maps / bytes_of_poses:.0f} times as many)",
         f"wrote {tmp_path}/crowd.png (one color a person)",
     ]
-    drawn = np.asarray(overlay(image, found.keypoints, found.keypoint_scores, scale=4))
+    drawn = np.asarray(overlay(image, found, keypoint_scores, scheme="coco", scale=4))
     with Image.open(tmp_path / "crowd.png") as written:
         assert np.array_equal(np.asarray(written), drawn)
     for color in PEOPLE[: len(truth)]:

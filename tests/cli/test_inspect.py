@@ -30,6 +30,8 @@ def test_inspect_of_a_posenet_model(model: str, capsys: pytest.CaptureFixture[st
         "displacement_fwd not recognized (not needed for one person)\n"
         "displacement_bwd not recognized (not needed for one person)\n"
         "found            by shape\n"
+        "for              offsets has twice the channels of heatmaps on the same grid\n"
+        "for              heatmaps and offsets are named so\n"
         "layout           input NCHW, outputs NCHW\n"
         "size             any x any (width x height), usually 481 x 353\n"
         "stride           8 (481x353 becomes 61x45)\n"
@@ -38,6 +40,7 @@ def test_inspect_of_a_posenet_model(model: str, capsys: pytest.CaptureFixture[st
         "keypoints        17: nose, left_eye, right_eye, left_ear, right_ear, left_shoulder, right_shoulder, "
         "left_elbow, right_elbow, left_wrist, right_wrist, left_hip, right_hip, left_knee, right_knee, "
         "left_ankle, right_ankle\n"
+        "names are        coco (PoseNet's)\n"
     )
 
 
@@ -47,7 +50,7 @@ def test_inspect_needs_no_onnxruntime_and_takes_models_that_cannot_run(
     path = tmp_path / "failing.onnx"
     path.write_bytes(failing_model())
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert cli.main(["inspect", str(path)]) == 0
+    assert cli.main(["inspect", str(path), "--heads", "heatmaps=h,offsets=o"]) == 0
     assert "heatmaps are     unknown (comes from 'picture', which no node makes)" in capsys.readouterr().out
 
 
@@ -60,6 +63,7 @@ def test_inspect_of_heatmaps_and_simcc(folder: Path, capsys: pytest.CaptureFixtu
         "head             heatmaps, one person a crop\n"
         "heatmaps         heatmaps\n"
         "found            by shape\n"
+        "for              heatmaps is smaller than the input by 4\n"
         "layout           input NCHW, outputs NCHW\n"
         "size             48 x 64 (width x height)\n"
         "maps             12 x 16 (width x height), input pixels a cell: 4\n"
@@ -67,6 +71,7 @@ def test_inspect_of_heatmaps_and_simcc(folder: Path, capsys: pytest.CaptureFixtu
         "outputs are      scores (preset mmpose_dark)\n"
         "input is         (pixel - (123.675, 116.28, 103.53)) / (58.395, 57.12, 57.375), RGB (default)\n"
         "keypoints        3: keypoint 0, keypoint 1, keypoint 2\n"
+        "names are        unknown: no scheme has 3 keypoints; give keypoints=\n"
     )
     assert cli.main(["inspect", "simcc.onnx", "--mean", "0", "--std", "1"]) == 0
     assert capsys.readouterr().out == (
@@ -78,6 +83,7 @@ def test_inspect_of_heatmaps_and_simcc(folder: Path, capsys: pytest.CaptureFixtu
         "simcc_x          simcc_x\n"
         "simcc_y          simcc_y\n"
         "found            by shape\n"
+        "for              simcc_x and simcc_y have as many bins a pixel in width and height\n"
         "layout           input NCHW\n"
         "size             48 x 64 (width x height)\n"
         "bins             96 along x, 128 along y, split ratio: 2\n"
@@ -85,6 +91,7 @@ def test_inspect_of_heatmaps_and_simcc(folder: Path, capsys: pytest.CaptureFixtu
         "outputs are      scores (preset rtmpose)\n"
         "input is         (pixel - 0) / 1, RGB (given)\n"
         "keypoints        3: keypoint 0, keypoint 1, keypoint 2\n"
+        "names are        unknown: no scheme has 3 keypoints; give keypoints=\n"
     )
     assert cli.main(["inspect", "posenet.onnx", "--preset", "hrnet"]) == 2
     assert complaints(capsys) == [

@@ -16,9 +16,9 @@ from PIL import Image
 
 from posepost import cli, ort
 from posepost._image import read_image
-from posepost.cli._people import LEAST_SCORE, People
 from posepost.cli.run import people_as_json
 from posepost.draw import overlay
+from posepost.ort.people import LEAST_SCORE, People
 
 from ..onnx_models import build
 from .commands import complaints
@@ -77,7 +77,8 @@ def test_run_on_a_model_with_displacement_heads_writes_all_people(
             joints = np.array([[joint[key] for key in ("x", "y", "score")] for joint in pose["keypoints"]], np.float32)
             assert np.array_equal(joints[:, :2], all_people.keypoints[0, person])
             assert np.array_equal(joints[:, 2], all_people.keypoint_scores[0, person])
-        drawn = overlay(picture_itself, all_people.keypoints[0, kept], all_people.keypoint_scores[0, kept])
+        points, confidence = all_people.keypoints[0, kept], all_people.keypoint_scores[0, kept]
+        drawn = overlay(picture_itself, points, confidence, scheme="coco")
         with Image.open(out / "photo.overlay.png") as written:
             assert np.array_equal(np.asarray(written), np.asarray(drawn))
 
@@ -116,7 +117,7 @@ def test_displacement_heads_of_another_skeleton_are_left_alone(
     assert cli.main(["run", str(path), photo, "--size", "49x33", "-o", str(tmp_path)]) == 0
     assert len(json.loads((tmp_path / "photo.json").read_text())["poses"][0]["keypoints"]) == 5
     assert cli.main(["run", str(path), photo, "--people", "all", "-o", str(tmp_path)]) == 2
-    remedy = "several people need PoseNet's 17 keypoints, got 5; skeleton= (--skeleton) joins others"
+    remedy = "several people need PoseNet's 17 keypoints, got 5; --skeleton joins others"
     assert complaints(capsys) == [f"posepost: {path}: {remedy}"]
     command = ["run", str(path), photo, "--size", "49x33", "-o", str(tmp_path), "--score", "0"]
     assert cli.main([*command, "--skeleton", "4-0,4-1,4-2,4-3"]) == 0
@@ -124,7 +125,7 @@ def test_displacement_heads_of_another_skeleton_are_left_alone(
     assert len(poses) > 1
     assert {len(pose["keypoints"]) for pose in poses} == {5}
     assert cli.main([*command, "--skeleton", "4-0,4-1,4-2"]) == 2
-    fault = "skeleton must have one pair fewer than heatmaps have channels, got 3 and 5"
+    fault = "--skeleton must have one pair fewer than heatmaps have channels, got 3 and 5"
     assert complaints(capsys) == [f"posepost: {photo}: {fault}"]
     assert cli.main([*command, "--skeleton", "4,0"]) == 2
     fault = "must be PARENT-CHILD,... by number, such as 0-1,1-2, got '4,0'"
@@ -140,7 +141,7 @@ def test_multi_person_options_need_displacement_heads(
     assert cli.main(["run", str(path), photo, *options, "-o", str(tmp_path / "out")]) == 2
     assert complaints(capsys) == [
         f"posepost: {path}: no displacement_fwd and displacement_bwd among the outputs, which several people need "
-        "(heads= or --heads names them): heatmaps (1, 17, 5, 7), offsets (1, 34, 5, 7)"
+        "(--heads names them): heatmaps (1, 17, 5, 7), offsets (1, 34, 5, 7)"
     ]
     assert not (tmp_path / "out").exists()
 
@@ -149,14 +150,14 @@ def test_a_size_that_the_model_does_not_take(photo: str, tmp_path: Path, capsys:
     path = tmp_path / "fixed.onnx"
     path.write_bytes(build(size=(33, 49)))
     assert cli.main(["run", str(path), photo, "-o", str(tmp_path / "out"), "--size", "50x33"]) == 2
-    assert complaints(capsys) == ["posepost: size must be what the model takes, 49x33, got 50x33"]
+    assert complaints(capsys) == ["posepost: --size must be what the model takes, 49x33, got 50x33"]
     assert not (tmp_path / "out").exists()
 
 
 def test_numbers_that_are_not_finite_are_null(model: str) -> None:
     points = np.array([[[np.nan, 1.5], [np.inf, 0.1]]], np.float32)
-    people = People(points, np.array([[np.nan, 0.25]], np.float32), np.array([np.nan], np.float32))
-    poses = people_as_json(["a", "b"], people)
+    scores, picture = np.array([[np.nan, 0.25]], np.float32), Image.new("RGB", (4, 3))
+    poses = people_as_json(People(points, scores, np.array([np.nan], np.float32), ("a", "b"), None, picture))
     assert json.loads(json.dumps(poses, allow_nan=False)) == [
         {
             "score": None,

@@ -74,13 +74,28 @@ def test_a_peak_comes_back_to_its_place() -> None:
 
 
 BOX = [[0, 0, 10, 20]]
+NAN = float("nan")
 BAD = [
     (posepost.box_to_crop, (BOX, (192,)), {}, ValueError, "input_size must be (w, h), got (192,)"),
-    (posepost.box_to_crop, ([[0, 0, 1]], (1, 1)), {}, ValueError, "boxes must have shape (N, 4), got (1, 3)"),
-    (posepost.box_to_crop, ("box", (1, 1)), {}, TypeError, "boxes must be numbers of shape (N, 4), got 'box'"),
+    (posepost.box_to_crop, ([[0, 0, 1]], (1, 1)), {}, ValueError, "boxes[0] must be 4 numbers, 5 with a score or 6 with a class, got (0, 0, 1)"),  # noqa: E501
+    (posepost.box_to_crop, ("box", (1, 1)), {}, TypeError, "boxes must be numbers of shape (N, 4), (N, 5) or (N, 6), got 'box'"),  # noqa: E501
     (posepost.box_to_crop, (BOX, (1, 1)), {"padding": 0}, ValueError, "padding must be finite and above 0, got 0"),
     (posepost.crop_to_image, ([[1, 2]], [[3, 4]] * 2, (1, 1)), {}, ValueError, "scales must have as many rows as centers, got 2 and 1"),  # noqa: E501
     (posepost.letterbox_to_image, ([[1, 2, 3]], (1, 1)), {}, ValueError, "image_sizes must have shape (N, 2), got (1, 3)"),  # noqa: E501
+    (posepost.box_to_crop, ([[0, 0, NAN, 9]], (1, 1)), {}, ValueError, "boxes[0] must be finite x0, y0, x1, y1 with x0 < x1 and y0 < y1, got (0, 0, nan, 9)"),  # noqa: E501
+    (posepost.box_to_crop, ([[9, 9, 0, 0]], (1, 1)), {}, ValueError, "boxes[0] must be finite x0, y0, x1, y1 with x0 < x1 and y0 < y1, got (9, 9, 0, 0)"),  # noqa: E501
+    (posepost.box_to_crop, ([[9, 9, 5, 5]], (1, 1)), {}, ValueError, "boxes[0] must be finite x0, y0, x1, y1 with x0 < x1 and y0 < y1, got (9, 9, 5, 5): they look like xywh: give box_format=\"xywh\""),  # noqa: E501
+    (posepost.box_to_crop, (None, (1, 1)), {}, TypeError, "boxes must be numbers of shape (N, 4), (N, 5) or (N, 6), got None"),  # noqa: E501
+    (posepost.box_to_crop, (np.array(BOX) * 1j, (1, 1)), {}, TypeError, "boxes must be numbers of shape (N, 4), (N, 5) or (N, 6), got complex128"),  # noqa: E501
+    (posepost.box_to_crop, (BOX, (1, 1)), {"box_format": "yolo"}, ValueError, "box_format must be \"xyxy\", \"xywh\" or \"cxcywh\", got 'yolo'"),  # noqa: E501
+    (posepost.crop_to_image, ([[1, NAN]], [[3, 4]], (1, 1)), {}, ValueError, "centers must be finite, got [[1, nan]]"),
+    (posepost.crop_to_image, ([[1, 2]], [[-3, 4]], (1, 1)), {}, ValueError, "scales must be above 0, got [-3.0, 4.0]"),
+    (posepost.crop_to_image, ([[1, 2]], [[3, 4]], (1, 1)), {"rotations": NAN}, ValueError, "rotations must be finite, got nan"),  # noqa: E501
+    (posepost.crop_to_image, ([[1, 2]], [[3, 4]], (1, 1)), {"rotations": [1, 2]}, ValueError, "rotations must be a number or have shape (1,), got (2,)"),  # noqa: E501
+    (posepost.crop_to_image, ([[1, 2]], [[3, 4]], (1, 1)), {"udp": 2}, TypeError, "udp must be a bool, got int"),
+    (posepost.crop_to_image, ([[1, 2]], [[3, 4]], (1, 5)), {"udp": True}, ValueError, "input_size must be more than one pixel with udp, got (1, 5)"),  # noqa: E501
+    (posepost.crop_to_image, ([[1, 2], [3]], [[3, 4]], (1, 1)), {}, TypeError, "centers must be numbers of shape (N, 2), got [[1, 2], [3]]"),  # noqa: E501
+    (posepost.letterbox_to_image, ([[0, 5]], (1, 1)), {}, ValueError, "image_sizes must be above 0, got [0.0, 5.0]"),
 ]  # fmt: skip
 
 

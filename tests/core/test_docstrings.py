@@ -17,6 +17,7 @@ MODULES = (
     "simcc",
     "peaks",
     "crops",
+    "schemes",
     "types",
     "_cuda",
     "_rules.refinement",

@@ -12,8 +12,8 @@ pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 
 from PIL import Image
 
-from posepost import draw
-from posepost._image import as_image, letterbox
+from posepost import Scheme, draw
+from posepost._image import letterbox
 
 GREY = np.full((120, 160, 3), 90, np.uint8)
 
@@ -30,7 +30,7 @@ def color_at(picture: Image.Image, point: Any) -> tuple[int, ...]:
 
 def test_joints_have_the_color_of_their_side_and_limbs_join_them() -> None:
     points = person()
-    picture = draw.overlay(GREY, points[None], np.ones((1, 17)))
+    picture = draw.overlay(GREY, points[None], np.ones((1, 17)), scheme="coco")
     assert picture.size == (160, 120)
     assert color_at(picture, points[9]) == draw.LEFT
     assert color_at(picture, points[10]) == draw.RIGHT
@@ -41,13 +41,14 @@ def test_joints_have_the_color_of_their_side_and_limbs_join_them() -> None:
 
 
 def test_shapes_of_one_person_and_of_a_batch_of_one_are_the_same_picture() -> None:
-    one = draw.overlay(GREY, person(), np.ones(17))
-    assert np.array_equal(np.asarray(one), np.asarray(draw.overlay(GREY, person()[None], np.ones((1, 17)))))
+    one = draw.overlay(GREY, person(), np.ones(17), scheme="coco")
+    batch = draw.overlay(GREY, person()[None], np.ones((1, 17)), scheme="coco")
+    assert np.array_equal(np.asarray(one), np.asarray(batch))
 
 
 def test_several_people_have_a_color_each() -> None:
     points = np.stack([person(10), person(85)])
-    picture = draw.overlay(Image.fromarray(GREY), points, np.ones((2, 17)))
+    picture = draw.overlay(Image.fromarray(GREY), points, np.ones((2, 17)), scheme="coco")
     for k in (9, 10):
         assert color_at(picture, points[0, k]) == draw.PEOPLE[0]
         assert color_at(picture, points[1, k]) == draw.PEOPLE[1]
@@ -66,13 +67,13 @@ def test_weak_and_broken_joints_are_left_out_with_their_limbs() -> None:
     assert np.array_equal(np.asarray(draw.overlay(GREY, points, np.full(17, 0.4), min_score=0.41)), GREY)
     broken, weak = points.copy(), scores.copy()
     broken[9, 0], broken[12, 1], weak[[9, 12]] = np.nan, np.inf, 0
-    expected = draw.overlay(GREY, points, weak)
-    assert np.array_equal(np.asarray(draw.overlay(GREY, broken, scores)), np.asarray(expected))
+    expected = draw.overlay(GREY, points, weak, scheme="coco")
+    assert np.array_equal(np.asarray(draw.overlay(GREY, broken, scores, scheme="coco")), np.asarray(expected))
 
 
 def test_the_picture_beside_the_lines_is_as_it_was() -> None:
     picture = np.random.default_rng(2).integers(0, 256, GREY.shape, dtype=np.uint8)
-    drawn = np.asarray(draw.overlay(picture, person(), np.ones(17)))
+    drawn = np.asarray(draw.overlay(picture, person(), np.ones(17), scheme="coco"))
     assert np.array_equal(drawn[:, 100:], picture[:, 100:])
     assert np.array_equal(drawn[110:], picture[110:])
 
@@ -81,7 +82,7 @@ def test_joints_far_outside_do_no_harm() -> None:
     points = person()
     points[9] = 3e38, -3e38
     points[10] = -400, 50
-    picture = draw.overlay(GREY, points, np.ones(17))
+    picture = draw.overlay(GREY, points, np.ones(17), scheme="coco")
     assert color_at(picture, points[7]) == draw.LEFT
     outside = draw.overlay(GREY, points + 1e6, np.ones(17))
     assert np.array_equal(np.asarray(outside), GREY)
@@ -93,15 +94,58 @@ def test_edges_are_smooth() -> None:
     assert len(set(row[10:32].tolist())) > 4
 
 
-def test_other_joint_counts_have_no_limbs() -> None:
+def test_joints_without_a_scheme_have_no_limbs() -> None:
     points = np.array([[20.0, 20.0], [140.0, 100.0]])
     picture = np.asarray(draw.overlay(GREY, points, np.ones(2)))
     assert tuple(picture[20, 20]) == draw.MIDDLE
     assert tuple(picture[60, 80]) == (90, 90, 90)
 
 
+def test_seventeen_joints_are_not_drawn_as_cocos() -> None:
+    """Joints alone, in one color, unless it is said what they are."""
+    points = person()
+    picture = draw.overlay(GREY, points, np.ones(17))
+    assert {color_at(picture, point) for point in points} == {draw.MIDDLE}
+    assert color_at(picture, (points[7] + points[9]) / 2 + [2, 0]) == (90, 90, 90)
+    h36m = draw.overlay(GREY, points, np.ones(17), scheme="h36m")
+    assert [color_at(h36m, points[k]) for k in (0, 4, 1)] == [draw.MIDDLE, draw.LEFT, draw.RIGHT]
+
+
+def test_limbs_and_sides_are_those_of_the_scheme() -> None:
+    points = np.array([[20.0, 20.0], [20.0, 100.0], [140.0, 20.0], [140.0, 100.0]])
+    scheme = Scheme("", ("wingL1", "wingL2", "wingR1", "wingR2"), ((0, 1), (2, 3), (0, 2)))
+    for given in (scheme, list(scheme.keypoints)):
+        picture = draw.overlay(GREY, points, np.ones(4), scheme=given)
+        middles = [color_at(picture, point) for point in ([20, 60], [140, 60], [80, 20], [80, 100])]
+        grey = (90, 90, 90)
+        if given is scheme:
+            assert middles == [draw.LEFT, draw.RIGHT, draw.MIDDLE, grey]
+        else:
+            assert middles == [grey] * 4
+        assert [color_at(picture, point) for point in points] == [draw.LEFT] * 2 + [draw.RIGHT] * 2
+
+
+def test_dots_of_face_and_hands_are_small_beside_the_body() -> None:
+    """133 dots of one size would be one blot."""
+    picture = np.full((480, 640, 3), 90, np.uint8)
+    points = np.full((133, 2), np.nan)
+    points[[9, 30, 100, 0]] = (60, 60), (200, 60), (340, 60), (560, 400)  # a wrist, the face, a finger, the nose
+    drawn = np.asarray(draw.overlay(picture, points, np.ones(133), scheme="coco_wholebody"))
+    wide = [(drawn[60, x - 30 : x + 31] != 90).any(axis=1).sum() for x in (60, 200, 340)]
+    assert wide[0] > 1.7 * wide[1]
+    assert wide[1] == wide[2] > 3
+    face = np.asarray(draw.overlay(picture, points[23:91], np.ones(68), scheme="face68"))
+    assert (face[60, 170:231] != 90).any(axis=1).sum() > 3
+
+
+def test_a_scheme_of_other_keypoints_is_refused() -> None:
+    message = "scheme must have as many keypoints as keypoints has, 17, got 26"
+    with pytest.raises(ValueError, match=rf"\A{message}\Z"):
+        draw.overlay(GREY, person(), np.ones(17), scheme="halpe26")
+
+
 def test_scale_enlarges_the_picture_and_moves_the_joints_with_it() -> None:
-    picture = draw.overlay(GREY, person(), np.ones(17), scale=3)
+    picture = draw.overlay(GREY, person(), np.ones(17), scheme="coco", scale=3)
     assert picture.size == (480, 360)
     assert color_at(picture, (person()[9] + 0.5) * 3 - 0.5) == draw.LEFT
 
@@ -123,9 +167,7 @@ def test_scale_enlarges_the_picture_and_moves_the_joints_with_it() -> None:
             ValueError,
             "scores must have shape (1, 17) to fit keypoints, got (1, 16)",
         ),
-        (GREY[..., 0], person(), np.ones(17), ValueError, "image must have shape (H, W, 3), got (120, 160)"),
-        (GREY / 255, person(), np.ones(17), TypeError, "image must have dtype uint8, got float64"),
-        ("photo.jpg", person(), np.ones(17), TypeError, "image must be a PIL image or a NumPy array, got str"),
+        ([[0]], person(), np.ones(17), TypeError, "image must be a path, a PIL image or a NumPy array, got list"),
     ],
 )
 def test_wrong_arguments(image: Any, points: Any, scores: Any, kind: type[Exception], message: str) -> None:
@@ -198,7 +240,3 @@ def test_letterbox_refuses_what_would_fill_the_memory() -> None:
     message = "image of 60000x1 pixels is too far from the network's shape: padded it would have 60000x60000"
     with pytest.raises(ValueError, match=rf"\A{re.escape(message)}\Z"):
         letterbox(np.zeros((1, 60000, 3), np.uint8), (257, 257))
-
-
-def test_any_pillow_mode_becomes_rgb() -> None:
-    assert as_image(Image.new("LA", (4, 3), (200, 0))).mode == "RGB"

@@ -59,10 +59,10 @@ FLOORS = (  # each imports from those before it alone
     {"_cuda"},
     {"_view"},
     {"_check"},
-    {"_rules"},
+    {"_rules", "_boxes"},
     {"types", "_tiling", "ref"},
     {"_launch"},
-    {*DECODERS, "crops"},
+    {*DECODERS, "crops", "schemes"},
     {""},  # posepost itself, as `import posepost` gives it
     {"_image"},
     {"draw"},

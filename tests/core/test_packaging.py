@@ -56,7 +56,7 @@ def test_sdist_and_wheel_hold_the_modules_the_kernels_and_the_model(built: Path)
     for kernel in KERNELS:
         assert f"posepost/kernels/{kernel}" in names
         assert f"kernels/{kernel}" in packed
-    for asset in ("figures.onnx", "scene.png", "crowd.png"):
+    for asset in ("figures.onnx", "scene.png", "crowd.png", "schemes.json"):
         assert f"posepost/assets/{asset}" in names
     assert "posepost/py.typed" in names
     assert "posepost/ort/topdown.py" in MODULES

@@ -137,3 +137,45 @@ def test_out_is_written_in_place_without_an_allocation(cpu_cuda: ExecutorCuda, c
     assert again is out
     for name in FIELDS[call]:
         np.testing.assert_allclose(host_array(getattr(again, name)), getattr(expected, name), rtol=1e-6)
+
+
+def test_an_absent_joint_is_nan_in_arrays_where_asked_for() -> None:
+    points = np.arange(12, dtype=np.float32).reshape(1, 6, 2)
+    points[0, 4, 1] = np.inf
+    scores = np.array([[0.5, 0, -1, np.nan, 0.5, 1e-30]], np.float32)
+    people = posepost.Keypoints(points, scores, scores)
+    there = [True, False, False, False, False, True]
+    before = points.copy()
+    for absent in (np.nan, -1, 0.0):
+        marked = people.numpy(absent=absent)
+        assert np.array_equal(marked.keypoints[0, there], points[0, there])
+        assert np.array_equal(marked.keypoints[0, np.invert(there)], np.full((4, 2), absent), equal_nan=True)
+        assert marked.keypoints.dtype == np.float32
+        assert marked.scores is scores
+        assert marked.visibility is scores
+    assert np.array_equal(points, before)
+    assert people.numpy().keypoints is points
+    with pytest.raises(TypeError, match=r"\Aabsent must be a number, got str\Z"):
+        people.numpy(absent="nan")  # type: ignore[arg-type]
+
+
+def test_an_absent_joint_of_several_people_too() -> None:
+    """A model's joint that is nowhere, and the rows behind the last person."""
+    found = posepost.Poses(
+        np.ones((1, 2, 2, 2), np.float32),
+        np.array([[[0.5, 0], [0, 0]]], np.float32),
+        np.array([[0.25, 0]], np.float32),
+        np.array([1], np.int32),
+    )
+    marked = found.numpy(absent=np.nan)
+    assert np.isnan(marked.keypoints[0]).all(axis=-1).tolist() == [[False, True], [True, True]]
+    assert marked.count is found.count
+
+
+def test_an_absent_joint_of_a_device_result(cpu_cuda: ExecutorCuda) -> None:
+    maps = gaussian_maps((2, 3, 19, 22), "float32", 1)
+    maps[1, 2] = 0
+    result = posepost.decode_heatmap(to_device(maps), preset="mmpose_msra", transform=[[2, 0, 7], [0, 2, 9]])
+    assert result.numpy().keypoints[1, 2].tolist() == [5, 7]
+    gone = np.isnan(result.numpy(absent=np.nan).keypoints).all(axis=-1)
+    assert np.argwhere(gone).tolist() == [[1, 2]]

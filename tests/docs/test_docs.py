@@ -89,7 +89,7 @@ def topdown_model() -> bytes:
 def what_the_reader_has(snippet: str, folder: Path) -> dict[str, Any]:
     """Files in `folder`, and names, in the place of the reader's own."""
     names: dict[str, Any] = {}
-    if "PIL" in snippet:
+    if "PIL" in snippet or ".jpg" in snippet:
         image_module = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
         pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
         for name, asset in (("photo.jpg", "scene.png"), ("crowd.jpg", "crowd.png")):

@@ -14,7 +14,7 @@ pytest.importorskip("PIL", reason="scenes are drawn with Pillow: pip install pos
 from PIL import Image, ImageDraw
 
 from examples.bundled_model import scenes
-from posepost.draw import COCO_KEYPOINTS
+from posepost.schemes import SCHEMES
 
 ASSETS = Path(__file__).resolve().parents[2] / "posepost" / "assets"
 LEFT, RIGHT = list(range(5, 17, 2)), list(range(6, 17, 2))
@@ -157,7 +157,7 @@ def test_model_is_what_it_promises(session: object) -> None:
     assert metadata["posepost.std"] == "127.5"
     assert metadata["posepost.output_stride"] == "8"
     assert metadata["posepost.input_size"] == "192,192"
-    assert tuple(metadata["posepost.keypoints"].split(",")) == COCO_KEYPOINTS
+    assert tuple(metadata["posepost.keypoints"].split(",")) == SCHEMES["coco"].keypoints
     assert "Drawn figures only" in metadata["posepost.knows"]
 
 
@@ -212,7 +212,7 @@ def test_bundled_scenes(session: object, name: str, people: int) -> None:
     image = np.asarray(Image.open(ASSETS / f"{name}.png"))
     truth = json.loads((ASSETS / f"{name}.json").read_text())
     assert image.shape == (truth["height"], truth["width"], 3) == (192, 192, 3)
-    assert tuple(truth["names"]) == COCO_KEYPOINTS
+    assert tuple(truth["names"]) == SCHEMES["coco"].keypoints
     keypoints = np.array([person["keypoints"] for person in truth["people"]])
     visibility = np.array([person["visibility"] for person in truth["people"]])
     assert keypoints.shape == (people, 17, 2)

@@ -92,16 +92,16 @@ def test_run_multi_takes_the_scales_of_8_bit_heads_from_the_graph() -> None:
         (
             {"heatmaps": 17, "offsets": 34},
             "model: no displacement_fwd and displacement_bwd among the outputs, which several people need "
-            "(heads= or --heads names them): heatmaps (1, 17, 5, 7), offsets (1, 34, 5, 7)",
+            "(heads= names them): heatmaps (1, 17, 5, 7), offsets (1, 34, 5, 7)",
         ),
         (
             {"heatmaps": 17, "offsets": 34, "forward": 32, "moves": 32},
-            "model: no displacement_bwd among the outputs, which several people need (heads= or --heads names them): "
+            "model: no displacement_bwd among the outputs, which several people need (heads= names them): "
             "heatmaps (1, 17, 5, 7), offsets (1, 34, 5, 7), forward (1, 32, 5, 7), moves (1, 32, 5, 7)",
         ),
         (
             {"heatmaps": 5, "offsets": 10, "fwd": 8, "bwd": 8},
-            "model: several people need PoseNet's 17 keypoints, got 5; skeleton= (--skeleton) joins others",
+            "model: several people need PoseNet's 17 keypoints, got 5; skeleton= joins others",
         ),
     ],
 )

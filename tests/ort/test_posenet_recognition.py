@@ -14,11 +14,7 @@ pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 
 from posepost import ort
 
-from ..onnx_models import Layout, build, exactly, pixels
-
-
-def tensor(*shape: int | None) -> ort.Tensor:
-    return ort.Tensor("float32", shape)
+from ..onnx_models import Layout, build, exactly, outputs_only, pixels
 
 
 def test_extra_outputs_do_not_confuse() -> None:
@@ -35,9 +31,63 @@ def test_extra_outputs_do_not_confuse() -> None:
 
 
 def test_names_decide_between_outputs_of_one_shape() -> None:
-    model = ort.read_model(build({"visibility": 17, "heatmaps": 17, "vectors": 34, "offsets": 34}))
-    assert model.heads == {"heatmaps": "heatmaps", "offsets": "offsets"}
+    heads = {"visibility": 17, "heatmaps": 17, "vectors": 34, "offsets": 34}
+    model = ort.read_model(build({**heads, "moves_forward": 32, "moves_backward": 32}))
+    assert model.heads == {
+        "heatmaps": "heatmaps",
+        "offsets": "offsets",
+        "displacement_fwd": "moves_forward",
+        "displacement_bwd": "moves_backward",
+    }
     assert model.heads_by == "by shape and name"
+
+
+def test_outputs_left_over_are_a_reason_to_ask() -> None:
+    data = build({"visibility": 17, "heatmaps": 17, "vectors": 34, "offsets": 34})
+    message = (
+        "model: heatmaps (1, 17, 5, 7) and offsets (1, 34, 5, 7) may be PoseNet's heatmaps and offsets (offsets has "
+        "twice the channels of heatmaps on the same grid; heatmaps and offsets are named so), but visibility and "
+        "vectors "
+        'are left over: if they are, give heads={"heatmaps": "heatmaps", "offsets": "offsets"}; for heatmaps alone '
+        "give "
+        'heads={"heatmaps": "heatmaps"} and preset='
+    )
+    with pytest.raises(ValueError, match=exactly(message)):
+        ort.PoseSession(data)
+    named = ort.PoseSession(data, heads={"heatmaps": "heatmaps", "offsets": "offsets"})
+    assert named.model.heads_by == "named by the caller"
+
+
+def test_two_outputs_are_not_taken_for_posenet_by_their_sizes_alone() -> None:
+    data = build({"out0": 5, "out1": 10})
+    message = (
+        "model: out0 (1, 5, 5, 7) and out1 (1, 10, 5, 7) may be PoseNet's heatmaps and offsets (out1 has twice the "
+        "channels of out0 on the same grid), but nothing but sizes says so: if they are, give "
+        'heads={"heatmaps": "out0", "offsets": "out1"}; for heatmaps alone give heads={"heatmaps": "out0"} and preset='
+    )
+    with pytest.raises(ValueError, match=exactly(message)):
+        ort.recognize(data)
+    assert ort.recognize(data, heads={"heatmaps": "out0", "offsets": "out1"}).kind == "posenet"
+    assert ort.recognize(data, heads={"heatmaps": "out0"}, preset="hrnet").kind == "heatmap"
+    assert ort.recognize(build({"out0": 5, "out1": 10}, metadata={"posepost.output_stride": "8"})).kind == "posenet"
+    session = ort.PoseSession(data)  # the caller has said that it is a PoseNet
+    assert session.model.heads == {"heatmaps": "out0", "offsets": "out1"}
+    assert not session.model.evidence.sure
+
+
+def test_four_anonymous_heads_are_told_by_their_sizes_but_not_their_directions() -> None:
+    data = build({"a": 32, "b": 17, "c": 32, "d": 34}, size=(33, 49))
+    assert ort.recognize(data).heads == {"heatmaps": "b", "offsets": "d"}
+    session = ort.PoseSession(data)
+    with pytest.raises(
+        ValueError,
+        match=exactly(
+            "model: no displacement_fwd and displacement_bwd among the outputs, which several people need (heads= "
+            "names "
+            "them): a (1, 32, 5, 7), b (1, 17, 5, 7), c (1, 32, 5, 7), d (1, 34, 5, 7)"
+        ),
+    ):
+        session.run_multi(pixels(session))
 
 
 def test_shapes_are_enough_where_names_say_nothing() -> None:
@@ -62,17 +112,16 @@ def test_ambiguous_heads_name_the_candidates() -> None:
     with pytest.raises(
         ValueError,
         match=exactly(
-            "model: several outputs may be the heads, name them with heads= (--heads): "
-            "a (1, 17, 5, 7) with b (1, 34, 5, 7) or a (1, 17, 5, 7) with c (1, 34, 5, 7)"
+            "model: several outputs may be the heads, name them with heads=: "
+            "a (1, 17, 5, 7) and b (1, 34, 5, 7) or a (1, 17, 5, 7) and c (1, 34, 5, 7)"
         ),
     ):
         ort.PoseSession(data)
-    session = ort.PoseSession(data, heads={"offsets": "c"})
+    session = ort.PoseSession(data, heads={"heatmaps": "a", "offsets": "c"})
     assert session.model.heads == {"heatmaps": "a", "offsets": "c"}
     images = pixels(session)
-    assert not np.array_equal(
-        session.run(images).keypoints, ort.PoseSession(data, heads={"offsets": "b"}).run(images).keypoints
-    )
+    other = ort.PoseSession(data, heads={"heatmaps": "a", "offsets": "b"})
+    assert not np.array_equal(session.run(images).keypoints, other.run(images).keypoints)
 
 
 def test_a_model_without_the_heads() -> None:
@@ -81,7 +130,7 @@ def test_a_model_without_the_heads() -> None:
         ValueError,
         match=exactly(
             "model: no heatmaps and offsets among the outputs (offsets must have twice the channels of heatmaps; "
-            "heads= or --heads names them): boxes (1, 6, 5, 7), heatmaps (1, 17, 5, 7)"
+            "heads= names them): boxes (1, 6, 5, 7), heatmaps (1, 17, 5, 7)"
         ),
     ):
         ort.PoseSession(data)
@@ -128,10 +177,11 @@ def test_named_heads_of_unknown_shape_are_sorted_out_when_they_run(layout: Layou
 
 
 def test_layout_argument_decides_where_the_graph_does_not() -> None:
-    outputs = {"h": tensor(None, None, None, None), "o": tensor(None, None, None, None)}
+    data = outputs_only({"h": (None, None, None), "o": (None, None, None)})
     heads = {"heatmaps": "h", "offsets": "o"}
-    assert ort.find_heads("m", outputs, heads) == (heads, "named by the caller", None)
-    assert ort.find_heads("m", outputs, heads, "NHWC")[2] == "NHWC"
+    free = ort.recognize(data, heads=heads)
+    assert (free.heads, free.by, free.layout) == (heads, "named by the caller", None)
+    assert ort.recognize(data, heads=heads, layout="NHWC").layout == "NHWC"
 
 
 def test_a_stride_that_is_no_power_of_two_must_be_given() -> None:
@@ -218,3 +268,8 @@ def test_wrong_metadata(key: str, value: str, message: str) -> None:
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=exactly(message)):
         ort.PoseSession(build(), **arguments)
+
+
+def test_corals_posenet_is_one_in_spite_of_its_middle_offsets() -> None:
+    heads = {"float_heatmaps": 17, "float_short_offsets": 34, "float_mid_offsets": 64, "float_segments": 1}
+    assert ort.recognize(build(heads)).heads == {"heatmaps": "float_heatmaps", "offsets": "float_short_offsets"}

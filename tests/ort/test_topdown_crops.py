@@ -50,8 +50,8 @@ def test_the_whole_image_is_the_box_when_none_is_given() -> None:
 @pytest.mark.parametrize(
     ("boxes", "error", "message"),
     [
-        ((1, 2, 3), ValueError, "boxes must have shape (N, 4), got (1, 3)"),
-        ("all", TypeError, "boxes must be numbers of shape (N, 4), got 'all'"),
+        ((1, 2, 3), ValueError, "boxes must have shape (N, 4), (N, 5) or (N, 6), got (3,)"),
+        ("all", TypeError, "boxes must be numbers of shape (N, 4), (N, 5) or (N, 6), got 'all'"),
         ([(0, 0, 9, 9), (5, 5, 5, 9)], ValueError, "boxes[1] RULE, got (5, 5, 5, 9)"),
         ([(0, 9, 9, 0)], ValueError, "boxes[0] RULE, got (0, 9, 9, 0)"),
         ([(0, 0, np.nan, 9)], ValueError, "boxes[0] RULE, got (0, 0, nan, 9)"),

@@ -33,7 +33,7 @@ def test_the_flip_test_swaps_left_and_right(kind: str) -> None:
 
 
 def test_flip_pairs_of_coco_are_known_by_name() -> None:
-    session = ort.TopDownSession(network(channels=COCO))
+    session = ort.TopDownSession(network(channels=COCO), keypoints="coco")
     pairs = session.flip_pairs(17)
     assert pairs == (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
     dots = [(85, 60, 0), (70, 90, 1), (100, 70, 1)]
@@ -42,28 +42,12 @@ def test_flip_pairs_of_coco_are_known_by_name() -> None:
     assert np.abs(result.keypoints[0] - np.array(truth)[:, :2]).max() < 2 * photograph_pixels(BOXES["upright"])
 
 
-@pytest.mark.parametrize(
-    ("names", "pairs"),
-    [
-        ("nose,left_eye,right_eye", (0, 2, 1)),
-        ("Right ankle,head,Left ankle", (2, 1, 0)),
-        ("eye_left,tail,eye_right,chin", (2, 1, 0, 3)),
-        ("left_eye,nose", None),
-        ("a,b,c", None),
-        ("left_eye,right_eye,left_eye", None),
-        ("", None),
-    ],
-)
-def test_left_for_right(names: str, pairs: tuple[int, ...] | None) -> None:
-    assert ort.left_for_right(names.split(",")) == pairs
-
-
 def test_flip_pairs_that_the_names_do_not_tell_must_be_given() -> None:
     session = ort.TopDownSession(network())
     images, _ = session.crop(photograph([]))
     message = (
-        "flip_pairs must be given for a flip test (--flip-pairs), because the names of the 3 keypoints of model "
-        "do not tell left from right, got None"
+        "flip_pairs must be given for a flip test, or keypoints= with names that tell left from right, because the "
+        "names of the 3 keypoints of model are not known (no scheme has 3 keypoints), got None"
     )
     with pytest.raises(ValueError, match=exactly(message)):
         session.run(images, flip=True)

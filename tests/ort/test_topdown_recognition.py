@@ -18,7 +18,7 @@ from onnx import TensorProto
 from posepost import (
     ort,
 )
-from posepost.draw import COCO_KEYPOINTS
+from posepost.schemes import SCHEMES
 
 from ..dots import BOXES, found, photograph, photograph_pixels
 from ..onnx_models import (
@@ -45,7 +45,7 @@ from ..onnx_models import (
         ({"simcc_x": (17, 384), "simcc_y": (17, 512)}, "simcc", ("by shape", None, (384, 512), 2, 17)),
         ({"a": (133, 512), "b": (133, 384)}, "simcc", ("by shape", None, (384, 512), 2, 133)),
         ({"a": (17, 576), "b": (17, 768)}, "simcc", ("by shape", None, (576, 768), 3, 17)),
-        ({"a": (17, 288), "b": (17, 384), "z": (17, 3)}, "simcc", ("by shape", None, (288, 384), 1.5, 17)),
+        ({"a": (17, 288), "b": (17, 384), "z": (18, 9)}, "simcc", ("by shape", None, (288, 384), 1.5, 17)),
     ],
 )  # fmt: skip
 def test_recognition_by_shape(shapes: dict[str, tuple[int, ...]], kind: str, facts: tuple[Any, ...]) -> None:
@@ -71,22 +71,20 @@ def test_names_decide_between_vectors_of_a_square_input() -> None:
         model = ort.read_topdown(outputs_only(shapes, (256, 256)))
         assert model.heads == {"simcc_x": names[0], "simcc_y": names[1]}
         assert model.heads_by == "by shape and name"
-    three = {"simcc_x": (17, 576), "simcc_y": (17, 768), "simcc_z": (17, 576)}
-    assert ort.read_topdown(outputs_only(three, (384, 288))).heads == {"simcc_x": "simcc_x", "simcc_y": "simcc_y"}
 
 
 NONE = (
     "model: no pose head among the outputs for an input of 192x256 pixels: heatmaps of K channels with offsets of 2K "
     "(PoseNet), heatmaps alone that are smaller by a whole number, or two (N, K, bins) with as many bins a pixel in "
-    "width and height (SimCC); heads= or --heads names them: "
+    "width and height (SimCC): "
 )
-SEVERAL = "model: several outputs may be the heads, name them with heads= (--heads), heatmaps or simcc_x and simcc_y: "
+SEVERAL = "model: several outputs may be the heads, name them with heads=, heatmaps or simcc_x and simcc_y: "
 
 
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        ({"boxes": (100, 4), "labels": (100,)}, NONE + "boxes (1, 100, 4), labels (1, 100)"),
+        ({"boxes": (100, 9), "labels": (100,)}, NONE + "boxes (1, 100, 9), labels (1, 100)"),
         ({"output": (17, 42, 33)}, NONE + "output (1, 17, 42, 33)"),  # 256 / 6 rounded down, 192 / 6 up
         ({"output": (17, 64, 64)}, NONE + "output (1, 17, 64, 64)"),
         ({"a": (17, 384), "b": (17, 500)}, NONE + "a (1, 17, 384), b (1, 17, 500)"),
@@ -106,7 +104,7 @@ def test_outputs_that_are_no_head_or_may_be_several(shapes: dict[str, tuple[Any,
 
 def test_a_layout_that_the_sizes_do_not_tell_must_be_given() -> None:
     data = outputs_only({"a": (64, 64, 64)}, (256, 256))
-    message = "cannot tell the layout of the heatmaps, give layout= (--layout), NCHW or NHWC: a (any, 64, 64, 64)"
+    message = 'cannot tell the layout of the heatmaps, give layout="NCHW" or layout="NHWC": a (any, 64, 64, 64)'
     with pytest.raises(ValueError, match=exactly(f"model: {message}")):
         ort.recognize(data)
     for layout in ("NCHW", "NHWC"):
@@ -146,17 +144,21 @@ def test_named_heads_are_taken_and_checked() -> None:
 @pytest.mark.parametrize("kind", ["heatmap", "simcc"])
 def test_shapes_that_the_graph_hides_are_known_when_it_runs(kind: str) -> None:
     names = {"heatmaps": "heatmaps"} if kind == "heatmap" else {"simcc_x": "simcc_x", "simcc_y": "simcc_y"}
-    plain = ort.TopDownSession(network(kind, COCO))
-    session = ort.TopDownSession(network(kind, COCO, hide=True), heads=names, layout="NCHW")
-    assert (session.model.keypoint_count, session.model.ratio, session.model.keypoints) == (None, None, ())
+    plain = ort.TopDownSession(network(kind, COCO), keypoints="coco")
+    assert ort.read_topdown(network(kind, COCO, hide=True), heads=names, layout="NCHW").keypoints == ()
+    session = ort.TopDownSession(network(kind, COCO, hide=True), heads=names, layout="NCHW", keypoints="coco")
+    assert (session.model.keypoint_count, session.model.ratio) == (None, None)
     image = photograph([(85, 60, 0), (70, 90, 1), (100, 70, 1)])
     for flip in (False, True):
         for ours, theirs in zip(*(found(s, image, BOXES["upright"], flip=flip) for s in (session, plain))):
             assert np.array_equal(ours, theirs)
-    assert "keypoints        unknown until it runs" in session.describe()
     other = ort.TopDownSession(network(kind, hide=True), heads=names, layout="NCHW")
     with pytest.raises(ValueError, match=r"^flip_pairs must be given for a flip test"):
         found(other, image, BOXES["upright"], flip=True)
+    assert "keypoints        unknown until it runs" in other.describe()
+    many = ort.TopDownSession(network(kind, hide=True), heads=names, layout="NCHW", keypoints="coco")
+    with pytest.raises(ValueError, match=exactly("keypoints must name the 3 keypoints of model, got 17: coco (given)")):
+        found(many, image, BOXES["upright"])
 
 
 def test_named_vectors_that_do_not_fit_the_input() -> None:
@@ -178,13 +180,13 @@ def test_udp_combined_is_never_guessed() -> None:
         ValueError,
         match=exactly(
             'model: 51 channels may be 51 keypoints or 17 with offsets; give preset="mmpose_udp_combined" '
-            "(--preset mmpose_udp_combined) for offsets, or another preset for 51 keypoints"
+            "for offsets, or another preset for 51 keypoints"
         ),
     ):
         ort.TopDownSession(data)
     assert ort.read_topdown(data, preset="mmpose_dark").keypoint_count == 51
-    session = ort.TopDownSession(data, preset="mmpose_udp_combined")
-    assert (session.model.keypoint_count, session.model.keypoints) == (17, COCO_KEYPOINTS)
+    session = ort.TopDownSession(data, preset="mmpose_udp_combined", keypoints="coco")
+    assert (session.model.keypoint_count, session.model.keypoints) == (17, SCHEMES["coco"].keypoints)
     dots, box = [(85, 60, 0), (70, 90, 1), (100, 70, 1)], BOXES["upright"]
     truth = np.array([dots[0] if not side else dots[1] if side == "left" else dots[2] for _, side in COCO])[:, :2]
     for flip in (False, True):

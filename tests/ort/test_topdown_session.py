@@ -21,7 +21,7 @@ from posepost import Flip, Keypoints, decode_heatmap, decode_simcc, ort
 from posepost.ort import topdown
 
 from ..dots import BOXES, dots_in, found, photograph, photograph_pixels
-from ..onnx_models import CPU, exactly, network
+from ..onnx_models import CPU, build, exactly, network
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -190,3 +190,17 @@ def test_wrong_images(images: Any, kind: type[Exception], message: str) -> None:
     session = ort.TopDownSession(network(batch=2), providers=[CPU])
     with pytest.raises(kind, match=exactly(message.replace("(R)", "(providers= names no CUDA provider)"))):
         session.run(images)
+
+
+def test_deeplabcuts_location_refinement_is_not_left_out() -> None:
+    """pose = cell * stride + stride / 2 + locref * 7.2801, DeepLabCut's default locref_stdev: no PoseNet."""
+    data = build({"heatmap": 4, "locref": 8}, size=(64, 48))
+    session = ort.TopDownSession(data, preset="deeplabcut")
+    images = np.random.default_rng(1).normal(size=(1, 3, 64, 48)).astype(np.float32)
+    heatmaps, locref = session.forward(images)
+    cells = heatmaps[0].reshape(4, -1).argmax(axis=1)
+    offsets = locref[0].reshape(4, 2, -1)[np.arange(4), :, cells]
+    right = np.stack([cells % 6, cells // 6], axis=-1) * 8 + 4 + offsets * 7.2801
+    assert np.abs(session.run(images).keypoints[0] - right).max() < 1e-4
+    plain = ort.TopDownSession(data, preset="deeplabcut", heads={"heatmaps": "heatmap"}).run(images).keypoints[0]
+    assert np.array_equal(plain, np.stack([cells % 6, cells // 6], axis=-1) * 8 + 4)
