@@ -94,12 +94,6 @@ def choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be {', '.join(most)} or {last}, got {said(value)}")
 
 
-def flag(value: Any, name: str) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False, got {said(value)}")
-    return bool(value)
-
-
 def positive(value: Any, name: str) -> float:
     as_float = number(value, name)
     if not (math.isfinite(as_float) and as_float > 0):

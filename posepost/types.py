@@ -165,6 +165,7 @@ class Keypoints(Result):
     DTYPES: ClassVar[dict[str, str]] = {"keypoints": "float32", "scores": "float32", "visibility": "float32"}
     UNPACKED: ClassVar[int] = 2
 
+    @_view.untraced
     def numpy(self, *, absent: float | None = None) -> Keypoints:
         """The same arrays as NumPy, in one copy in place in a row. The one method that waits.
 
@@ -211,6 +212,7 @@ class Poses(Result):
     }
     UNPACKED: ClassVar[int] = 4
 
+    @_view.untraced
     def numpy(self, *, absent: float | None = None) -> Poses:
         """As `Keypoints.numpy`; `absent` also takes the place of all keypoints of the rows from `count` on."""
         result = super().numpy()

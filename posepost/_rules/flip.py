@@ -35,7 +35,8 @@ class Flip:
     shift: bool = False
 
     def __post_init__(self) -> None:
-        type(self.shift) is bool or _check.flag(self.shift, "shift")
+        if type(self.shift) is not bool:
+            _check.flag(self.shift, "shift")
         pairs = self.pairs
         object.__setattr__(self, "pairs", _known(pairs) if type(pairs) is tuple else _check.flip_pairs(pairs, "pairs"))
 
