@@ -17,6 +17,9 @@ LARGEST, SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).
 """Of float32, in which everything is computed; what is below the smallest a GPU takes for 0."""
 
 
+FLOAT32 = np.dtype(np.float32)
+
+
 def said(value: Any) -> str:
     """A value in an error: short, and whatever it is."""
     if isinstance(value, int) and abs(value) >= 10**30:
@@ -246,6 +249,9 @@ def transform(
     value: Any, device: int | None, rows: int, reference_name: str, queue: _view.Queue | None = None
 ) -> np.ndarray[Any, Any] | _view.View:
     """A (2, 3) matrix or (rows, 2, 3) of them: float32 on the host, or the view of them on the input's device."""
+    if type(value) is np.ndarray and value.dtype is FLOAT32:
+        _transform_shape(value.shape, rows)
+        return value
     if not isinstance(value, (list, tuple)):
         seen = _view.view(value, "transform", queue)
         if seen.form[3] is not None:
@@ -255,7 +261,8 @@ def transform(
     _transform_shape(matrix.shape, rows)
     if matrix.dtype != np.float32:
         try:
-            matrix = _as_float32(matrix)
+            with np.errstate(over="raise"):
+                matrix = matrix.astype(np.float32)
         except FloatingPointError:
             raise ValueError("transform must be in the range of float32, up to 3.4e38, got numbers beyond") from None
     return matrix
@@ -263,33 +270,29 @@ def transform(
 
 def numbers(value: Any, name: str, wanted: str) -> np.ndarray[Any, Any]:
     """Real numbers on the host, of any type: lists of them, an array of any library, or what NumPy takes for one."""
-    if _view.is_array(value):
+    seen = array = None
+    if type(value) is np.ndarray:
+        array = value
+    elif not isinstance(value, (list, tuple)) and _view.is_array(value):
         seen = _view.view(value, name)
         if seen.form[3] is not None:
             raise ValueError(f"{name} must be on the host, got it on {_ordinal(seen.form[3])}")
         array = _view.as_numpy(seen) if _view.is_known(seen.form) else None
-        got = f"dtype {seen.form[2]}"
     else:
         try:
             array = np.asarray(value)
         except Exception:  # of ragged lists, and whatever else a foreign object thinks of
             array = None
-        got = said(value)
-    if array is not None and array.dtype == _view.BFLOAT16:
-        return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
-    if array is None or not _is_real(array.dtype):
-        raise TypeError(f"{name} must be {wanted}, got {got}")
-    return array
-
-
-def _is_real(dtype: np.dtype[Any]) -> bool:
-    """Types of ml_dtypes have the kind V of NumPy's records, and a type of their own."""
-    return dtype.kind in "fiu" or (dtype.kind == "V" and dtype.type is not np.void)
-
-
-@np.errstate(over="raise")
-def _as_float32(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return array.astype(np.float32)
+    if array is not None:
+        if array.dtype.kind in "fiu":
+            return array
+        if array.dtype == _view.BFLOAT16:
+            return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
+        if array.dtype.kind == "V" and array.dtype.type is not np.void:  # a type of ml_dtypes
+            return array
+    dtype = getattr(array, "dtype", None) if seen is None else seen.form[2]
+    got = said(value) if dtype is None or isinstance(value, (list, tuple)) else f"dtype {dtype}"
+    raise TypeError(f"{name} must be {wanted}, got {got}")
 
 
 def _device_transform(seen: _view.View, rows: int) -> _view.View:
