@@ -62,7 +62,8 @@ def refusal(model: str, seen: Family) -> str:
     """What to say of a network of this family."""
     text = f"{model}: this looks like {seen.name}: {seen.because}; not supported yet"
     if seen.preset and seen.heatmaps:
-        return f'{text} but for one person: preset="{seen.preset}" with heads={{"heatmaps": "{seen.heatmaps}"}}'
+        outputs = f"{seen.heatmaps} and {seen.offsets}" if seen.offsets else seen.heatmaps
+        return f'{text} but for one person: give preset="{seen.preset}", which decodes {outputs} alone'
     return text
 
 

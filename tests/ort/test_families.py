@@ -17,7 +17,7 @@ YES = "; not supported yet"
 
 
 def one_person(preset: str, heatmaps: str) -> str:
-    return f'{YES} but for one person: preset="{preset}" with heads={{"heatmaps": "{heatmaps}"}}'
+    return f'{YES} but for one person: give preset="{preset}", which decodes {heatmaps} alone'
 
 
 OPENPOSE: Shapes = {"Mconv7_stage2_L2": (19, 32, 32), "Mconv7_stage2_L1": (38, 32, 32)}
@@ -56,7 +56,7 @@ SIMCC_3D: Shapes = {"simcc_x": (133, 512), "simcc_y": (133, 512), "simcc_z": (13
         (dict(zip("abcdef", CENTERNET.values())), "CenterNet: outputs of 1, 2, 2, 17 and 34 channels are its centers, "
          "sizes and offsets" + YES),
         (DEEPLABCUT, "DeepLabCut: locref is named so, the location refinement of heatmap"
-         + one_person("deeplabcut", "heatmap")),
+         + one_person("deeplabcut", "heatmap and locref")),
         ({"heatmaps": (17, 64, 64), "center": (1, 64, 64), "regs": (34, 64, 64), "offsets": (34, 64, 64)}, "MoveNet "
          "before its decoding: outputs of 1, 17, 34 and 34 channels are a center, heatmaps, regressions and "
          "offsets" + YES),
