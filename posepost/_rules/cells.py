@@ -20,9 +20,9 @@ def check(size: Size, shape: tuple[int, ...], W: int, H: int, layout: str, scali
     w, h = size
     if size == (1, 1):
         return
-    if any(size == (W * stride, H * stride) for stride in STRIDES):
+    if _is_whole(size, W, H, scaling):
         return
-    stride = next((s for s in STRIDES if _rounded(w, W, s) and _rounded(h, H, s)), None)
+    stride = undivided(size, W, H, scaling)
     if stride is not None and not said:
         raise ValueError(
             f"input_size must be whole cells: {_cells(size, W, H)}; if the network's stride is {stride}, give what "
@@ -47,6 +47,19 @@ def check(size: Size, shape: tuple[int, ...], W: int, H: int, layout: str, scali
         f"input_size must have square cells: {_cells(size, W, H)}; without it points are in cells, and transform= "
         f"scales each axis by itself, got ({w:g}, {h:g})"
     )
+
+
+def undivided(size: Size, W: int, H: int, scaling: str) -> int | None:
+    """The stride of a network that makes such maps of an input that it does not divide; None: there is none."""
+    if _is_whole(size, W, H, scaling):
+        return None
+    return next((s for s in STRIDES if _rounded(size[0], W, s) and _rounded(size[1], H, s)), None)
+
+
+def _is_whole(size: Size, W: int, H: int, scaling: str) -> bool:
+    """Cells side by side; or, for "udp", the first and the last cell on the first and the last pixel as well."""
+    corners = scaling == "udp" and any(size == ((W - 1) * s + 1, (H - 1) * s + 1) for s in STRIDES)
+    return corners or any(size == (W * s, H * s) for s in STRIDES)
 
 
 def _cells(size: Size, W: int, H: int) -> str:

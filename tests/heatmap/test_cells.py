@@ -87,13 +87,6 @@ REFUSED: dict[str, tuple[np.ndarray, dict[str, Any], str]] = {
         'the network\'s stride is 16, give what they cover, (368, 496), or scaling="msra" for cells as they are, got '
         "(353, 481)",
     ),
-    "n * stride + 1, udp": (
-        maps(1, 17, 33, 33),
-        {"input_size": (257, 257), "preset": "mmpose_udp"},
-        "input_size must be whole cells: (257, 257) has cells of 7.79 x 7.79 pixels on maps 33 wide and 33 high; if "
-        'the network\'s stride is 8, give what they cover, (264, 264), or scaling="udp" for cells as they are, got '
-        "(257, 257)",
-    ),
     "rounded down": (
         maps(1, 17, 40, 32),
         {"input_size": (262, 322)},
@@ -120,6 +113,11 @@ TAKEN: dict[str, tuple[tuple[int, int], dict[str, Any], tuple[float, float]]] = 
     "pixels of a larger crop": ((64, 48), {"input_size": (300, 400)}, (187.5, 125)),
     "relative": ((64, 48), {"input_size": (1, 1)}, (30 / 48, 20 / 64)),
     "udp": ((64, 48), {"input_size": (192, 256), "scaling": "udp"}, (30 * 192 / 47, 20 * 256 / 63)),
+    "n * stride + 1 with corners on cells": (
+        (33, 33),
+        {"input_size": (257, 257), "preset": "mmpose_udp", "refine": "none"},
+        (30 * 257 / 32, 20 * 257 / 32),
+    ),
     "what the cells cover": ((33, 33), {"input_size": (264, 264)}, (240, 160)),
     "said": ((33, 33), {"input_size": (257, 257), "scaling": "msra"}, (30 * 257 / 33, 20 * 257 / 33)),
     "said, of a size that no stride gives": (

@@ -206,7 +206,9 @@ def test_blurred_heads_equal_numpy(cpu_cuda: ExecutorCuda, dtype: str, view_name
         cpu_cuda.schedule = SCHEDULES[case % 4]
         maps = gaussian_maps(shape, dtype, case)
         for preset in ("mmpose_udp_combined", "mmpose_megvii"):
-            got, expected = run_both({"heatmaps": maps}, view_name, **blurred(preset, blur), **uneven_size(preset, shape))
+            got, expected = run_both(
+                {"heatmaps": maps}, view_name, **blurred(preset, blur), **uneven_size(preset, shape)
+            )
             same_keypoints(got, expected)
 
 
