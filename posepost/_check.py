@@ -290,8 +290,10 @@ def numbers(value: Any, name: str, wanted: str) -> np.ndarray[Any, Any]:
             return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
         if array.dtype.kind == "V" and array.dtype.type is not np.void:  # a type of ml_dtypes
             return array
-    dtype = getattr(array, "dtype", None) if seen is None else seen.form[2]
-    got = said(value) if dtype is None or isinstance(value, (list, tuple)) else f"dtype {dtype}"
+    if seen is None:
+        got = f"dtype {value.dtype}" if isinstance(value, np.ndarray) else said(value)
+    else:
+        got = f"dtype {seen.form[2]}"
     raise TypeError(f"{name} must be {wanted}, got {got}")
 
 

@@ -444,8 +444,11 @@ def _exported(array: Array, **order: Any) -> tuple[Any, _DLTensor]:
     """
     try:
         capsule = array.__dlpack__(**order)
-    except BufferError:
-        capsule = array.__dlpack__(max_version=(1, 0), **order)
+    except BufferError as refused:
+        try:
+            capsule = array.__dlpack__(max_version=(1, 0), **order)
+        except TypeError:  # a producer from before DLPack 1.0
+            raise refused from None
     try:
         return capsule, _DLTensor.from_address(_capsule_pointer(capsule, b"dltensor"))
     except ValueError:

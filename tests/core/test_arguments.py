@@ -231,7 +231,13 @@ def test_inside_torch_func_there_is_no_memory() -> None:
 # ---- arrays that were refused or misread, and are plain enough
 
 
+def dlpack_1_or_skip() -> None:
+    if np.lib.NumpyVersion(np.__version__) < "2.1.0":
+        pytest.skip(f"NumPy {np.__version__} does not speak DLPack 1.0")
+
+
 def read_only(array: np.ndarray) -> Any:
+    dlpack_1_or_skip()
     frozen = array.copy()
     frozen.flags.writeable = False
     return Producer(frozen.__dlpack__, frozen.__dlpack_device__())
@@ -253,7 +259,7 @@ def subclass(array: np.ndarray) -> Any:
 
 PLAIN: dict[str, Callable[[np.ndarray], Any]] = {
     "read-only by DLPack": read_only,
-    "a producer of DLPack 1.0": lambda array: Producer(lambda **asked: array.__dlpack__(max_version=(1, 0))),
+    "DLPack 1.0": lambda array: dlpack_1_or_skip() or Producer(lambda **asked: array.__dlpack__(max_version=(1, 0))),
     "read-only": lambda array: np.broadcast_to(array, array.shape),
     "requires grad": lambda array: torch_or_skip().from_numpy(array).requires_grad_(),
     "parameter": lambda array: torch_or_skip().nn.Parameter(torch_or_skip().from_numpy(array)),
@@ -278,7 +284,16 @@ def test_a_reversed_batch_of_one_is_read_on_a_device(cpu_cuda: ExecutorCuda) -> 
     assert message == "heatmaps must not have negative strides, got (-1088, 64, 8, 1); pass a contiguous copy"
 
 
+def test_what_a_producer_from_before_dlpack_1_says_is_said() -> None:
+    def give() -> Any:
+        raise BufferError("read-only")
+
+    message = message_of(TypeError, posepost.decode_heatmap, heatmaps=Producer(give))
+    assert message == "heatmaps must give its memory by DLPack, got BufferError: read-only"
+
+
 def test_a_dlpack_of_another_age_is_not_guessed_at() -> None:
+    dlpack_1_or_skip()
     array = arrays_of("heatmap")["heatmaps"]
 
     def give(**asked: Any) -> Any:
