@@ -7,7 +7,7 @@
 //     at     = i - dx / dxx                                   DARK: Newton's step on L, see `dark` below; else at = i
 //     seen   = 1 / sum_j exp(sharpness * (v[j] - top))        the largest value of a softmax
 // and then
-//     score  = min(top_x, top_y), each first scaled by `normalizer` and cut to 0 ... 1 where asked for
+//     score  = min(top_x, top_y), or with `mean` half their sum, each first scaled by `normalizer` and cut to 0 ... 1 where asked for
 //     point  = (at_x, at_y), or (absent, absent) where the score is not above the threshold, divided by `split`
 //     point  = transform applied to (point, 1), where there is one
 //     score  = sigmoid(score) where the vectors are logits; visibility = min(seen_x, seen_y)
@@ -47,6 +47,7 @@ struct Params {
     u32 W[2];
     u32 dark;
     u32 radius[2];      // taps of the blur to either side of the middle
+    u32 mean;           // 1 where the score is the mean of both maxima, 0 where it is the smaller
     u32 sigmoid;        // 1 where the vectors are logits
     u32 affine;         // 0 none, 1 `matrix` for all rows, 2 `transforms`
     u32 threshold_key;  // f32::key of the largest score of an absent keypoint; 0: none is absent
@@ -327,7 +328,8 @@ INLINE float normalized(const Params& p, float top, u32 axis) {
 }
 
 INLINE void write_keypoint(const Params& p, u32 keypoint, u32 x_warp, const Scratch& scratch) {
-    float score = smaller(normalized(p, scratch.top[x_warp], 0), normalized(p, scratch.top[x_warp + 1], 1));
+    const float of_x = normalized(p, scratch.top[x_warp], 0), of_y = normalized(p, scratch.top[x_warp + 1], 1);
+    float score = p.mean ? (of_x + of_y) * 0.5f + 0.0f : smaller(of_x, of_y);
     const bool absent = f32::key(__float_as_uint(score)) <= p.threshold_key;
     float x = (absent ? p.absent : scratch.at[x_warp]) / p.split;
     float y = (absent ? p.absent : scratch.at[x_warp + 1]) / p.split;

@@ -57,8 +57,8 @@ def decode_heatmap(
     preset : str
         Named defaults matching a reference implementation: gives every argument from here to `absent`, and `refine` and
         `activation`, that the call does not. "mmpose_msra", "mmpose_dark", "mmpose_udp", "mmpose_udp_combined",
-        "mmpose_megvii", "mmpose_integral", "mmdeploy", "hrnet", "vitpose_hf", "higherhrnet", "trt_pose", "openpose",
-        "sleap", "mediapipe" or "deeplabcut".
+        "mmpose_megvii", "mmpose_integral", "mmdeploy", "hrnet", "vitpose_hf", "vitpose_rtmlib", "sapiens",
+        "higherhrnet", "trt_pose", "openpose", "sleap", "mediapipe" or "deeplabcut".
     input_size : (w, h)
         Pixels of the network's input, into which points are scaled; for volumes also (w, h, d). None: points stay in
         cells of the heatmap. (1, 1) gives points relative to the input. Cells must be square, which swapped sizes and
@@ -120,7 +120,8 @@ def decode_heatmap(
     get_final_preds; HigherHRNet core/group.py adjust; huggingface/transformers image_processing_vitpose.py; kornia
     spatial_soft_argmax2d; trt_pose refine_peaks; google-ai-edge/mediapipe@7248ac6
     refine_landmarks_from_heatmap_calculator.cc, whose window lies around its regressed landmark and ours around the
-    maximum; SLEAP and OpenPose from the mathematics of their centroids.
+    maximum; Tau-J/rtmlib 0.0.16 tools/pose_estimation/vitpose.py and post_processings.py (post_dark_udp); SLEAP and
+    OpenPose from the mathematics of their centroids; "sapiens" from what transformers 5.24.0 gives for Sapiens2.
 
     Examples
     --------

@@ -27,6 +27,7 @@ def decode_simcc(
     refine: str | None = None,
     preset: str | None = None,
     sigma: Any = None,
+    score: str | None = None,
     visibility: bool = False,
     beta: float = 150.0,
     threshold: float | None = None,
@@ -54,12 +55,15 @@ def decode_simcc(
         Bins a pixel of the network's input: what places are divided by. 2 if not given.
     refine : "none" or "dark"
         Where between the bins the keypoint lies; see Notes. "none" if not given.
-    preset : "rtmpose" or "simcc"
-        Gives `split_ratio`, `refine` and `sigma` where the call does not: (2, "none", (4.9, 5.66)) for RTMPose on 192 x
-        256, (2, "none", 6) for SimCC.
+    preset : "rtmpose", "rtmpose_rtmlib" or "simcc"
+        Gives `split_ratio`, `refine`, `sigma` and `score` where the call does not: (2, "none", (4.9, 5.66), "min") for
+        RTMPose on 192 x 256 as MMPose decodes it, the same with "mean" as rtmlib does, (2, "none", 6, "min") for SimCC.
     sigma : float or (sigma_x, sigma_y)
         Of the codec with which the network was trained, in bins: the blur of "dark", up to 127 bins (sigma 19.6), the
         visibility and `normalize` depend on it. That of "rtmpose" if not given.
+    score : "min" or "mean"
+        Of both axes' maxima: the smaller, as in MMPose, or half their sum, as in rtmlib, which is never smaller. It
+        decides what is absent. "min" if not given; "mean" is not for logits.
     visibility : bool
         The result has `visibility` (N, K): the smaller of both axes' largest softmax(beta * sigma *
         vector), in the same pass. It is computed from what was given; MMPose with `use_dark` overwrites its input with
@@ -94,8 +98,8 @@ def decode_simcc(
     Returns
     -------
     Keypoints
-        keypoints (N, K, 2) as (x, y) and scores (N, K), the smaller of both maxima, float32, in the library and on the
-        device of `simcc_x`. Enqueued, not waited for: `.numpy()` waits.
+        keypoints (N, K, 2) as (x, y) and scores (N, K), the smaller or the mean of both maxima, float32, in the library
+        and on the device of `simcc_x`. Enqueued, not waited for: `.numpy()` waits.
 
     Raises
     ------
@@ -119,7 +123,7 @@ def decode_simcc(
 
     Source: open-mmlab/mmpose 1.3.2 codecs/simcc_label.py, codecs/utils/post_processing.py (get_simcc_maximum,
     get_simcc_normalized, gaussian_blur1d), codecs/utils/refinement.py (refine_simcc_dark), models/utils/tta.py
-    (flip_vectors).
+    (flip_vectors). "rtmpose_rtmlib": Tau-J/rtmlib 0.0.16 tools/pose_estimation/post_processings.py (get_simcc_maximum).
 
     Examples
     --------
@@ -140,6 +144,7 @@ def decode_simcc(
         split_ratio,
         refine,
         sigma,
+        score,
         visibility,
         beta,
         threshold,
@@ -181,6 +186,7 @@ def _plan(forms: tuple[_view.Form | None, ...], rule: SimCC, quantized: _check.Q
         taps = gaussian_taps(size)[size // 2 :]
         params["radius"][0, axis] = size // 2
         params["taps"][0, axis * TAPS : axis * TAPS + len(taps)] = taps
+    params["mean"] = rule.score == "mean"
     params["sigmoid"] = rule.activation == "sigmoid"
     params["threshold_key"] = _kernels.key_below(rule.least)
     params["absent"], params["split"] = rule.absent, rule.split_ratio

@@ -283,6 +283,7 @@ SIMCC_OPTIONS: tuple[dict[str, Any], ...] = (
     {"refine": "dark", "sigma": (1.3, 19.6), "absent": None, "visibility": True, "beta": 0.5},
     {"visibility": True, "threshold": 0.4, "beta": 3.0},
     {"normalize": "sigma", "refine": "dark", "sigma": (1.0, 0.4)},
+    {"score": "mean", "threshold": 0.4},
     {"activation": "sigmoid", "threshold": 0.6, "absent": -3.25},
 )
 

@@ -174,16 +174,16 @@ def heads_table(heatmaps: Result, simcc: Result, peaks: Result) -> str:
 
 HEAD_ROWS = {
     "none": ("argmax", "", "MMPose get_heatmap_maximum, 9 files: equal"),
-    "quarter": ("quarter shift", "`mmpose_msra`, `hrnet`, `mmdeploy`, `higherhrnet`", "MMPose, 9 files: equal; others: rules"),  # noqa: E501
+    "quarter": ("quarter shift", "`mmpose_msra`, `hrnet`, `mmdeploy`, `higherhrnet`", "MMPose, 9 files, MMDeploy, MMPose 0.29: equal"),  # noqa: E501
     "dark": ("DARK", "`mmpose_dark`", "MMPose, 9 files: 1e-4 px"),
-    "dark_udp": ("DARK-UDP", "`mmpose_udp`, `vitpose_hf`", "MMPose, 9 files: 1e-4 px; ViTPose: rules"),
+    "dark_udp": ("DARK-UDP", "`mmpose_udp`, `vitpose_hf`, `vitpose_rtmlib`, `sapiens`", "MMPose, 9 files, transformers: 1e-4 px; rtmlib: 2e-4 px"),  # noqa: E501
     "udp_combined": ("UDP combined", "`mmpose_udp_combined`", "MMPose: 1e-4 px"),
     "megvii": ("Megvii", "`mmpose_megvii`", "MMPose, 5 files: equal"),
     "soft_argmax": ("soft-argmax", "`mmpose_integral`", "float64, MMPose, kornia, 5 files: 1e-5 cells"),
     "flip": ("flip test + argmax", "any, `flip=`", "MMPose, 12 files: equal"),
-    "centroid": ("centroid", "`sleap`, `trt_pose`, `openpose`, `mediapipe`", "trt_pose, 24 files: 1e-6; SLEAP's formula, 5 files; others: rules"),  # noqa: E501
+    "centroid": ("centroid", "`sleap`, `trt_pose`, `openpose`, `mediapipe`", "trt_pose, 24 files: 1e-6; sleap-nn, its formula, 5 files: 1e-4 px; others: rules"),  # noqa: E501
     "peaks": ("local maxima", "`find_peaks`", "trt_pose, 24 files: equal; its rules as loops"),
-    "simcc plain": ("SimCC", "`rtmpose`", "MMPose, 11 files: equal"),
+    "simcc plain": ("SimCC", "`rtmpose`, `rtmpose_rtmlib`", "MMPose, 11 files, rtmlib: equal"),
     "simcc visibility": ("SimCC + visibility", "`rtmpose`, `visibility=True`", "MMPose, 5 files"),
     "simcc dark": ("SimCC DARK", "`rtmpose`, `refine=\"dark\"`", "MMPose, 7 files: 1e-4 px"),
 }  # fmt: skip

@@ -44,6 +44,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "absent": -1.0,
         "scaling": "udp",
     },
+    "vitpose_rtmlib": {"refine": DarkUDP(border="reflect_101"), "absent": -1.0, "scaling": "udp"},
+    "sapiens": {"refine": DarkUDP(), "absent": -1.0, "scaling": "udp"},
     "higherhrnet": {"refine": Quarter("higherhrnet"), "threshold": ABOVE_ZERO, "center_shift": 0.5},
     "trt_pose": {"refine": Centroid(border="reflect_101"), "threshold": ABOVE_ZERO, "center_shift": 0.5},
     "openpose": {"refine": Centroid(window=7, positive=True), "threshold": ABOVE_ZERO, "center_shift": 0.5},

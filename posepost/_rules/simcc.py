@@ -13,12 +13,14 @@ from .thresholds import ABOVE_ZERO, logit, not_below
 
 ARGUMENTS = ("simcc_x", "simcc_y", "flip.maps[0]", "flip.maps[1]")
 PRESETS: dict[str, dict[str, Any]] = {
-    "rtmpose": {"split_ratio": 2.0, "refine": "none", "sigma": (4.9, 5.66)},
-    "simcc": {"split_ratio": 2.0, "refine": "none", "sigma": (6.0, 6.0)},
+    "rtmpose": {"split_ratio": 2.0, "refine": "none", "sigma": (4.9, 5.66), "score": "min"},
+    "rtmpose_rtmlib": {"split_ratio": 2.0, "refine": "none", "sigma": (4.9, 5.66), "score": "mean"},
+    "simcc": {"split_ratio": 2.0, "refine": "none", "sigma": (6.0, 6.0), "score": "min"},
 }
 """What a preset gives to arguments that are not given; without one they are those of "rtmpose"."""
 
 REFINES = ("none", "dark")
+SCORES = ("min", "mean")
 NORMALIZES = ("clip", "sigma")
 MOST_TAPS = 127
 """Longest blur of "dark"."""
@@ -28,6 +30,7 @@ MOST_TAPS = 127
 class SimCC(Rule):
     split_ratio: float
     blur: tuple[int, int] | None  # bins of the blur of x and y; None without a refinement
+    score: str  # of both maxima: one of SCORES
     sharpness: tuple[float, float] | None  # beta * sigma of x and y where the visibility is asked for
     least: float | None  # of the score before a sigmoid, a float32: below it a keypoint is absent; None: none is
     absent: float
@@ -42,6 +45,7 @@ def rule(
     split_ratio: float | None,
     refine: str | None,
     sigma: Any,
+    score: str | None,
     visibility: bool,
     beta: float,
     threshold: float | None,
@@ -52,11 +56,12 @@ def rule(
 ) -> SimCC:
     if preset is not None:
         _check.choice(preset, "preset", tuple(PRESETS))
-    given = {"split_ratio": split_ratio, "refine": refine, "sigma": sigma}
+    given = {"split_ratio": split_ratio, "refine": refine, "sigma": sigma, "score": score}
     filled = {**PRESETS[preset or "rtmpose"], **{name: value for name, value in given.items() if value is not None}}
     _check.choice(filled["refine"], "refine", REFINES)
     _check.positive(filled["split_ratio"], "split_ratio")
     sigmas = _check.sigma(filled["sigma"])
+    _check.choice(filled["score"], "score", SCORES)
     _check.positive(beta, "beta")
     _check.flag(visibility, "visibility")
     if threshold is not None:
@@ -64,6 +69,8 @@ def rule(
     if absent is not None:
         _check.number(absent, "absent")
     _check.activation(activation)
+    if filled["score"] == "mean" and activation is not None:
+        raise ValueError(f'score must be "min" with activation {activation!r}, got "mean"')
     if normalize is not None:
         _check.choice(normalize, "normalize", NORMALIZES)
         if activation is not None:
@@ -83,6 +90,7 @@ def rule(
     return SimCC(
         split_ratio=float(filled["split_ratio"]),
         blur=blur,
+        score=filled["score"],
         sharpness=(beta * sigmas[0], beta * sigmas[1]) if visibility else None,
         least=None if absent is None else _least(ABOVE_ZERO if threshold is None else float(threshold), activation),
         absent=0.0 if absent is None else float(absent),

@@ -7,6 +7,7 @@ import argparse
 from posepost.ort import describe, read_model, read_topdown, recognize
 
 from ._options import check_options, model_options
+from ._output import in_options
 
 
 def inspect(arguments: argparse.Namespace) -> int:
@@ -14,7 +15,8 @@ def inspect(arguments: argparse.Namespace) -> int:
     kind = recognize(arguments.model, heads=arguments.heads, layout=arguments.layout, preset=arguments.preset).kind
     check_options(arguments, kind)
     if kind == "posenet":
-        print(describe(read_model(arguments.model, **model_options(arguments), output_stride=arguments.stride)))
+        text = describe(read_model(arguments.model, **model_options(arguments), output_stride=arguments.stride))
     else:
-        print(describe(read_topdown(arguments.model, **model_options(arguments), preset=arguments.preset)))
+        text = describe(read_topdown(arguments.model, **model_options(arguments), preset=arguments.preset))
+    print(in_options(text))
     return 0

@@ -75,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     session, find = _whole_images(arguments) if kind == "posenet" else _crops(arguments)
     folder = make_folder(arguments.output)
     print(ran_on(session))
+    if isinstance(session, TopDownSession) and arguments.preset is None:
+        print(f"preset: {session.model.preset}, the default; the graph does not tell it, --preset does")
     status = 0
     for path, name in zip(arguments.images, output_names(arguments.images, folder)):
         try:

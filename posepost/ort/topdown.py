@@ -14,6 +14,7 @@ import numpy.typing as npt
 from posepost import (
     Flip,
     Keypoints,
+    Megvii,
     Offset,
     SoftArgmax,
     _check,
@@ -99,13 +100,13 @@ class TopDownSession(Session):
             self.flip_pairs(self.model.keypoint_count)
         self._scored = not isinstance(rules.get("refine"), SoftArgmax)  # its scores do not say who is absent
         self._udp = rules.get("scaling") == "udp"
-        from_corner = not self._udp and not rules.get("center_shift") and rules.get("refine") != "megvii"
+        from_middle = self._udp or rules.get("center_shift") or isinstance(rules.get("refine"), Megvii)
         self._options: dict[str, Any] = {**rules, "activation": self.model.activation}
         if self.model.kind == "heatmap":
             self._options["layout"] = self.model.layout
             if "offsets" in self.model.heads:
                 self._options["refine"] = Offset(scale=DEEPLABCUT_SCALE)
-            self._flip_shift = from_corner if flip_shift is None else flip_shift
+            self._flip_shift = not from_middle if flip_shift is None else flip_shift
         elif flip_shift is not None:
             raise ValueError(f"flip_shift is for heatmaps, got it for the SimCC model {self.model.name}")
         self._start(model, providers, device_id)

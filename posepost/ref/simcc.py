@@ -129,7 +129,8 @@ def _join(axes: list[Axis], rule: SimCC) -> tuple[Array, Array]:
         points[..., 0], points[..., 1] = x.winner, y.winner
     if rule.normalizer is not None:
         tops = [np.clip(top / np.float32(by), np.float32(0), np.float32(1)) for top, by in zip(tops, rule.normalizer)]
-    scores: Array = np.minimum(*tops) + ZERO  # -0 becomes +0
+    scores: Array = (tops[0] + tops[1]) * HALF if rule.score == "mean" else np.minimum(*tops)
+    scores += ZERO  # -0 becomes +0
     if rule.least is not None:
         absent = scores < np.float32(rule.least)
         if absent.any():

@@ -33,7 +33,11 @@ def test_run_writes_one_person_a_box(kind: str, folder: Path, capsys: pytest.Cap
     assert cli.main(["run", f"{kind}.onnx", "photo.png", *TWO, "-o", "out"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert out.splitlines()[1] == "photo.png: 2 people, wrote out/photo.json and out/photo.overlay.png"
+    preset = {"heatmap": "mmpose_msra", "simcc": "rtmpose"}[kind]
+    assert out.splitlines()[1:] == [
+        f"preset: {preset}, the default; the graph does not tell it, --preset does",
+        "photo.png: 2 people, wrote out/photo.json and out/photo.overlay.png",
+    ]
     session = ort.TopDownSession(f"{kind}.onnx")
     image = Image.open("photo.png")
     expected = found(session, image, PAIR)
@@ -64,7 +68,7 @@ def test_boxes_of_many_images_from_a_file(folder: Path, capsys: pytest.CaptureFi
     (folder / "boxes.json").write_text(json.dumps(boxes))
     images = ["photo.png", "./other.png", "deep/empty.png"]
     assert cli.main(["run", "heatmap.onnx", *images, "--boxes", "boxes.json", "-o", "out"]) == 0
-    lines = capsys.readouterr().out.splitlines()[1:]
+    lines = capsys.readouterr().out.splitlines()[2:]
     assert [line.partition(",")[0] for line in lines] == [
         "photo.png: 2 people", "./other.png: 1 person", "deep/empty.png: 0 people",
     ]  # fmt: skip
@@ -175,8 +179,8 @@ def test_flip_with_the_names_of_coco(folder: Path) -> None:
          "because the names of the 3 keypoints of heatmap.onnx are not known (no scheme has 3 keypoints), got None"),
         (["--preset", "best"],
          'posepost: --preset must be "mmpose_msra", "mmpose_dark", "mmpose_udp", "mmpose_udp_combined", '
-         '"mmpose_megvii", "mmpose_integral", "mmdeploy", "hrnet", "vitpose_hf", "higherhrnet", "trt_pose", '
-         '"openpose", "sleap", "mediapipe" or "deeplabcut", got \'best\''),
+         '"mmpose_megvii", "mmpose_integral", "mmdeploy", "hrnet", "vitpose_hf", "vitpose_rtmlib", "sapiens", '
+         '"higherhrnet", "trt_pose", "openpose", "sleap", "mediapipe" or "deeplabcut", got \'best\''),
         (["--size", "64x64"], "posepost: --size must be what the model takes, 48x64, got 64x64"),
         *(
             ([*option, *value],

@@ -65,7 +65,9 @@ def test_dark_equals_numpy(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -
     ):
         cpu_cuda.schedule = SCHEDULES[case % 4]
         maps = gaussian_maps(shape, dtype, case)
-        for preset in ("mmpose_dark", "mmpose_udp", "vitpose_hf"):
+        for preset in ("mmpose_dark", "mmpose_udp", "vitpose_hf", "vitpose_rtmlib"):
+            if preset == "vitpose_rtmlib" and shape[2:] == (2, 2):
+                continue  # the mirrored map blurs to a flat one, whose logarithms differ by their rounding alone
             got, expected = run_both({"heatmaps": maps}, view_name, **blurred(preset, blur))
             plain, _ = run_both({"heatmaps": maps}, view_name)
             step = np.abs(expected.keypoints - plain.keypoints)
@@ -76,7 +78,7 @@ def test_dark_equals_numpy(cpu_cuda: ExecutorCuda, dtype: str, view_name: str) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("preset", ["mmpose_dark", "mmpose_udp", "vitpose_hf"])
+@pytest.mark.parametrize("preset", ["mmpose_dark", "mmpose_udp", "vitpose_hf", "vitpose_rtmlib"])
 def test_dark_of_any_values(cpu_cuda: ExecutorCuda, preset: str, kind: str) -> None:
     """NaN where NumPy has NaN, unmoved where it is, close where a step is small; no warning, no cell outside
     read."""

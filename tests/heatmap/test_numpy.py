@@ -13,6 +13,7 @@ import pytest
 import posepost
 from posepost._rules.heatmap import PRESETS
 from posepost._rules.refinement import gaussian_taps
+from posepost._rules.simcc import PRESETS as SIMCC_PRESETS
 from posepost._rules.thresholds import ABOVE_ZERO
 from posepost.ref import refine
 
@@ -208,5 +209,6 @@ def test_the_table_of_presets_is_the_code_s() -> None:
     rows = re.findall(r"^\| `(\w+)` \|[^|]*\| `([^`]*)` \|", text, re.M)
     names = {**vars(posepost), "nan": math.nan, "ABOVE_ZERO": ABOVE_ZERO}
     documented = {name: eval(f"dict({arguments})", names) for name, arguments in rows}
-    assert list(documented) == list(PRESETS)
-    assert repr(documented) == repr(PRESETS)
+    presets = {**PRESETS, **SIMCC_PRESETS}
+    assert list(documented) == list(presets)
+    assert repr(documented) == repr(presets)

@@ -57,3 +57,27 @@ def test_flip_pairs_that_the_names_do_not_tell_must_be_given() -> None:
         ort.TopDownSession(network(), flip_pairs=(0, 0, 1))
     with pytest.raises(ValueError, match=exactly("flip_shift is for heatmaps, got it for the SimCC model model")):
         ort.TopDownSession(network("simcc"), flip_shift=True)
+
+
+@pytest.mark.parametrize(
+    ("preset", "shift"),
+    [
+        ("mmpose_msra", True),
+        ("mmpose_dark", True),
+        ("hrnet", True),
+        ("mmpose_megvii", False),  # adds half a cell; was shifted
+        ("mmpose_udp", False),
+        ("vitpose_rtmlib", False),
+        ("higherhrnet", False),
+    ],
+)
+def test_mirrored_maps_are_shifted_where_cells_count_from_their_corner(preset: str, shift: bool) -> None:
+    image = photograph([(85, 60, 0), (70, 90, 1), (100, 70, 1)])
+    options = {"preset": preset, "flip_pairs": (0, 2, 1), "activation": None}
+    data = network("heatmap", SIDES)
+    default, same, other = (
+        found(ort.TopDownSession(data, **options, **shifted), image, BOXES["upright"], flip=True)
+        for shifted in ({}, {"flip_shift": shift}, {"flip_shift": not shift})
+    )
+    assert default == same
+    assert not np.array_equal(default.scores, other.scores)

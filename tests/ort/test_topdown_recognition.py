@@ -224,10 +224,10 @@ def test_what_the_graph_and_the_metadata_tell() -> None:
     [
         (outputs_only({"a": (17, 64, 48)}), {"preset": "rtmpose"},
          'preset must be "mmpose_msra", "mmpose_dark", "mmpose_udp", "mmpose_udp_combined", "mmpose_megvii", '
-         '"mmpose_integral", "mmdeploy", "hrnet", "vitpose_hf", "higherhrnet", "trt_pose", "openpose", "sleap", '
-         '"mediapipe" or "deeplabcut", got \'rtmpose\''),
+         '"mmpose_integral", "mmdeploy", "hrnet", "vitpose_hf", "vitpose_rtmlib", "sapiens", "higherhrnet", '
+         '"trt_pose", "openpose", "sleap", "mediapipe" or "deeplabcut", got \'rtmpose\''),
         (outputs_only({"a": (17, 384), "b": (17, 512)}), {"preset": "hrnet"},
-         'preset must be "rtmpose" or "simcc", got \'hrnet\''),
+         'preset must be "rtmpose", "rtmpose_rtmlib" or "simcc", got \'hrnet\''),
         (outputs_only({"a": (17, 64, 48)}), {"layout": "CHW"}, 'layout must be "NCHW", "NHWC" or None, got \'CHW\''),
         (outputs_only({"a": (17, 64, 48)}), {"activation": "relu"},
          'activation must be "auto", "sigmoid" or None, got \'relu\''),

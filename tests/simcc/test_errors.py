@@ -59,7 +59,13 @@ BAD = [
         "simcc_x must have at least one keypoint and one bin, got shape (1, 0, 8)",
     ),
     ({**_two(), "refine": "taylor"}, ValueError, 'refine must be "none" or "dark", got \'taylor\''),
-    ({**_two(), "preset": "rtmo"}, ValueError, 'preset must be "rtmpose" or "simcc", got \'rtmo\''),
+    ({**_two(), "preset": "rtmo"}, ValueError, 'preset must be "rtmpose", "rtmpose_rtmlib" or "simcc", got \'rtmo\''),
+    ({**_two(), "score": "max"}, ValueError, 'score must be "min" or "mean", got \'max\''),
+    (
+        {**_two(), "preset": "rtmpose_rtmlib", "activation": "sigmoid"},
+        ValueError,
+        'score must be "min" with activation \'sigmoid\', got "mean"',
+    ),
     ({**_two(), "normalize": "max"}, ValueError, 'normalize must be "clip" or "sigma", got \'max\''),
     ({**_two(), "activation": "softmax"}, ValueError, "activation must be \"sigmoid\" or None, got 'softmax'"),
     (

@@ -76,6 +76,9 @@ FAULTS = [
     ("logarithm without its exponent", "return e * 0.693147182f + z", "return z"),
     # writing
     ("larger of the maxima", "b != b ? b : p < q ? a : b", "b != b ? b : p < q ? b : a"),
+    ("sum of the maxima for their mean", "(of_x + of_y) * 0.5f", "(of_x + of_y)"),
+    ("smaller of the maxima for their mean", "p.mean ? ", "false ? "),
+    ("mean of the maxima for the smaller", "p.mean ? ", "true ? "),
     ("NaN on y alone is not seen", "a != a ? a : b != b ? b : p < q", "a != a ? a : p < q"),
     ("the threshold itself is present", "<= p.threshold_key", "< p.threshold_key"),
     ("absent points are refined", "float x = (absent ? p.absent : scratch.at[x_warp])", "float x = (scratch.at[x_warp])"),

@@ -93,6 +93,21 @@ def test_threshold_and_sigmoid(cpu_cuda: ExecutorCuda) -> None:
         assert got.scores[0, 0] == np.float32(1e-45)
 
 
+def test_the_score_is_the_mean_of_both_maxima(cpu_cuda: ExecutorCuda) -> None:
+    """It decides what is absent, is taken behind `normalize`, and is NaN where either maximum is."""
+    x = np.float32([[0.5, 0], [-1, -0.5], [0.25, -1], [math.nan, 0], [math.inf, 0], [2, 0]])[None]
+    y = np.float32([[0, 0.25], [0, 0.25], [-0.5, -0.25], [0, 1], [-math.inf, -math.inf], [0, 3]])[None]
+    for got in on_both(x, y, split_ratio=1, score="mean"):
+        equal(got.scores[0], np.float32([0.375, -0.125, 0, math.nan, math.nan, 2.5]))
+        assert got.keypoints[0].tolist() == [[0, 1], [-1, -1], [-1, -1], [0, 1], [0, 0], [0, 1]]
+    for got in on_both(x, y, split_ratio=1, score="mean", normalize="clip", threshold=0.375):
+        equal(got.scores[0], np.float32([0.375, 0.125, 0.125, math.nan, 0.5, 1]))
+        assert got.keypoints[0].tolist() == [[0, 1], [-1, -1], [-1, -1], [0, 1], [0, 0], [0, 1]]
+    scales = {"simcc_x": (0.5, 1), "simcc_y": (0.25, -3)}
+    for got in on_both(np.int8([[[1, 4]]]), np.int8([[[2, 1]]]), score="mean", quantization=scales):
+        assert got.scores.tolist() == [[(1.5 + 1.25) / 2]]
+
+
 SHAPES = ((1, 17, 96, 128), (3, 5, 40, 33), (2, 1, 1, 1), (1, 3, 2, 7), (2, 2, 515, 260), (1, 300, 5, 9))
 
 
