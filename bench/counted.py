@@ -175,7 +175,7 @@ def host_times(repeats: int = 20000) -> dict[str, float]:
         "decode_posenet": lambda out: decode_posenet(
             heatmaps, offsets, output_stride=16, out=out, activation="sigmoid"
         ),
-        "decode_heatmap": lambda out: decode_heatmap(heatmaps, preset="mmpose_dark", input_size=(192, 256), out=out),
+        "decode_heatmap": lambda out: decode_heatmap(heatmaps, preset="mmpose_dark", input_size=(132, 132), out=out),
         "decode_simcc": lambda out: decode_simcc(*vectors, preset="rtmpose", out=out),
         "find_peaks": lambda out: find_peaks(heatmaps, threshold=0.5, max_peaks=20, out=out, activation="sigmoid"),
         "decode_posenet_multi": lambda out: decode_posenet_multi(

@@ -86,12 +86,15 @@ def _as_rows(boxes: Any) -> Array | list[list[Any]]:
     """(N, 4), (N, 5) or (N, 6) of real numbers, or lists of whatever length with whatever in them."""
     wanted = f"boxes must be numbers of shape {SHAPES}"
     if not isinstance(boxes, (list, tuple)):
-        if not hasattr(boxes, "shape") or not hasattr(boxes, "tolist"):
-            raise TypeError(f"{wanted}, got {boxes!r}")
+        if not hasattr(boxes, "tolist"):
+            raise TypeError(f"{wanted}, got {_check.said(boxes)}")
         if isinstance(boxes, np.ma.MaskedArray):
             raise TypeError(f"{wanted}, got a masked array")
         if not isinstance(boxes, np.ndarray):
-            boxes = np.asarray(boxes.tolist())  # synchronizes
+            try:
+                boxes = np.asarray(boxes.tolist())  # synchronizes
+            except RuntimeError as error:  # of PyTorch, for tensors that have no values of their own
+                raise TypeError(f"{wanted}, got a {type(boxes).__name__} without values") from error
         if boxes.dtype.kind not in "uif":
             raise TypeError(f"{wanted}, got {boxes.dtype}")
         shape = boxes.shape

@@ -14,6 +14,22 @@ from . import _kernels, _view
 from ._view import Form, Spec
 
 INTEGER_RANGE = {"uint8": (0, 255), "int8": (-128, 127)}
+LARGEST, SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
+"""Of float32, in which everything is computed; what is below the smallest a GPU takes for 0."""
+
+
+FLOAT32 = np.dtype(np.float32)
+
+
+def said(value: Any) -> str:
+    """A value in an error: short, and whatever it is."""
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return f"an int of {value.bit_length()} bits"
+    try:
+        text = repr(value)
+    except Exception:  # of an object that cannot say what it is
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 1000 else f"{text[:1000]}..."
 
 
 def _ordinal(device: int | None) -> str:
@@ -43,15 +59,20 @@ def elements(form: Spec, name: str, ranks: tuple[int, int]) -> None:
 
 
 def layout(value: str | None) -> None:
-    if value not in ("NCHW", "NHWC", None):
-        raise ValueError(f'layout must be "NCHW", "NHWC" or None, got {value!r}')
+    if value is not None and not _is_one(value, ("NCHW", "NHWC")):
+        raise ValueError(f'layout must be "NCHW", "NHWC" or None, got {said(value)}')
+
+
+def _is_one(value: Any, choices: tuple[str, ...]) -> bool:
+    """Whatever `value` is: arrays compare element by element."""
+    return isinstance(value, str) and value in choices
 
 
 def sigma(value: Any) -> tuple[float, float]:
     """One for both axes, or (sigma_x, sigma_y)."""
-    pair = value if isinstance(value, (tuple, list, np.ndarray)) and np.ndim(value) == 1 else (value, value)
+    pair = value if _is_sequence(value) else (value, value)
     if len(pair) != 2:
-        raise ValueError(f"sigma must be a number or (sigma_x, sigma_y), got {value!r}")
+        raise ValueError(f"sigma must be a number or (sigma_x, sigma_y), got {said(value)}")
     for one in pair:
         positive(one, "sigma")
     return float(pair[0]), float(pair[1])
@@ -67,20 +88,23 @@ def alignment(seen: _view.View, name: str) -> None:
 
 
 def activation(value: str | None) -> None:
-    if value not in ("sigmoid", None):
-        raise ValueError(f'activation must be "sigmoid" or None, got {value!r}')
+    if value is not None and not _is_one(value, ("sigmoid",)):
+        raise ValueError(f'activation must be "sigmoid" or None, got {said(value)}')
 
 
 def choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
+    if not _is_one(value, choices):
         *most, last = (f'"{one}"' for one in choices)
-        raise ValueError(f"{name} must be {', '.join(most)} or {last}, got {value!r}")
+        raise ValueError(f"{name} must be {', '.join(most)} or {last}, got {said(value)}")
 
 
-def positive(value: Any, name: str) -> None:
-    number(value, name)
-    if not (math.isfinite(value) and value > 0):
+def positive(value: Any, name: str) -> float:
+    as_float = number(value, name)
+    if not (math.isfinite(as_float) and as_float > 0):
         raise ValueError(f"{name} must be finite and above 0, got {value}")
+    if as_float < SMALLEST:
+        raise ValueError(f"{name} must be at least 1.2e-38, the smallest that float32 holds well, got {value}")
+    return as_float
 
 
 def odd(value: Any, name: str, largest: int) -> None:
@@ -92,32 +116,66 @@ def odd(value: Any, name: str, largest: int) -> None:
 def input_size(value: Any, axes: int) -> tuple[float, ...]:
     """(w, h), or for volumes (w, h) or (w, h, d)."""
     names = "(w, h)" if axes == 2 else "(w, h) or (w, h, d)"
-    try:
-        sizes = tuple(float(size) for size in value)
-    except (TypeError, ValueError):
-        raise TypeError(f"input_size must be {names}, got {value!r}") from None
-    if len(sizes) not in (2, axes):
-        raise ValueError(f"input_size must be {names}, got {value!r}")
-    for size in sizes:
-        if not (math.isfinite(size) and size > 0):
-            raise ValueError(f"input_size must be finite and above 0, got {value!r}")
-    return sizes
+    if not _is_sequence(value) or not all(map(is_number, value)):
+        raise TypeError(f"input_size must be {names}, got {said(value)}")
+    if len(value) not in (2, axes):
+        raise ValueError(f"input_size must be {names}, got {said(value)}")
+    if not all(map(_in_range, value)):
+        raise ValueError(f"input_size must be finite and above 0, got {said(value)}")
+    return tuple(map(float, value))
 
 
 def flip_pairs(value: Any, name: str = "flip_pairs") -> tuple[int, ...]:
     """A permutation: the keypoint that stands for each one in the mirrored image."""
     try:
         pairs = tuple(operator.index(one) for one in value)
-    except TypeError:
-        raise TypeError(f"{name} must be a sequence of ints, got {value!r}") from None
+    except (TypeError, RuntimeError):  # RuntimeError: of tensors that have no values
+        raise TypeError(f"{name} must be a sequence of ints, got {said(value)}") from None
     if sorted(pairs) != list(range(len(pairs))):
         raise ValueError(f"{name} must hold each of 0 to K - 1 once, got {list(pairs)}")
     return pairs
 
 
-def number(value: Any, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def number(value: Any, name: str) -> float:
+    """As float. Infinities and NaN are numbers; finite ones that float32 does not hold are none here."""
+    if not is_number(value):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if LARGEST < abs(_exact(value)) < math.inf:
+        raise ValueError(f"{name} must be in the range of float32, up to 3.4e38, got {said(value)}")
+    return float(value)
+
+
+def _exact(value: Any) -> int | float:
+    """A number for comparisons: ints may be beyond float, and NumPy's small types beyond little."""
+    return value if isinstance(value, int) else float(value)
+
+
+def _in_range(value: Any) -> bool:
+    """Above 0 and a float32."""
+    return SMALLEST <= _exact(value) <= LARGEST
+
+
+def _is_sequence(value: Any) -> bool:
+    """In order and of a length: no set, no dict, no text."""
+    return isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim == 1)
+
+
+def finite(value: Any, name: str) -> float:
+    as_float = number(value, name)
+    if not math.isfinite(as_float):
+        raise ValueError(f"{name} must be finite, got {value}")
+    return as_float
+
+
+def not_nan(value: Any, name: str) -> float:
+    as_float = number(value, name)
+    if math.isnan(as_float):
+        raise ValueError(f"{name} must be a number, got nan")
+    return as_float
 
 
 def flag(value: Any, name: str) -> None:
@@ -129,17 +187,15 @@ def count(value: int, name: str, least: int = 1) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
     if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+        raise ValueError(f"{name} must be at least {least}, got {said(int(value))}")
     if value >= 2**31:
-        raise ValueError(f"{name} must be less than 2**31, got {value}")
+        raise ValueError(f"{name} must be less than 2**31, got {said(int(value))}")
 
 
 def threshold(value: float, name: str, probability: bool) -> None:
-    number(value, name)
-    if probability and not 0 <= value <= 1:
-        raise ValueError(f"{name} must be from 0 to 1, got {value}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value}")
+    if is_number(value) and probability and not 0 <= value <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, got {said(value)}")
+    finite(value, name)
 
 
 def partners(flip_pairs: tuple[int, ...] | None, K: int) -> None:
@@ -148,9 +204,7 @@ def partners(flip_pairs: tuple[int, ...] | None, K: int) -> None:
 
 
 def output_stride(value: float) -> None:
-    number(value, "output_stride")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"output_stride must be finite and above 0, got {value}")
+    positive(value, "output_stride")
 
 
 Quantization = tuple[tuple[str, float, int], ...]
@@ -166,7 +220,7 @@ def quantization(value: dict[str, tuple[float, int]] | None, dtypes: dict[str, s
         )
     for name in given:
         if name not in dtypes:
-            raise ValueError(f"quantization must name {' or '.join(dtypes)}, got {name!r}")
+            raise ValueError(f"quantization must name {' or '.join(dtypes)}, got {said(name)}")
         if dtypes[name] not in INTEGER_RANGE:
             raise ValueError(f"quantization must name integer tensors alone, got {name!r}, which is {dtypes[name]}")
     found = []
@@ -174,18 +228,21 @@ def quantization(value: dict[str, tuple[float, int]] | None, dtypes: dict[str, s
         if dtype not in INTEGER_RANGE:
             continue
         if name not in given:
-            raise ValueError(f"quantization must give (scale, zero_point) of {name}, which is {dtype}, got {value!r}")
-        try:
-            scale, zero = given[name]
-            scale, zero_point = float(scale), int(zero)
-        except (TypeError, ValueError):
-            raise TypeError(f"quantization[{name!r}] must be (scale, zero_point), got {given[name]!r}") from None
+            raise ValueError(
+                f"quantization must give (scale, zero_point) of {name}, which is {dtype}, got {said(value)}"
+            )
+        pair = given[name]
+        if not _is_sequence(pair) or len(pair) != 2 or not all(map(is_number, pair)):
+            raise TypeError(f"quantization[{name!r}] must be (scale, zero_point), got {said(pair)}")
+        scale, zero = pair
         low, high = INTEGER_RANGE[dtype]
-        if not (math.isfinite(scale) and scale > 0):
-            raise ValueError(f"quantization[{name!r}] must have a finite scale above 0, got {scale}")
-        if zero_point != zero or not low <= zero_point <= high:
-            raise ValueError(f"quantization[{name!r}] must have a whole zero_point from {low} to {high}, got {zero}")
-        found.append((name, scale, zero_point))
+        if not _in_range(scale):
+            raise ValueError(f"quantization[{name!r}] must have a finite scale above 0, got {said(scale)}")
+        if not low <= _exact(zero) <= high or zero != int(zero):
+            raise ValueError(
+                f"quantization[{name!r}] must have a whole zero_point from {low} to {high}, got {said(zero)}"
+            )
+        found.append((name, float(scale), int(zero)))
     return tuple(found)
 
 
@@ -193,18 +250,52 @@ def transform(
     value: Any, device: int | None, rows: int, reference_name: str, queue: _view.Queue | None = None
 ) -> np.ndarray[Any, Any] | _view.View:
     """A (2, 3) matrix or (rows, 2, 3) of them: float32 on the host, or the view of them on the input's device."""
+    if type(value) is np.ndarray and value.dtype is FLOAT32:
+        _transform_shape(value.shape, rows)
+        return value
     if not isinstance(value, (list, tuple)):
         seen = _view.view(value, "transform", queue)
         if seen.form[3] is not None:
             _on_device(seen.form[3], device, "transform", reference_name)
             return _device_transform(seen, rows)
-        value = _view.as_numpy(seen)
-    try:
-        matrix: np.ndarray[Any, Any] = np.asarray(value, np.float32)
-    except (TypeError, ValueError):
-        raise TypeError(f"transform must be numbers of shape (2, 3) or ({rows}, 2, 3), got {value!r}") from None
+    matrix = numbers(value, "transform", f"numbers of shape (2, 3) or ({rows}, 2, 3)")
     _transform_shape(matrix.shape, rows)
+    if matrix.dtype != np.float32:
+        try:
+            with np.errstate(over="raise"):
+                matrix = matrix.astype(np.float32)
+        except FloatingPointError:
+            raise ValueError("transform must be in the range of float32, up to 3.4e38, got numbers beyond") from None
     return matrix
+
+
+def numbers(value: Any, name: str, wanted: str) -> np.ndarray[Any, Any]:
+    """Real numbers on the host, of any type: lists of them, an array of any library, or what NumPy takes for one."""
+    seen = array = None
+    if type(value) is np.ndarray:
+        array = value
+    elif not isinstance(value, (list, tuple)) and _view.is_array(value):
+        seen = _view.view(value, name)
+        if seen.form[3] is not None:
+            raise ValueError(f"{name} must be on the host, got it on {_ordinal(seen.form[3])}")
+        array = _view.as_numpy(seen) if _view.is_known(seen.form) else None
+    else:
+        try:
+            array = np.asarray(value)
+        except Exception:  # of ragged lists, and whatever else a foreign object thinks of
+            array = None
+    if array is not None:
+        if array.dtype.kind in "fiu":
+            return array
+        if array.dtype == _view.BFLOAT16:
+            return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
+        if array.dtype.kind == "V" and array.dtype.type is not np.void:  # a type of ml_dtypes
+            return array
+    if seen is None:
+        got = f"dtype {value.dtype}" if isinstance(value, np.ndarray) else said(value)
+    else:
+        got = f"dtype {seen.form[2]}"
+    raise TypeError(f"{name} must be {wanted}, got {got}")
 
 
 def _device_transform(seen: _view.View, rows: int) -> _view.View:
@@ -235,6 +326,8 @@ def outputs(
     for array, (name, (shape, dtype)) in zip(arrays, results.items()):
         seen = _view.view(array, f"out.{name}", queue)
         _output(seen.form, f"out.{name}", shape, dtype, device, reference_name)
+        if getattr(array, "requires_grad", False):
+            raise ValueError(f"out.{name} must not require grad: autograd would not notice that it is written")
         if _view.is_readonly(seen):
             raise ValueError(f"out.{name} must be writable, got a read-only {seen.library} array")
         views.append(seen)

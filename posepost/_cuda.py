@@ -23,6 +23,13 @@ from ._kernels import Variant
 STAGED_BYTES = 1 << 16
 """Results up to this size are downloaded through page-locked memory."""
 
+INSTALL_CUPY = 'pip install "posepost[cuda13]" or "posepost[cuda12]"'
+
+
+class NoCuPy(ImportError):
+    """Something on a device was asked for, and CuPy cannot be imported."""
+
+
 Size = tuple[int, int, int]
 """Of a grid in blocks or a block in threads: x, y, z."""
 
@@ -67,7 +74,10 @@ class Cuda:
 
     def __init__(self, cupy: Any = None) -> None:
         """`cupy`: what stands in the place of CuPy in a test."""
-        self.cupy = cupy = cupy or importlib.import_module("cupy")
+        try:
+            self.cupy = cupy = cupy or importlib.import_module("cupy")
+        except ImportError as error:
+            raise NoCuPy(f"a CUDA device needs CuPy: {INSTALL_CUPY}") from error
         self._current_device, self._current_stream = cupy.cuda.runtime.getDevice, cupy.cuda.get_current_stream
         self._launch = cupy.cuda.driver.launchKernel
         self._of_thread = threading.local()

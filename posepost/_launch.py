@@ -12,7 +12,7 @@ import numpy as np
 
 from . import _check, _cuda, _kernels, _view
 from ._rules import Rule, dtypes
-from ._rules.refinement import BORDERS, Step
+from ._rules.refinement import BORDERS, STEP_GUARDS, STEPS, Step
 from .types import PINNED, DeviceMemory, Result, Shape, Writer, made
 
 
@@ -125,17 +125,20 @@ def run(
     arguments, rule_of, plan_of, _, _, kind = decoder
     try:
         rule = rule_of(*options)
-    except TypeError:  # of what cannot be hashed, or of a wrong type: said below
+    except (TypeError, ValueError):  # of what cannot be hashed, or is wrong: said below
         rule = None
     if rule is None:
         rule = rule_of.__wrapped__(*options)
-    seen = _view.inputs(arrays, arguments, stream)
-    if seen is None:
-        return _run_in_numpy(decoder, arrays, rule, quantization, transform, out)
-    device, queue, library, pointers, forms, held = seen
-    stream = queue[0]
-    quantized = None if quantization is None else _quantized(quantization, arguments, forms)
-    plan = plan_of(forms, rule, quantized)
+    try:
+        seen = _view.inputs(arrays, arguments, stream)
+        if seen is None:
+            return _run_in_numpy(decoder, arrays, rule, quantization, transform, out)
+        device, queue, library, pointers, forms, held = seen
+        stream = queue[0]
+        quantized = None if quantization is None else _quantized(quantization, arguments, forms)
+        plan = plan_of(forms, rule, quantized)
+    except _cuda.NoCuPy as error:
+        raise _without_cupy(arrays[0], arguments[0]) from error
     shapes, launches, alignment, pool, takes_transform, work = plan
     for pointer in pointers:
         if pointer % alignment:
@@ -181,6 +184,15 @@ def run(
         return out
     handed = _view.hand_over(out._arrays, device, stream, into)
     return out if into == "torch" else made(kind, handed, out._memory)
+
+
+def _without_cupy(array: _view.Array, name: str) -> ImportError:
+    try:
+        where = f"cuda:{_view.device(array, name)}"
+    except _cuda.NoCuPy:  # which alone could tell
+        where = "a CUDA device"
+    lies = "lie" if name.endswith("s") else "lies"
+    return ImportError(f"{name} {lies} on {where}, and decoding there needs CuPy: {_cuda.INSTALL_CUPY}")
 
 
 def _check_alignment(arrays: tuple[_view.Array | None, ...], names: tuple[str, ...]) -> None:
@@ -263,6 +275,32 @@ def _quietly(decode: Callable[..., Any], *arguments: Any) -> Any:
 def _quantized(
     quantization: Any, arguments: tuple[str, ...], forms: tuple[_view.Form | None, ...]
 ) -> _check.Quantization:
+    """Checked; kept by its items, as a call gives what the call before gave."""
+    if type(quantization) is dict and len(quantization) <= len(arguments):
+        flat: list[Any] = []
+        for name, pair in quantization.items():
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                break
+            flat += (name, *pair)
+        else:
+            try:
+                return _known_quantization(arguments, forms, *flat)
+            except TypeError:  # of what cannot be hashed: said below
+                pass
+    return _checked_quantization(quantization, arguments, forms)
+
+
+@functools.lru_cache(maxsize=256, typed=True)  # typed: True is no scale though it equals 1
+def _known_quantization(
+    arguments: tuple[str, ...], forms: tuple[_view.Form | None, ...], *flat: Any
+) -> _check.Quantization:
+    """flat: (name, scale, zero point) of each item, one after the other."""
+    return _checked_quantization(dict(zip(flat[::3], zip(flat[1::3], flat[2::3]))), arguments, forms)
+
+
+def _checked_quantization(
+    quantization: Any, arguments: tuple[str, ...], forms: tuple[_view.Form | None, ...]
+) -> _check.Quantization:
     specs = [None if form is None else _view.spec(form, name) for form, name in zip(forms, arguments)]
     return _check.quantization(quantization, dtypes(arguments, specs))
 
@@ -289,17 +327,10 @@ def _sections(shapes: tuple[Shape, ...], library: str) -> tuple[int, ...]:
     return tuple(starts)
 
 
-def _new(kind: type[Result], shapes: tuple[Shape, ...], device: int, queue: _view.Queue, library: str) -> Result:
-    """Arrays in a row, in memory of their own."""
-    arrays, addresses, whole = _allocated(kind, shapes, 0, device, queue, library)
-    memory = DeviceMemory(device, queue.pointer, shapes, library, addresses, whole, queue.holder)
-    return made(kind, arrays, memory)
-
-
 def _allocated(
     kind: type[Result], shapes: tuple[Shape, ...], first: int, device: int, queue: _view.Queue, library: str
 ) -> tuple[tuple[_view.Array, ...], tuple[int, ...], _view.Array]:
-    """The arrays of a result from number `first` on."""
+    """The arrays of a result from number `first` on, in a row in memory of their own."""
     *starts, end = _sections(shapes[first:], library)
     whole, address = _view.empty(end, device, queue.pointer, library)
     arrays = []
@@ -316,7 +347,8 @@ def _result(
     not all arrays."""
     kind = decoder.result
     if out is None:
-        return _new(kind, shapes, device, queue, library)
+        arrays, addresses, whole = _allocated(kind, shapes, 0, device, queue, library)
+        return made(kind, arrays, DeviceMemory(device, queue.pointer, shapes, library, addresses, whole, queue.holder))
     arrays = _arrays_of(out, decoder)[: len(shapes)]
     memory = out._memory if isinstance(out, kind) else None
     if memory is not None:
@@ -369,13 +401,9 @@ def _set_transform(
     return found
 
 
-KINDS = ("none", "quarter", "dark", "dark_udp", "centroid", "soft_argmax")  # `enum Refine` of kernels/refine.cuh
-GUARDS = ("mmpose", "hrnet", "higherhrnet", "megvii")
-
-
 def set_step(params: Any, step: Step) -> None:
     """What kernels/refine.cuh asks of a kernel's parameters."""
-    params["refine"], params["guard"] = KINDS.index(step.kind), GUARDS.index(step.guard)
+    params["refine"], params["guard"] = STEPS.index(step.kind), STEP_GUARDS.index(step.guard)
     params["border"], params["reach"] = BORDERS.index(step.border), step.window // 2
     params["positive"], params["blur"], params["beta"] = step.positive, len(step.taps), step.beta
     params["taps"][0, : len(step.taps)] = step.taps

@@ -11,7 +11,7 @@ import functools
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ ITEMSIZE = {
     "float32": 4, "float16": 2, "bfloat16": 2, "uint8": 1, "int8": 1,
     "float64": 8, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8, "uint64": 8,
 }  # fmt: skip
+"""Of the types of maps, and of those that a matrix on the host may have besides."""
 
 Form = tuple[tuple[int, ...], tuple[int, ...], Any, "int | None"]
 """Shape, strides in bytes, dtype and device of an array, None for host memory: all that a choice of kernel may depend
@@ -174,6 +175,8 @@ _last_queue = Queue(0)
 def stream_pointer(stream: Any) -> int:
     """The raw pointer of an int, a CuPy or PyTorch stream, or anything with `__cuda_stream__`."""
     if isinstance(stream, int) and not isinstance(stream, bool):
+        if not 0 <= stream < 2**64:
+            raise ValueError(f"stream must be a pointer of 64 bits, got {stream:#x}")
         return stream
     if hasattr(stream, "__cuda_stream__"):
         return int(stream.__cuda_stream__()[1])
@@ -211,7 +214,10 @@ _cupys_array: Any = None  # its class, once one was seen
 @functools.cache
 def _reader(kind: Any) -> Callable[[Array, str, Queue | None], View] | None:
     if issubclass(kind, np.ndarray):
-        return _from_numpy
+        return _refused if issubclass(kind, np.ma.MaskedArray) else _from_numpy
+    jax = sys.modules.get("jax")
+    if jax is not None and issubclass(kind, jax.core.Tracer):
+        return _refused
     for library, class_name, reader in (
         ("cupy", "ndarray", _from_cupy),
         ("torch", "Tensor", _from_torch),
@@ -222,21 +228,53 @@ def _reader(kind: Any) -> Callable[[Array, str, Queue | None], View] | None:
             if reader is _from_cupy:
                 global _cupys_array
                 _cupys_array = module.ndarray
+            if reader is _from_torch and _is_wrapper(kind, module.Tensor):
+                return _refused
             return reader
     if hasattr(kind, "__dlpack__"):
         return _from_dlpack
     return None
 
 
+def _is_wrapper(kind: Any, tensor: Any) -> bool:
+    """Of tensors that hold others or none, such as FakeTensor and DTensor: their own address leads nowhere."""
+    return getattr(kind, "__torch_dispatch__", None) is not getattr(tensor, "__torch_dispatch__", None)
+
+
+def _refused(array: Array, name: str, queue: Queue | None) -> View:
+    """Kinds of arrays whose values are not in their memory."""
+    kind: Any = type(array)
+    if isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be an array without a mask: fill it, as with .filled(0), got {kind.__name__}")
+    if kind.__module__.startswith("jax"):
+        raise TypeError(
+            f"{name} must be an array that has values, got a JAX tracer: call posepost outside jax.jit, or through "
+            "jax.pure_callback"
+        )
+    raise TypeError(f"{name} must be a tensor with memory of its own, got {kind.__name__}")
+
+
+def is_array(value: Any) -> bool:
+    """Whether `view` can read it."""
+    kind: Any = type(value)
+    return _reader(kind) is not None or hasattr(value, "__cuda_array_interface__")
+
+
+def is_known(form: Form) -> bool:
+    """Whether its dtype is NumPy's too."""
+    return not isinstance(form[2], str) or form[2] in ITEMSIZE
+
+
 def spec(form: Form, name: str) -> Spec:
-    """`name` is the argument's in errors."""
+    """`name` is the argument's in errors. Strides of axes of one element mean nothing, and are not negative here."""
     shape, strides, dtype, ordinal = form
     dtype_name, itemsize = _name_and_size(dtype)
     if any(stride % itemsize for stride in strides):
         raise ValueError(
             f"{name} must have strides that are multiples of its {itemsize}-byte elements, got {strides} bytes"
         )
-    return Spec(tuple(shape), tuple(stride // itemsize for stride in strides), dtype_name, ordinal)
+    in_elements = tuple((abs(stride) if n == 1 else stride) // itemsize for n, stride in zip(shape, strides))
+    return Spec(tuple(shape), in_elements, dtype_name, ordinal)
 
 
 def _name_and_size(dtype: Any) -> tuple[str, int]:
@@ -265,7 +303,8 @@ def _named(shape: tuple[int, ...], strides: tuple[int, ...], dtype: str, ordinal
 
 
 def _from_numpy(array: Any, name: str, queue: Queue | None) -> View:
-    return View(0, (array.shape, array.strides, array.dtype, None), "numpy", array)
+    plain = array if type(array) is np.ndarray else array.view(np.ndarray)  # subclasses have rules of their own
+    return View(0, (plain.shape, plain.strides, plain.dtype, None), "numpy", plain)
 
 
 def _from_cupy(array: Any, name: str, queue: Queue | None) -> View:
@@ -282,7 +321,10 @@ def _from_torch(tensor: Any, name: str, queue: Queue | None) -> View:
     if tensor.layout is not torch.strided:
         raise TypeError(f"{name} must be a dense (strided) tensor, got layout {tensor.layout}")
     if tensor.is_neg() or tensor.is_conj():
-        raise TypeError(f"{name} must hold its values, got a lazily negated or conjugated view: call .resolve_neg()")
+        raise TypeError(
+            f"{name} must hold its values, got a lazily negated or conjugated view: call .resolve_neg() or "
+            ".resolve_conj()"
+        )
     kind, dtype = tensor.device.type, str(tensor.dtype).removeprefix("torch.")
     if kind == "cpu":
         ordinal = None
@@ -295,7 +337,11 @@ def _from_torch(tensor: Any, name: str, queue: Queue | None) -> View:
                 tensor.record_stream(_torch_stream(torch, queue.pointer, ordinal))
     else:
         raise TypeError(f"{name} must be on the CPU or a CUDA device, got {tensor.device}")
-    return View(tensor.data_ptr(), _named(tensor.shape, tensor.stride(), dtype, ordinal), "torch", tensor)
+    try:
+        return View(tensor.data_ptr(), _named(tensor.shape, tensor.stride(), dtype, ordinal), "torch", tensor)
+    except RuntimeError as error:
+        got = "a nested one" if tensor.is_nested else "one without, as inside torch.func"
+        raise TypeError(f"{name} must be a tensor with memory of its own, got {got}") from error
 
 
 def tell_torch(array: Array, stream: int, ordinal: int) -> None:
@@ -312,13 +358,8 @@ def _torch_stream(torch: Any, stream: int, ordinal: int) -> Any:
     return torch.cuda.ExternalStream(stream, device=ordinal)
 
 
-_ORT_TYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(bfloat16)": "bfloat16",
-    "tensor(uint8)": "uint8",
-    "tensor(int8)": "int8",
-}
+_ORT_NAMES = {"float": "float32", "double": "float64"}
+"""ONNX Runtime's names of types where they are not NumPy's."""
 
 
 def _from_ort(value: Any, name: str, queue: Queue | None) -> View:
@@ -329,7 +370,8 @@ def _from_ort(value: Any, name: str, queue: Queue | None) -> View:
     if kind not in ("cpu", "cuda"):
         raise TypeError(f"{name} must be on the CPU or a CUDA device, got an OrtValue on {kind}")
     ordinal = _ort_device_id(value) if kind == "cuda" else None
-    dtype = _ORT_TYPES.get(value.data_type(), value.data_type())
+    element = value.data_type().removeprefix("tensor(").removesuffix(")")
+    dtype = _ORT_NAMES.get(element, element)
     return View(value.data_ptr(), _named(shape, contiguous_strides(shape), dtype, ordinal), "onnxruntime", value)
 
 
@@ -360,26 +402,69 @@ class _DLTensor(ctypes.Structure):
     ]
 
 
+class _Versioned(ctypes.Structure):
+    """DLManagedTensorVersioned, of DLPack 1.0: what a producer gives that is asked for it."""
+
+    _fields_ = [
+        ("major", ctypes.c_uint32),
+        ("minor", ctypes.c_uint32),
+        ("manager", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p),
+        ("flags", ctypes.c_uint64),
+        ("tensor", _DLTensor),
+    ]
+
+
 _capsule_pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _capsule_pointer.restype = ctypes.c_void_p
 _capsule_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 
 def _dlpack_device(array: Array, name: str) -> int | None:
-    kind, ordinal = array.__dlpack_device__()
+    try:
+        kind, ordinal = map(int, array.__dlpack_device__())
+    except Exception as error:
+        raise TypeError(f"{name} must say by DLPack where it lies, got {_told(error)}") from error
     if kind in (_DLPACK_CPU, _DLPACK_CUDA_HOST):
         return None
     if kind in (_DLPACK_CUDA, _DLPACK_CUDA_MANAGED):
-        return int(ordinal)
-    raise TypeError(f"{name} must be on the CPU or a CUDA device, got DLPack device type {int(kind)}")
+        return ordinal
+    raise TypeError(f"{name} must be on the CPU or a CUDA device, got DLPack device type {kind}")
+
+
+def _told(error: Exception) -> str:
+    """What a producer said, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _exported(array: Array, **order: Any) -> tuple[Any, _DLTensor]:
+    """The capsule of an array and its tensor. Read-only arrays come by DLPack 1.0 alone, which not all can speak.
+
+    The capsule is never renamed to "used_...": it stays the owner and frees the tensor when it goes.
+    """
+    try:
+        capsule = array.__dlpack__(**order)
+    except BufferError as refused:
+        try:
+            capsule = array.__dlpack__(max_version=(1, 0), **order)
+        except TypeError:  # a producer from before DLPack 1.0
+            raise refused from None
+    try:
+        return capsule, _DLTensor.from_address(_capsule_pointer(capsule, b"dltensor"))
+    except ValueError:
+        versioned = _Versioned.from_address(_capsule_pointer(capsule, b"dltensor_versioned"))
+    if versioned.major != 1:
+        raise BufferError(f"a capsule of DLPack {versioned.major}.{versioned.minor}")
+    return capsule, versioned.tensor
 
 
 def _from_dlpack(array: Array, name: str, queue: Queue | None) -> View:
     ordinal = _dlpack_device(array, name)
     order = {} if ordinal is None or queue is None else {"stream": queue.pointer or 1}  # DLPack calls stream 0 1
-    capsule = array.__dlpack__(**order)
-    # Never renamed to "used_dltensor": the capsule stays the owner and frees the tensor when it goes.
-    tensor = _DLTensor.from_address(_capsule_pointer(capsule, b"dltensor"))
+    try:
+        capsule, tensor = _exported(array, **order)
+    except Exception as error:
+        raise TypeError(f"{name} must give its memory by DLPack, got {_told(error)}") from error
     shape = tuple(tensor.shape[: tensor.ndim])
     strides = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else contiguous_strides(shape)
     dtype = _DLPACK_TYPES.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None
@@ -394,12 +479,19 @@ def _from_dlpack(array: Array, name: str, queue: Queue | None) -> View:
 
 
 def _from_cuda_array_interface(array: Array, name: str, queue: Queue | None) -> View:
-    interface = array.__cuda_array_interface__
-    pointer, readonly = interface["data"]
-    dtype = np.dtype(interface["typestr"])
-    shape = tuple(interface["shape"])
-    strides = interface.get("strides")
-    strides = contiguous_strides(shape, dtype.itemsize) if strides is None else tuple(strides)
+    try:
+        interface = array.__cuda_array_interface__
+        pointer, readonly = interface["data"]
+        dtype = np.dtype(interface["typestr"])
+        shape = tuple(interface["shape"])
+        strides = interface.get("strides")
+        strides = contiguous_strides(shape, dtype.itemsize) if strides is None else tuple(strides)
+    except Exception as error:
+        raise TypeError(f"{name} must have a whole __cuda_array_interface__, got {_told(error)}") from error
+    if interface.get("mask") is not None:
+        raise TypeError(f"{name} must be an array without a mask, got one in __cuda_array_interface__")
+    if not pointer and 0 not in shape:
+        raise ValueError(f"{name} must lie somewhere, got a null pointer and shape {shape}")
     ordinal = _cuda.cuda.device_of(pointer) if pointer else 0  # an empty array lies nowhere
     producer = interface.get("stream")
     if queue is not None and producer is not None and producer != queue.pointer:
@@ -489,3 +581,42 @@ def download(array: Array, stream: int | None) -> np.ndarray[Any, Any]:
             stream = _cuda.cuda.stream(ordinal).ptr
         host = _cuda.cuda.download(array, ordinal, stream)  # synchronizes
     return host
+
+
+# ---- torch.compile
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def untraced(function: Function) -> Function:
+    """The function itself, which torch.compile is to call and not to look into, nor into what it calls.
+
+    What `torch.compiler.disable` does, with neither PyTorch imported nor a wrapper at each call. Dynamo asks a function
+    that it meets for these attributes (torch 2.13, _dynamo/symbolic_convert.py).
+    """
+    _codes.append(function.__code__)
+    if "torch" in sys.modules:
+        _keep_dynamo_out()
+    vars(function).update(_torchdynamo_disable=_Untraced(), _torchdynamo_disable_msg=_WHY_UNTRACED)
+    return function
+
+
+_codes: list[Any] = []
+_WHY_UNTRACED = "posepost reads the memory of tensors, which a graph has not"
+
+
+class _Untraced:
+    """True; whoever asks is Dynamo, so PyTorch is imported and can be told of the functions' own frames as well."""
+
+    def __bool__(self) -> bool:
+        _keep_dynamo_out()
+        return True
+
+
+def _keep_dynamo_out() -> None:
+    """Run untraced functions, and all that they call, as if nothing were compiled. An older PyTorch traces on."""
+    frames: Any = getattr(getattr(getattr(sys.modules["torch"], "_C", None), "_dynamo", None), "eval_frame", None)
+    if hasattr(frames, "set_code_exec_strategy"):
+        skip = frames._FrameAction.SKIP
+        for code in _codes:
+            frames.set_code_exec_strategy(code, frames._FrameExecStrategy(skip, skip))

@@ -138,14 +138,7 @@ def _radians(rotations: Any, count: int) -> Array:
 
 
 def _finite(value: Any, name: str, shape: str) -> Array:
-    wanted = f"{name} must be numbers of shape {shape}, got {value!r}"
-    try:
-        given = np.asarray(value)
-    except (TypeError, ValueError):  # rows of different lengths
-        raise TypeError(wanted) from None
-    if given.dtype.kind not in "uif":
-        raise TypeError(wanted)
-    array: Array = given.astype(np.float64)
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, got {value!r}")
+    array: Array = _check.numbers(value, name, f"numbers of shape {shape}").astype(np.float64)
+    if not (np.abs(array) <= _check.LARGEST).all():
+        raise ValueError(f"{name} must be finite, got {_check.said(value)}")
     return array

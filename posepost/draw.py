@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from posepost import _check
 from posepost._image import as_image, pillow
 from posepost.schemes import Scheme, SchemeLike, keypoint_scheme, sides_of, words
 
@@ -47,11 +48,15 @@ def overlay(
     One person: left side orange, right side blue, where the scheme tells them. Several: one color each. Joints of faces
     and hands are small beside those of a body.
     """
-    points, confidence = np.asarray(keypoints, np.float64), np.asarray(scores, np.float64)
+    points = _check.numbers(keypoints, "keypoints", "numbers of shape (N, K, 2) or (K, 2)").astype(np.float64)
+    confidence = _check.numbers(scores, "scores", "numbers of shape (N, K) or (K,)").astype(np.float64)
+    _check.number(min_score, "min_score")
+    _check.count(scale, "scale")
+    given = points.shape
     if points.ndim == 2:
         points, confidence = points[None], confidence[None]
     if points.ndim != 3 or points.shape[2] != 2:
-        raise ValueError(f"keypoints must have shape (N, K, 2) or (K, 2), got {np.shape(keypoints)}")
+        raise ValueError(f"keypoints must have shape (N, K, 2) or (K, 2), got {given}")
     if confidence.shape != points.shape[:2]:
         raise ValueError(f"scores must have shape {points.shape[:2]} to fit keypoints, got {confidence.shape}")
     known = None if scheme is None else keypoint_scheme(scheme)
@@ -76,7 +81,7 @@ def heatmap_picture(heatmap: Any, point: Sequence[float] | None = None) -> PILIm
     heatmap: (H, W), logits or scores; values that are not finite are drawn as the least.
     point: (x, y) in cells, whole numbers at cell centers, to be ringed; default: the first largest value.
     """
-    values = np.asarray(heatmap, np.float64)
+    values = _check.numbers(heatmap, "heatmap", "numbers of shape (H, W)").astype(np.float64)
     if values.ndim != 2 or values.size == 0:
         raise ValueError(f"heatmap must have shape (H, W), got {values.shape}")
     rows, columns = values.shape
@@ -93,8 +98,11 @@ def heatmap_picture(heatmap: Any, point: Sequence[float] | None = None) -> PILIm
     if point is None:
         row, column = divmod(int(np.argmax(values)), columns)
         point = (column, row)
-    if np.isfinite(point).all():
-        center = (np.asarray(point, np.float64) + 0.5) * scale - 0.5
+    place = _check.numbers(point, "point", "numbers (x, y)").astype(np.float64)
+    if place.shape != (2,):
+        raise ValueError(f"point must have shape (2,), got {place.shape}")
+    if np.isfinite(place).all():
+        center = (place + 0.5) * scale - 0.5
         radius = max(8.0, 0.75 * scale)
         for width, color, alpha in ((5.0, DARK, 0.75), (2.5, LIGHT, 1.0)):
             y, x = np.ogrid[: canvas.shape[0], : canvas.shape[1]]

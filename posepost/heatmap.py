@@ -19,6 +19,7 @@ from .ref import heatmap as ref
 from .types import Keypoints
 
 
+@_view.untraced
 def decode_heatmap(
     heatmaps: _view.Array,
     offsets: _view.Array | None = None,
@@ -60,7 +61,9 @@ def decode_heatmap(
         "higherhrnet", "trt_pose", "openpose", "sleap", "mediapipe" or "deeplabcut".
     input_size : (w, h)
         Pixels of the network's input, into which points are scaled; for volumes also (w, h, d). None: points stay in
-        cells of the heatmap. (1, 1) gives points relative to the input.
+        cells of the heatmap. (1, 1) gives points relative to the input. Cells must be square, which swapped sizes and
+        a wrong `layout` are not; of a size that the network's stride does not divide, give the pixels that the cells
+        cover, (W * stride, H * stride), or say `scaling`.
     scaling : "msra" or "udp"
         What `input_size` is divided by: the size of the map, or that less one. "msra" if not given.
     center_shift : float

@@ -18,6 +18,7 @@ from .ref import peaks as ref
 from .types import Peaks
 
 
+@_view.untraced
 def find_peaks(
     heatmaps: _view.Array,
     *,

@@ -17,6 +17,7 @@ from .ref import posenet as ref
 from .types import Keypoints
 
 
+@_view.untraced
 def decode_posenet(
     heatmaps: _view.Array,
     offsets: _view.Array,

@@ -17,6 +17,7 @@ from .ref import posenet_multi as ref
 from .types import Poses
 
 
+@_view.untraced
 def decode_posenet_multi(
     heatmaps: _view.Array,
     offsets: _view.Array,

@@ -18,6 +18,7 @@ from .ref import simcc as ref
 from .types import Keypoints
 
 
+@_view.untraced
 def decode_simcc(
     simcc_x: _view.Array,
     simcc_y: _view.Array,

@@ -58,6 +58,7 @@ class Result:
     def __iter__(self) -> Iterator[_view.Array]:
         return iter([self.__dict__[name] for name in list(self.DTYPES)[: self.UNPACKED]])
 
+    @_view.untraced
     def numpy(self: Self) -> Self:
         """The same arrays as NumPy, in one copy in place in a row. The one method that waits."""
         memory = self._memory
@@ -169,6 +170,7 @@ class Keypoints(Result):
     DTYPES: ClassVar[dict[str, str]] = {"keypoints": "float32", "scores": "float32", "visibility": "float32"}
     UNPACKED: ClassVar[int] = 2
 
+    @_view.untraced
     def numpy(self, *, absent: float | None = None) -> Keypoints:
         """The same arrays as NumPy, in one copy in place in a row. The one method that waits.
 
@@ -215,6 +217,7 @@ class Poses(Result):
     }
     UNPACKED: ClassVar[int] = 4
 
+    @_view.untraced
     def numpy(self, *, absent: float | None = None) -> Poses:
         """As `Keypoints.numpy`; `absent` also takes the place of all keypoints of the rows from `count` on."""
         result = super().numpy()
@@ -256,8 +259,9 @@ def pinned(B: int, K: int, *, device: int = 0, visibility: bool = False) -> Keyp
     address space, zero at first. `.numpy()` of a call's result waits and gives these very arrays: read them before the
     next call that writes here. Raises ValueError for sizes below 0, and what CuPy raises where there is no CUDA device.
     """
-    if min(B, K) < 0:
-        raise ValueError(f"B and K must not be negative, got {B} and {K}")
+    for value, name in ((B, "B"), (K, "K"), (device, "device")):
+        _check.count(value, name, 0)
+    _check.flag(visibility, "visibility")
     shapes = ((B, K, 2), (B, K), (B, K)) if visibility else ((B, K, 2), (B, K))
     sizes = [math.prod(shape) for shape in shapes]
     pages = _cuda.cuda.pinned(sum(sizes), device)

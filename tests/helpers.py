@@ -117,6 +117,13 @@ def blurred(preset: str, size: int, **fields: Any) -> dict[str, Any]:
     return {"preset": preset, "refine": refine}
 
 
+def uneven_size(preset: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    """An `input_size` whose cells are a little wider than high, so that axes that are mixed up are noticed; it is taken
+    where scaling is said."""
+    H, W = shape[-2:]
+    return {"input_size": (10 * W + 3, 10 * H - 2), "scaling": PRESETS[preset].get("scaling", "msra")}
+
+
 def with_flip(arrays: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """Arguments of decode_heatmap: "flipped", "flipped_offsets", "pairs" and "shift" become one Flip."""
     given = {**arrays, **options}

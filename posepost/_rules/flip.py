@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from typing import Any
 
-from .. import _check
+from .. import _check, _view
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,6 +35,8 @@ class Flip:
     shift: bool = False
 
     def __post_init__(self) -> None:
+        if type(self.shift) is not bool:
+            _check.flag(self.shift, "shift")
         pairs = self.pairs
         object.__setattr__(self, "pairs", _known(*pairs) if type(pairs) is tuple else _check.flip_pairs(pairs, "pairs"))
 
@@ -48,6 +50,8 @@ def parts(flip: Any) -> tuple[Any, tuple[int, ...], Any, bool]:
     """maps, pairs, offsets and shift of a call's `flip`."""
     if not isinstance(flip, Flip):
         raise TypeError(f"flip must be None or posepost.Flip(maps, pairs), got {type(flip).__name__}")
+    if flip.maps is None:
+        _view.view(None, "flip.maps")  # raises
     return flip.maps, flip.pairs, flip.offsets, flip.shift
 
 
@@ -56,6 +60,9 @@ def vectors(flip: Any) -> tuple[Any, Any, tuple[int, ...]]:
     maps, pairs, offsets, shift = parts(flip)
     if not isinstance(maps, (tuple, list)) or len(maps) != 2:
         raise TypeError(f"flip.maps must be (simcc_x, simcc_y) of the mirrored image, got {type(maps).__name__}")
+    for array, name in zip(maps, ("flip.maps[0]", "flip.maps[1]")):
+        if array is None:
+            _view.view(None, name)  # raises
     if offsets is not None or shift:
         raise ValueError("flip must have neither offsets nor shift in decode_simcc")
     return maps[0], maps[1], pairs

@@ -10,8 +10,8 @@ import numpy as np
 
 from .. import _check
 from .._view import Spec
-from . import Rule, Scale, kept
-from .maps import channels_first, some_cells, tensor
+from . import Rule, Scale, cells, kept
+from .maps import channels_first, some_cells
 from .refinement import (
     REFINEMENTS,
     Centroid,
@@ -64,6 +64,7 @@ class Heatmap(Rule):
     refine: Refinement
     input_size: tuple[float, ...] | None
     scaling: str
+    scaling_said: bool  # by the call itself
     center_shift: float
     threshold: float | None
     absent: float | None
@@ -126,9 +127,10 @@ def rule(
     _check.choice(filled["scaling"], "scaling", ("msra", "udp"))
     _check.choice(layout, "layout", LAYOUTS)
     _check.activation(filled["activation"])
-    for name in ("center_shift", "threshold", "absent"):
+    _check.finite(filled["center_shift"], "center_shift")
+    for name, check in (("threshold", _check.not_nan), ("absent", _check.number)):
         if filled[name] is not None:
-            _check.number(filled[name], name)
+            check(filled[name], name)
     if layout == "NCDHW" and one.kind != "none":
         raise ValueError(f'refine must be "none" for volumes (layout "NCDHW"), got {filled["refine"]!r}')
     if isinstance(one, Offset) and one.scale is not None and input_size is None:
@@ -139,6 +141,7 @@ def rule(
         refine=one,
         input_size=None if input_size is None else _check.input_size(input_size, 3 if layout == "NCDHW" else 2),
         scaling=filled["scaling"],
+        scaling_said=scaling is not None,
         center_shift=float(filled["center_shift"]),
         threshold=None if filled["threshold"] is None else float(filled["threshold"]),
         absent=None if filled["absent"] is None else float(filled["absent"]),
@@ -223,10 +226,13 @@ def shape(
         offset_strides = pair(strides, 3), pair(flips, 3)
     else:
         offset_strides = pair(where[ARGUMENTS[2]], 2), pair(where[ARGUMENTS[3]], 2)
+    if rule.input_size is not None:
+        size = rule.input_size[0], rule.input_size[1]
+        cells.check(size, heatmaps.shape, W, H, rule.layout, rule.scaling, rule.scaling_said)
     cell = [1.0, 1.0, 1.0]
     for axis, pixels in enumerate(rule.input_size or ()):
-        cells = (W, H, D)[axis] - (rule.scaling == "udp")
-        cell[axis] = pixels / cells if cells else math.inf
+        sides = (W, H, D)[axis] - (rule.scaling == "udp")
+        cell[axis] = pixels / sides if sides else math.inf
     unit = rule.refine.scale if isinstance(rule.refine, Offset) and rule.refine.scale is not None else 1.0
     offset_cells = [UNITS_OF_UDP * max(W, H)] * 2 if combined else [unit / cell[0], unit / cell[1]]
     return Volumes(
@@ -250,7 +256,7 @@ def scales_of(rule: Heatmap, scales: dict[str, Scale]) -> dict[str, Scale]:
 
 def _volumes(spec: Spec, name: str, layout: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shape and strides in the order B, K, D, H, W."""
-    tensor(spec, name, (4, 5) if layout == "NCDHW" else (3, 4))
+    _check.elements(spec, name, (4, 5) if layout == "NCDHW" else (3, 4))
     some_cells(spec, name)
     if layout == "NCDHW":
         shape, strides = spec.shape, spec.strides

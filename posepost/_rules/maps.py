@@ -26,11 +26,6 @@ class Maps(NamedTuple):
     offset_strides: Strides = (0, 0, 0, 0)
 
 
-def tensor(spec: Spec, name: str, ranks: tuple[int, int] = (3, 4)) -> None:
-    """Rank, dtype and strides."""
-    _check.elements(spec, name, ranks)
-
-
 def some_cells(spec: Spec, name: str = "heatmaps") -> None:
     if 0 in spec.shape[-3:]:
         raise ValueError(f"{name} must have at least one channel, row and column, got shape {spec.shape}")
@@ -48,8 +43,8 @@ def channels_first(spec: Spec, layout: str) -> tuple[tuple[int, int, int, int], 
 def posenet_pair(heatmaps: Spec, offsets: Spec, layout: str | None) -> Maps:
     """The layout of a PoseNet pair, given or found: offsets have twice the channels of heatmaps."""
     _check.same_device(heatmaps, offsets, "offsets", "heatmaps")
-    tensor(heatmaps, "heatmaps")
-    tensor(offsets, "offsets")
+    _check.elements(heatmaps, "heatmaps", (3, 4))
+    _check.elements(offsets, "offsets", (3, 4))
     h, o = heatmaps.shape, offsets.shape
     if len(h) != len(o):
         raise ValueError(f"offsets must have as many dimensions as heatmaps, got shapes {o} and {h}")

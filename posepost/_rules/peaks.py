@@ -8,12 +8,11 @@ from typing import Any
 from .. import _check
 from .._view import Spec
 from . import Rule, Scale, kept
-from .maps import Maps, channels_first, some_cells, tensor
-from .refinement import Refinement, SoftArgmax, refinement
+from .maps import Maps, channels_first, some_cells
+from .refinement import STEPS, Refinement, SoftArgmax, refinement
 from .thresholds import least_element
 
 ARGUMENTS = ("heatmaps",)
-KINDS = ("none", "quarter", "dark", "dark_udp", "centroid", "soft_argmax")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,7 +43,7 @@ def rule(
     if nms_window % 2 == 0:
         raise ValueError(f"nms_window must be odd, got {nms_window}")
     _check.choice(plateau, "plateau", ("all", "none"))
-    given = refinement(refine, KINDS)
+    given = refinement(refine, STEPS)
     if isinstance(given, SoftArgmax) and given.window is None:
         if refine is given:
             raise ValueError(f"refine must have a window in find_peaks, got {given!r}")
@@ -54,7 +53,7 @@ def rule(
 
 
 def shape(rule: Peaks, heatmaps: Spec) -> Maps:
-    tensor(heatmaps, "heatmaps")
+    _check.elements(heatmaps, "heatmaps", (3, 4))
     some_cells(heatmaps)
     (B, K, H, W), strides = channels_first(heatmaps, rule.layout)
     return Maps(rule.layout, B, K, H, W, strides)

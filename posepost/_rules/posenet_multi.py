@@ -11,7 +11,7 @@ import numpy as np
 from .. import _check, _skeleton
 from .._view import Spec
 from . import Rule, Scale, kept
-from .maps import LARGEST_SIDE, Maps, posenet_pair, tensor
+from .maps import LARGEST_SIDE, Maps, posenet_pair
 from .thresholds import least_element
 
 ARGUMENTS = ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd")
@@ -68,8 +68,7 @@ def rule(
     _check.output_stride(output_stride)
     _check.count(max_poses, "max_poses")
     _check.threshold(score_threshold, "score_threshold", True)
-    _check.number(nms_radius, "nms_radius")
-    if not (math.isfinite(nms_radius) and nms_radius >= 0):
+    if not (math.isfinite(_check.number(nms_radius, "nms_radius")) and nms_radius >= 0):
         raise ValueError(f"nms_radius must be finite and not negative, got {nms_radius}")
     _check.choice(mode, "mode", MODES)
     if mode == "edgetpu" and edges not in (None, _skeleton.POSENET):
@@ -107,11 +106,11 @@ def pairs(value: Any) -> _skeleton.Edges | None:
         return None
     try:
         found = [tuple(pair) for pair in value]
-    except TypeError:
-        raise TypeError(f"skeleton must be None or (parent, child) pairs of ints, got {value!r}") from None
+    except (TypeError, RuntimeError):  # RuntimeError: of tensors that have no values
+        raise TypeError(f"skeleton must be None or (parent, child) pairs of ints, got {_check.said(value)}") from None
     for pair in found:
         if len(pair) != 2 or any(isinstance(k, bool) or not isinstance(k, (int, np.integer)) for k in pair):
-            raise TypeError(f"skeleton must be None or (parent, child) pairs of ints, got the pair {pair!r}")
+            raise TypeError(f"skeleton must be None or (parent, child) pairs of ints, got the pair {_check.said(pair)}")
     return tuple((int(parent), int(child)) for parent, child in found)
 
 
@@ -128,7 +127,7 @@ def shape(
     channel = len(heatmaps.shape) - (3 if maps.layout == "NCHW" else 1)
     for name, spec in (("displacement_fwd", displacement_fwd), ("displacement_bwd", displacement_bwd)):
         _check.same_device(heatmaps, spec, name, "heatmaps")
-        tensor(spec, name)
+        _check.elements(spec, name, (3, 4))
         h, d = heatmaps.shape, spec.shape
         if len(h) != len(d):
             raise ValueError(f"{name} must have as many dimensions as heatmaps, got shapes {d} and {h}")

@@ -16,6 +16,10 @@ from .. import _check
 
 GUARDS = ("mmpose", "hrnet", "higherhrnet")
 BORDERS = ("zero", "reflect", "reflect_101")
+STEPS = ("none", "quarter", "dark", "dark_udp", "centroid", "soft_argmax")
+"""What kernels and NumPy compute from the cells around a maximum: `enum Refine` of kernels/refine.cuh."""
+STEP_GUARDS = (*GUARDS, "megvii")
+"""Of the quarter step there, "megvii" on the blurred map."""
 MAX_WINDOW = 31
 MAX_BLUR = {"dark": 27, "dark_udp": 29, "udp_combined": 17, "megvii": 35}
 """Largest blur. Of "dark" and "dark_udp" with the cells that the step sees at most the lanes of a warp; udp_combined
@@ -181,6 +185,7 @@ class Centroid(Refinement):
     def __post_init__(self) -> None:
         _check.odd(self.window, "window", MAX_WINDOW)
         _check.choice(self.border, "border", BORDERS)
+        _check.flag(self.positive, "positive")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,6 +213,7 @@ class SoftArgmax(Refinement):
         if self.window is not None:
             _check.odd(self.window, "window", MAX_WINDOW)
         _check.positive(self.temperature, "temperature")
+        _check.flag(self.debias, "debias")
         if self.debias and self.window is not None:
             raise ValueError(f"debias must be False with a window, got window={self.window}")
 
@@ -230,7 +236,7 @@ class Offset(Refinement):
 
     def __post_init__(self) -> None:
         if self.scale is not None:
-            _check.number(self.scale, "scale")
+            _check.finite(self.scale, "scale")
 
 
 REFINEMENTS: dict[str, type[Refinement]] = {
@@ -255,8 +261,8 @@ def refinement(value: Any, kinds: tuple[str, ...]) -> Refinement:
 class Step:
     """A refinement as kernel and NumPy implementation compute it: all numbers, nothing left open."""
 
-    kind: str = "none"  # "none", "quarter", "dark", "dark_udp", "centroid", "soft_argmax"
-    guard: str = "mmpose"  # of "quarter": one of GUARDS, or "megvii" (on the blurred map)
+    kind: str = "none"  # one of STEPS
+    guard: str = "mmpose"  # of "quarter": one of STEP_GUARDS
     taps: tuple[float, ...] = (1.0,)  # of the blur, one axis
     border: str = "zero"  # of blur or window
     window: int = 0  # side of the square of a centroid or soft-argmax; 0: the whole map

@@ -63,8 +63,9 @@ def rule(
     sigmas = _check.sigma(filled["sigma"])
     _check.choice(filled["score"], "score", SCORES)
     _check.positive(beta, "beta")
+    _check.flag(visibility, "visibility")
     if threshold is not None:
-        _check.number(threshold, "threshold")
+        _check.not_nan(threshold, "threshold")
     if absent is not None:
         _check.number(absent, "absent")
     _check.activation(activation)

@@ -23,6 +23,7 @@ from posepost import (
 )
 from posepost._boxes import read_boxes
 from posepost._image import as_image, warp
+from posepost._rules import cells
 from posepost.schemes import SchemeLike
 from posepost.types import Shape
 
@@ -292,7 +293,19 @@ class TopDownSession(Session):
         if flip:
             offsets = flipped[1] if "offsets" in heads else None
             mirrored = Flip(flipped[0], pairs, offsets, self._flip_shift)
+        self._check_cells((width, height), shapes[0])
         return decode_heatmap(*maps, **options, input_size=(width, height), flip=mirrored)
+
+    def _check_cells(self, size: tuple[int, int], shape: Sequence[int]) -> None:
+        """An input that the network's stride does not divide has no cells of w / W pixels."""
+        rows, columns = shape[-2:] if self.model.layout == "NCHW" else shape[-3:-1]
+        stride = cells.undivided(size, columns, rows, "udp" if self._udp else "msra")
+        if stride is not None:
+            raise ValueError(
+                f"size must be whole cells of the network, whose stride seems to be {stride}: give "
+                f"size=({columns * stride}, {rows * stride}), or decode_heatmap what forward() gives and say scaling=, "
+                f"got {size}, of which it makes maps {columns} wide and {rows} high"
+            )
 
     def _split_ratio(self, size: tuple[int, int], shapes: Sequence[Sequence[int]]) -> float:
         along_x, along_y = (shape[-1] / side for shape, side in zip(shapes, size))

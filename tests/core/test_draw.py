@@ -240,3 +240,33 @@ def test_letterbox_refuses_what_would_fill_the_memory() -> None:
     message = "image of 60000x1 pixels is too far from the network's shape: padded it would have 60000x60000"
     with pytest.raises(ValueError, match=rf"\A{re.escape(message)}\Z"):
         letterbox(np.zeros((1, 60000, 3), np.uint8), (257, 257))
+
+
+PEOPLE_17 = np.zeros((1, 17, 2))
+NO_DRAWING = [
+    ({"keypoints": "abc"}, TypeError, "keypoints must be numbers of shape (N, K, 2) or (K, 2), got 'abc'"),
+    ({"keypoints": PEOPLE_17 + 1j}, TypeError, "keypoints must be numbers of shape (N, K, 2) or (K, 2), got dtype complex128"),  # noqa: E501
+    ({"scores": [[10**400]]}, TypeError, f"scores must be numbers of shape (N, K) or (K,), got [[{10**400}]]"),
+    ({"min_score": "0.3"}, TypeError, "min_score must be a number, got str"),
+    ({"scale": 1.5}, TypeError, "scale must be an int, got float"),
+    ({"scale": 0}, ValueError, "scale must be at least 1, got 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", range(len(NO_DRAWING)))
+def test_an_overlay_of_what_is_no_number_is_refused_by_name(case: int) -> None:
+    changed, error, message = NO_DRAWING[case]
+    with pytest.raises(error) as caught:
+        draw.overlay(**{"image": GREY, "keypoints": PEOPLE_17, "scores": np.ones((1, 17)), **changed})
+    assert str(caught.value) == message
+
+
+def test_a_point_to_ring_is_two_numbers() -> None:
+    for point, error, message in (
+        (5, ValueError, "point must have shape (2,), got ()"),
+        ([1, 2, 3], ValueError, "point must have shape (2,), got (3,)"),
+        (("1", "2"), TypeError, "point must be numbers (x, y), got ('1', '2')"),
+    ):
+        with pytest.raises(error) as caught:
+            draw.heatmap_picture(np.zeros((4, 5)), point)
+        assert str(caught.value) == message

@@ -15,7 +15,7 @@ import pytest
 
 import posepost
 from bench.arrays import dtype_of, quantization_for, values
-from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
+from bench.cuda_cpu.seam import STREAM, ExecutorCuda, forget_plans, host, to_device
 from posepost import _cuda, _view
 
 SHAPE = (2, 3, 6, 5)
@@ -150,7 +150,7 @@ def test_other_types_are_named(cpu_cuda: ExecutorCuda) -> None:
         posepost.decode_posenet(elsewhere, elsewhere, output_stride=8, activation="sigmoid")
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     doubles = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(SHAPE))
-    message = r"^heatmaps must be float32, float16, bfloat16, uint8 or int8, got tensor\(double\)$"
+    message = r"^heatmaps must be float32, float16, bfloat16, uint8 or int8, got float64$"
     with pytest.raises(TypeError, match=message):
         posepost.decode_posenet(doubles, doubles, output_stride=8, activation="sigmoid")
 
@@ -323,6 +323,20 @@ def test_lazily_negated_tensors_are_refused(cpu_cuda: ExecutorCuda) -> None:
         TypeError, match=r"^heatmaps must hold its values, got a lazily negated or conjugated view: call .resolve_neg"
     ):
         posepost.decode_heatmap(lazy)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_torch_tensor_on_a_device_without_cupy_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, decoder: str
+) -> None:
+    torch = PretendedTorch(0x70)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "cupy", None)  # importing it is an ImportError
+    monkeypatch.setattr(_cuda, "cuda", _cuda._Seam())
+    forget_plans()
+    with pytest.raises(ImportError, match=r"on cuda:0, and decoding there needs CuPy: pip install .posepost\[cuda13\]"):
+        decoded_by(decoder, torch)
+    forget_plans()
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

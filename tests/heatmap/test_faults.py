@@ -18,7 +18,7 @@ from bench.cuda_cpu.seam import ExecutorCuda, to_device
 from bench.tolerance import DARK_RTOL, SOFT_ATOL
 
 from ..helpers import blurred as blurred_by
-from ..helpers import check_fault_is_found, check_sanitizers, gaussian_maps, with_flip
+from ..helpers import check_fault_is_found, check_sanitizers, gaussian_maps, uneven_size, with_flip
 
 pytestmark = pytest.mark.usefixtures("fresh_plans")
 
@@ -140,7 +140,7 @@ def edges(B: int = 1, H: int = 9, W: int = 8) -> np.ndarray:
 def quarter() -> None:
     maps, matrices = edges(2), np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     for preset in ("mmpose_msra", "hrnet", "higherhrnet", "sleap"):
-        check({"heatmaps": maps}, preset=preset, input_size=(40, 63))
+        check({"heatmaps": maps}, preset=preset, **uneven_size(preset, maps.shape))
     check({"heatmaps": maps}, preset="mmpose_msra", transform=matrices)
     check({"heatmaps": maps}, refine="quarter", absent=-1.0, threshold=0.25)
     whole = (np.nan_to_num(maps[:, :20], neginf=-1) * 50).astype(np.int8)
@@ -153,7 +153,7 @@ def flip() -> None:
     arrays = {"heatmaps": maps, "flipped": maps[::-1, ::-1], "offsets": fields, "flipped_offsets": fields[::-1, ::-1]}
     for shift in (False, True):
         for view_name in ("nchw", "nhwc"):
-            options = {"pairs": pairs, "shift": shift, "input_size": (80, 45)}
+            options = {"pairs": pairs, "shift": shift, "input_size": (80, 96), "scaling": "msra"}
             check(
                 {name: np.ascontiguousarray(array) for name, array in arrays.items()},
                 view_name,

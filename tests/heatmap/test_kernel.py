@@ -16,7 +16,7 @@ from posepost import _cuda
 from posepost._rules.heatmap import PRESETS
 from posepost._rules.refinement import gaussian_taps
 
-from ..helpers import SCHEDULES, blurred, gaussian_maps, same_keypoints, with_flip
+from ..helpers import SCHEDULES, blurred, gaussian_maps, same_keypoints, uneven_size, with_flip
 
 pytestmark = pytest.mark.usefixtures("fresh_plans")
 
@@ -49,7 +49,7 @@ def test_argmax_heads_equal_numpy(cpu_cuda: ExecutorCuda, dtype: str, view_name:
             cpu_cuda.schedule = SCHEDULES[case % 4]
             for head in EXACT_HEADS:
                 maps = values(kind, dtype, shape, case)
-                got, expected = run_both({"heatmaps": maps}, view_name, preset=head, input_size=(96, 128))
+                got, expected = run_both({"heatmaps": maps}, view_name, preset=head, **uneven_size(head, shape))
                 same_keypoints(got, expected)
     assert {launched.variant.entry for launched in cpu_cuda.launches} == {"decode_heatmap"}
 
@@ -305,7 +305,9 @@ def test_blurred_heads_equal_numpy(cpu_cuda: ExecutorCuda, dtype: str, view_name
         cpu_cuda.schedule = SCHEDULES[case % 4]
         maps = gaussian_maps(shape, dtype, case)
         for preset in ("mmpose_udp_combined", "mmpose_megvii"):
-            got, expected = run_both({"heatmaps": maps}, view_name, **blurred(preset, blur), input_size=(96, 128))
+            got, expected = run_both(
+                {"heatmaps": maps}, view_name, **blurred(preset, blur), **uneven_size(preset, shape)
+            )
             same_keypoints(got, expected)
 
 

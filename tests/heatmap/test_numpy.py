@@ -199,7 +199,7 @@ def test_plateaus_zeros_and_negatives_are_as_documented() -> None:
 
 def test_udp_scaling_of_a_single_column_is_the_formula() -> None:
     """p / (W - 1) with W = 1 is 0 / 0."""
-    keypoints, _ = posepost.decode_heatmap(np.ones((1, 1, 4, 1), np.float32), scaling="udp", input_size=(8, 8))
+    keypoints, _ = posepost.decode_heatmap(np.ones((1, 1, 4, 1), np.float32), scaling="udp", input_size=(2, 8))
     assert np.isnan(keypoints[0, 0, 0])
     assert keypoints[0, 0, 1] == 0
 

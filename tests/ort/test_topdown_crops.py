@@ -80,3 +80,19 @@ def test_a_model_that_takes_any_size() -> None:
     assert stated.crop(image)[0].shape == (1, 3, 96, 72)
     with pytest.raises(ValueError, match=exactly("size must be what the model takes, 48x64, got 64x64")):
         ort.TopDownSession(network()).crop(image, size=(64, 64))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_a_size_that_the_stride_does_not_divide_has_no_cells(layout: str) -> None:
+    """w / W pixels a cell put points 2 pixels off at the far end."""
+    session = ort.TopDownSession(network(size=(None, None), layout=layout), preset="mmpose_dark", layout=layout)
+    images, _ = session.crop(photograph([]), size=(98, 130))
+    maps = session.forward(images)[0].shape
+    rows, columns = maps[-2:] if layout == "NCHW" else maps[-3:-1]
+    with pytest.raises(ValueError, match=r"^size must be whole cells") as caught:
+        session.run(images)
+    assert str(caught.value) == (
+        f"size must be whole cells of the network, whose stride seems to be 4: give size=({4 * columns}, {4 * rows}), "
+        "or decode_heatmap what forward() gives and say scaling=, got (98, 130), of which it makes maps "
+        f"{columns} wide and {rows} high"
+    )

@@ -106,7 +106,7 @@ BAD = [
     (
         {**_maps(dtype=np.int8), "quantization": {"heatmaps": (-1, 0)}},
         ValueError,
-        "quantization['heatmaps'] must have a finite scale above 0, got -1.0",
+        "quantization['heatmaps'] must have a finite scale above 0, got -1",
     ),
     (
         {**_maps(dtype=np.int8), "quantization": {"heatmaps": (1, 128)}},
