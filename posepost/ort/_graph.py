@@ -272,6 +272,20 @@ def find_activation(producers: Mapping[str, Any], constants: set[str], output: s
     return (found.pop() if len(found) == 1 else "unknown"), why
 
 
+def arithmetic_on_pixels(graph: Graph, input_name: str) -> list[str]:
+    """Operators that a graph applies to its input before the first layer; it may normalize the pixels itself."""
+    reached, found = {input_name}, []
+    for node in graph.proto.graph.node:
+        if not reached & {*node.input}:
+            continue
+        if node.op_type in (*_KEEPS_LOGITS, "BatchNormalization"):
+            found.append(node.op_type)
+        elif node.op_type not in (*_TRANSPARENT, "Gather"):
+            break
+        reached |= {*node.output}
+    return found
+
+
 def find_quantization(graph: Graph, heads: Mapping[str, str], required: Sequence[str]) -> dict[str, tuple[float, int]]:
     """Scale and zero point of 8-bit heads, from the QuantizeLinear node that makes them.
 

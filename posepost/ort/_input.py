@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from posepost._image import pillow
 
-from ._graph import Graph, Image, Tensor, dims, find_image, input_scale
+from ._graph import Graph, Image, Tensor, arithmetic_on_pixels, dims, find_image, input_scale
 
 ORDERS = ("RGB", "BGR")
 GRAY = "gray"
@@ -30,7 +30,7 @@ class Feed(NamedTuple):
     channels: str  # "RGB", "BGR" or "gray": what the network expects, in its order
     mean: npt.NDArray[np.float32]  # of each channel, in that order
     std: npt.NDArray[np.float32]
-    by: str  # where mean and std come from: "given", "metadata" or "default"
+    by: str  # where mean and std come from: "given", "metadata" or "default", with a doubt behind
     scale: tuple[float, int] | None  # with which integers stand for (pixel - mean) / std: x / scale + zero
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
@@ -102,6 +102,9 @@ def read_feed(
     by = "default" if not any(stated.values()) else "metadata"
     by = by if all(value is None for value in given.values()) else "given"
     integer = np.dtype(dtype).kind != "f"
+    arithmetic = arithmetic_on_pixels(graph, image.name)
+    if by == "default" and not integer and arithmetic:
+        by = f"default, but the graph itself begins with {' and '.join(dict.fromkeys(arithmetic))} of the pixels"
     scale = input_scale(graph, image.name) if integer else None
 
     def feed_by(defaults: Mapping[str, Any], scale: tuple[float, int] | None) -> Feed:

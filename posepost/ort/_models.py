@@ -38,6 +38,7 @@ from ._topdown_heads import TOPDOWN_HEADS
 
 DEFAULT_SIZE = (481, 353)
 DEFAULT_MEAN = DEFAULT_STD = 127.5
+RESNET_MEAN, RESNET_STD = (123.15, 115.9, 103.06), 1  # npm @tensorflow-models/posenet 2.2.2 dist/resnet.js
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 PRESETS = {"heatmap": HEATMAP_PRESETS, "simcc": SIMCC_PRESETS}
 UDP_KEYPOINTS = 17  # of the public models with UDP's offsets
@@ -141,6 +142,8 @@ def read_model(
         output_stride, stride_by = stated_stride(graph.name, graph.metadata), "metadata"
     if output_stride is None:
         output_stride, stride_by = find_stride(graph, input_name, input_layout, usual, found["heatmaps"], found_layout)
+    resnet = any("resnet" in output.lower() for output in graph.outputs)
+    usual_mean, usual_std = (RESNET_MEAN, RESNET_STD) if resnet else (DEFAULT_MEAN, DEFAULT_STD)
     heatmaps = seen.shapes[found["heatmaps"]]
     count = heatmaps[channel_axis(found_layout)] if found_layout and len(heatmaps) == 4 else None
     return PoseModel(
@@ -153,7 +156,7 @@ def read_model(
         output_stride=output_stride,
         output_stride_by=stride_by,
         usual_size=usual,
-        feed=read_feed(graph, (mean, DEFAULT_MEAN), (std, DEFAULT_STD), input_channels),
+        feed=read_feed(graph, (mean, usual_mean), (std, usual_std), input_channels),
         besides=besides(graph, inputs),
         **_read(graph, found, keypoints, count, True),
     )

@@ -69,7 +69,8 @@ def test_inspect_of_heatmaps_and_simcc(folder: Path, capsys: pytest.CaptureFixtu
         "maps             12 x 16 (width x height), input pixels a cell: 4\n"
         "preset           mmpose_dark (given)\n"
         "outputs are      scores (preset mmpose_dark)\n"
-        "input is         (pixel - (123.675, 116.28, 103.53)) / (58.395, 57.12, 57.375), RGB (default)\n"
+        "input is         (pixel - (123.675, 116.28, 103.53)) / (58.395, 57.12, 57.375), RGB (default, but the graph "
+        "itself begins with Mul and Add of the pixels)\n"
         "keypoints        3: keypoint 0, keypoint 1, keypoint 2\n"
         "names are        unknown: no scheme has 3 keypoints; give --keypoints\n"
     )

