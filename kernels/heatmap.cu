@@ -263,7 +263,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, LAYOUT == INTERLEAVED ? 3 
         for (u32 c = 0; c < tile.channels; ++c) {
             if (!after.unclear[c]) continue;
             const float largest = blurred_maximum(p, {p, tile.image, tile.first_channel + c}, after);
-            if (threadIdx.x == 0) after.scale[c] = value_of(p, scratch.best[c]) / largest;
+            if (threadIdx.x == 0) after.scale[c] = scale_of(value_of(p, scratch.best[c]), largest);
         }
         __syncthreads();
     }

@@ -98,7 +98,7 @@ INLINE float blur_factor(const Params& p, const Map& map, Scratch& s) {
     __syncthreads();
     const u64 of_blurred = block_max(s.best, blockDim.x / 32, (u64)blurred << 32);
     __syncthreads();
-    return f32::value(key_of(of_map)) / f32::value(key_of(of_blurred));
+    return scale_of(f32::value(key_of(of_map)), f32::value(key_of(of_blurred)));
 }
 
 // One warp: peak m of a map. False where refine.cuh needs the scale and it is not known.

@@ -18,6 +18,9 @@ struct Scale {  // what reference implementations multiply a blurred map by; onl
     float c;
 };
 
+// A map of zeros stays one: no 0 / 0.
+INLINE float scale_of(float largest, float blurred) { return largest / (blurred == 0.0f ? 1.0f : blurred); }
+
 INLINE float sign(float v) { return v > 0.0f ? 1.0f : v < 0.0f ? -1.0f : v; }  // NaN stays
 
 // The cell that stands for cell `at` of an axis; -1 where there is none and the weight is 0.
@@ -154,11 +157,18 @@ INLINE bool log_clipped(const Params& p, float (&columns)[2 * REACH + 1], float 
     return true;
 }
 
-INLINE Step newton(float dx, float dy, float dxx, float dyy, float dxy) {
+INLINE u32 whole(float v) { return __float2uint_rz(fabsf(v)); }  // 0 of NaN; the largest of what is larger
+
+// To the maximum of the parabola. None from a singular Hessian, and none that leads a map's length or more away, which
+// only the rounding of flat surroundings does; NaN stays.
+INLINE Step newton(const Params& p, float dx, float dy, float dxx, float dyy, float dxy) {
     const float determinant = dxx * dyy - dxy * dxy;
-    return {(dxy * dy - dyy * dx) / determinant, (dxy * dx - dxx * dy) / determinant};
+    const float x = (dxy * dy - dyy * dx) / determinant, y = (dxy * dx - dxx * dy) / determinant;
+    if (determinant == 0.0f || whole(x) >= p.W || whole(y) >= p.H) return {0.0f, 0.0f};
+    return {x, y};
 }
 
+// Second differences are differences of first ones: where a map does not change along an axis they are 0, not rounding.
 template <class Read>
 INLINE bool dark(const Params& p, const Read& read, u32 y, u32 x, float peak, Scale scale, Step& step) {
     step = {0.0f, 0.0f};
@@ -172,9 +182,10 @@ INLINE bool dark(const Params& p, const Read& read, u32 y, u32 x, float peak, Sc
 #pragma unroll
         for (i32 i = 0; i < 5; ++i) L[j][i] = __shfl_sync(FULL, columns[i], j);
     const float dx = 0.5f * (L[2][3] - L[2][1]), dy = 0.5f * (L[3][2] - L[1][2]);
-    const float dxx = 0.25f * (L[2][4] - 2.0f * L[2][2] + L[2][0]), dyy = 0.25f * (L[4][2] - 2.0f * L[2][2] + L[0][2]);
-    const float dxy = 0.25f * (L[3][3] - L[1][3] - L[3][1] + L[1][1]);
-    if (dxx * dyy - dxy * dxy != 0.0f) step = newton(dx, dy, dxx, dyy, dxy);
+    const float dxx = 0.25f * ((L[2][4] - L[2][2]) - (L[2][2] - L[2][0]));
+    const float dyy = 0.25f * ((L[4][2] - L[2][2]) - (L[2][2] - L[0][2]));
+    const float dxy = 0.25f * ((L[3][3] - L[1][3]) - (L[3][1] - L[1][1]));
+    step = newton(p, dx, dy, dxx, dyy, dxy);
     return true;
 }
 
@@ -193,10 +204,12 @@ INLINE bool dark_udp(const Params& p, const Read& read, u32 y, u32 x, float peak
         for (i32 i = 0; i < 3; ++i)
             L[j][i] = __shfl_sync(FULL, columns[i], j == 0 ? (y > 0 ? 0 : 1) : j == 2 ? (y + 1 < p.H ? 2 : 1) : 1);
     const float epsilon = 1.1920928955078125e-7f;
+    const float left = L[1][1] - L[1][0], right = L[1][2] - L[1][1];
+    const float above = L[1][1] - L[0][1], below = L[2][1] - L[1][1];
     const float dx = 0.5f * (L[1][2] - L[1][0]), dy = 0.5f * (L[2][1] - L[0][1]);
-    const float dxx = L[1][2] - 2.0f * L[1][1] + L[1][0] + epsilon, dyy = L[2][1] - 2.0f * L[1][1] + L[0][1] + epsilon;
-    const float dxy = 0.5f * (L[2][2] - L[1][2] - L[2][1] + 2.0f * L[1][1] - L[1][0] - L[0][1] + L[0][0]);
-    step = newton(dx, dy, dxx, dyy, dxy);
+    const float dxx = right - left + epsilon, dyy = below - above + epsilon;
+    const float dxy = 0.5f * (((L[2][2] - L[1][2]) - below) + (left - (L[0][1] - L[0][0])));
+    step = newton(p, dx, dy, dxx, dyy, dxy);
     return true;
 }
 

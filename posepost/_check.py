@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -331,6 +332,35 @@ def outputs(
             raise ValueError(f"out.{name} must be writable, got a read-only {seen.library} array")
         views.append(seen)
     return views
+
+
+Extent = tuple[int, int]
+"""The addresses from which and up to which an array lies."""
+
+
+def extent(address: int, form: Form, name: str) -> Extent:
+    shape, strides, itemsize = form[0], form[1], _view.spec(form, name).itemsize
+    span = sum((n - 1) * stride for n, stride in zip(shape, strides)) + itemsize
+    return address, address + (0 if 0 in shape else span)
+
+
+def share(one: Extent, other: Extent) -> bool:
+    return max(one[0], other[0]) < min(one[1], other[1])
+
+
+def apart(
+    outputs: list[Any], names: Iterable[str], inputs: list[Any], input_names: Iterable[str], share: Callable[..., bool]
+) -> None:
+    """No array of `out` overlaps an input, which would be read after it is written, or another one. What is missing is
+    None."""
+    seen = list(inputs)
+    for i, output in enumerate(outputs):
+        for j, other in enumerate(seen):
+            if other is not None and share(output, other):
+                results = [f"out.{name}" for name in names]
+                also = [*input_names, *results][j]
+                raise ValueError(f"{results[i]} must not overlap {also}, got arrays that share memory")
+        seen.append(output)
 
 
 @functools.lru_cache(maxsize=256)

@@ -150,8 +150,11 @@ def run(
         on, at, known, into, addresses, _, holder = out._memory
         ready = at == stream and known == shapes and on == device and (holder is not None or queue[1] is None)
     if not ready or into == "jax":
+        asked = out
         out = _result(out, decoder, shapes, device, queue, library)
         _, _, _, into, addresses, _, _ = out._memory
+        if asked is not None:
+            _check_overlap(decoder, shapes, addresses, pointers, forms)
 
     block = pool.acquire()
     try:
@@ -198,6 +201,21 @@ def _check_alignment(arrays: tuple[_view.Array | None, ...], names: tuple[str, .
             _check.alignment(_view.view(array, name), name)
 
 
+def _check_overlap(
+    decoder: Decoder,
+    shapes: tuple[Shape, ...],
+    addresses: tuple[int, ...],
+    pointers: list[int],
+    forms: tuple[_view.Form | None, ...],
+) -> None:
+    outputs = [(address, address + 4 * math.prod(shape)) for shape, address in zip(shapes, addresses)]
+    inputs = [
+        None if form is None else _check.extent(at, form, name)
+        for name, at, form in zip(decoder.arguments, pointers, forms)
+    ]
+    _check.apart(outputs, decoder.result.DTYPES, inputs, decoder.arguments, _check.share)
+
+
 def _launch_with_work(
     plan: Plan, work: Work, pointers: list[int], block: _cuda.Parameters, device: int, queue: _view.Queue
 ) -> None:
@@ -240,8 +258,10 @@ def _run_in_numpy(
         return made(decoder.result, arrays_out)
     given = _arrays_of(out, decoder)
     results = {name: (one.shape, dtype) for (name, dtype), one in zip(decoder.result.DTYPES.items(), found)}
-    for seen, values in zip(_check.outputs(given, results, None, decoder.arguments[0]), found):
-        _view.as_numpy(seen)[...] = values
+    into = [_view.as_numpy(one) for one in _check.outputs(given, results, None, decoder.arguments[0])]
+    _check.apart(into, results, list(seen), decoder.arguments, np.may_share_memory)
+    for one, values in zip(into, found):
+        one[...] = values
     more = [_view.from_numpy(one, library) for one in found[len(given) :]]
     return decoder.result(*given[: len(found)], *more)
 

@@ -85,7 +85,8 @@ def decode_heatmap(
     transform : (2, 3) or (B, 2, 3), float32 on the device, or any real type on the host
         Affine map of (x, y, 1) on to the image, in the same launch: see `posepost.crop_to_image`.
     out : Keypoints or (keypoints, scores)
-        Where to write: float32, C-contiguous, on the device of the input, or the result of `posepost.pinned`.
+        Where to write: float32, C-contiguous, on the device of the input, or the result of `posepost.pinned`. It
+        overlaps neither an input nor itself.
     stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
         Where the launch goes; None: the current stream of the library of `heatmaps` on its device (PyTorch's for its
         tensors, else CuPy's). Ignored for host arrays.
@@ -108,8 +109,10 @@ def decode_heatmap(
     map is read.
 
     Formulas, borders and ties of the refinements: `help(posepost.Dark)` and so on. "dark" and "dark_udp" blur only what
-    their step sees; the whole blurred map's maximum is looked for only where a clip could act. Equal reference
-    implementations can part ways in the blur's rounding. The score of "soft_argmax" is the maximum; MMPose itself
+    their step sees; the whole blurred map's maximum is looked for only where a clip could act. Finite maps give finite
+    points, but where the blurred map is flat or clipped both are ill-conditioned, and a step of less than the map's
+    length is anything: see `help(posepost.DarkUDP)`. Equal reference implementations can part ways in the blur's
+    rounding. The score of "soft_argmax" is the maximum; MMPose itself
     reports 1 for every keypoint. "offset": the cell, then + center_shift, then + offset.
 
     float32 arithmetic without fused multiply-add, so that kernel and NumPy implementation give the same bits but

@@ -61,7 +61,8 @@ def find_peaks(
     quantization : {"heatmaps": (scale, zero_point)}
         For an integer tensor; value = (q - zero_point) * scale. Peaks are compared as raw integers.
     out : Peaks or (points, scores, count)
-        Where to write: C-contiguous. Then nothing is allocated but, where `out` is no Peaks, `dropped`.
+        Where to write: C-contiguous, overlapping neither an input nor itself. Then nothing is allocated but, where
+        `out` is no Peaks, `dropped`.
     stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
         Where the launch goes; None: the current stream of the library of `heatmaps` on its device (PyTorch's for its
         tensors, else CuPy's). Ignored for host arrays.
@@ -86,6 +87,9 @@ def find_peaks(
     (q - zero_point) * scale in float32.
 
     A NaN cell, a cell with NaN in its window, and a cell of -inf are no peaks.
+
+    "dark" and "dark_udp" are ill-conditioned where the blurred map is flat or clipped, as it is around weak peaks: a
+    step of less than the map's length is then anything. See `help(posepost.DarkUDP)`.
 
     Source: NVIDIA-AI-IOT/trt_pose find_peaks, refine_peaks; SLEAP's local peaks from their mathematics.
 

@@ -53,8 +53,8 @@ def decode_posenet(
         Affine map of (x, y, 1) from pixels of the input on to the image, in the same launch. One matrix on the host
         travels with the launch; one for each image on the host is uploaded first.
     out : Keypoints or (keypoints, scores)
-        Where to write: float32, C-contiguous, on the device of the input. Then nothing is allocated. Or the result of
-        `posepost.pinned`: host memory that the kernel writes itself.
+        Where to write: float32, C-contiguous, on the device of the input, overlapping neither an input nor itself. Then
+        nothing is allocated. Or the result of `posepost.pinned`: host memory that the kernel writes itself.
     stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
         Where the launch goes; None: the current stream of the library of `heatmaps` on its device (PyTorch's for its
         tensors, else CuPy's). Ignored for host arrays.

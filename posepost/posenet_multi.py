@@ -77,7 +77,7 @@ def decode_posenet_multi(
     transform : (2, 3) or (B, 2, 3), float32 on the device, or any real type on the host
         Affine map of (x, y, 1) from pixels of the input on to the image.
     out : Poses or (keypoints, keypoint_scores, scores, count)
-        Where to write: C-contiguous. count is int32, the others float32.
+        Where to write: C-contiguous, overlapping neither an input nor itself. count is int32, the others float32.
     stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
         Where the three launches go; None: the current stream of the library of `heatmaps` on its device (PyTorch's for
         its tensors, else CuPy's). Ignored for host arrays.
@@ -128,6 +128,10 @@ def decode_posenet_multi(
     those below the threshold dropped; both sorts keep the order of equal means. Pixels = cells * s.
     "edgetpu": as "coral", but the displacement from the left eye to the nose is read from channels 16 (forward, x of
     edge 0) and 0 (backward, y of edge 0) of the displacements, as edgetpu does in error.
+
+    With "sigmoid" scores are rounded exponentials, which differ by up to 2 ulp between machines: a mean that is so near
+    to 0.5 ("pytorch"), to `score_threshold` or to another pose's mean ("coral", "edgetpu") can fall on the other side
+    of it. With scores and None the poses are the same bits everywhere.
 
     Infinite and NaN displacements and offsets give what these formulas give; places in pixels ("tfjs", "pytorch") can
     then be infinite or NaN, cells never leave the map.

@@ -64,10 +64,9 @@ class Result:
         memory = self._memory
         if memory is None:
             return type(self)(*(_view.download(array, None) for array in self._arrays))
-        if memory.stream == _cuda.PER_THREAD_STREAM and memory.holder is not None:
-            memory.holder.synchronize()  # synchronizes
+        if memory.stream == _cuda.PER_THREAD_STREAM or memory.library == PINNED:
+            self._wait()
         if memory.library == PINNED:
-            _cuda.cuda.synchronize(memory.device, memory.stream)  # synchronizes
             return type(self)(*(_view.download(array, memory.stream) for array in self._arrays))
         if memory.array is None:
             return type(self)(*(_view.download(array, memory.stream) for array in self._arrays))
@@ -90,8 +89,14 @@ class Result:
     __hash__ = None  # type: ignore[assignment]
 
     def _wait(self) -> None:
-        if self._memory is not None:
-            _cuda.cuda.synchronize(self._memory.device, self._memory.stream)  # synchronizes
+        """For the arrays to be written. The per-thread stream is another one in this thread than in the one that wrote
+        them, whose event is waited for."""
+        memory = self._memory
+        if memory is None:
+            return
+        if memory.stream == _cuda.PER_THREAD_STREAM and memory.holder is not None:
+            memory.holder.synchronize()  # synchronizes
+        _cuda.cuda.synchronize(memory.device, memory.stream)  # synchronizes
 
     def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
         self._wait()

@@ -86,7 +86,8 @@ def build(
         for number, (operator, extra, attributes) in enumerate(steps):
             target = name if number == len(steps) - 1 else f"{name}.{number}"
             if operator == "Reshape":
-                nodes.append(helper.make_node("Shape", [current], extra))
+                nodes.append(helper.make_node("Shape", [current], [f"{extra[0]}.seen"]))
+                nodes.append(helper.make_node("Abs", [f"{extra[0]}.seen"], extra))
             nodes.append(helper.make_node(operator, [current, *extra], [target], **attributes))
             current = target
         maps = ["rows", "columns"] if None in size else [-(-side // stride) for side in size]
@@ -212,7 +213,8 @@ def network(
         if dtype == "uint8":
             step("QuantizeLinear", np.float32(1 / 200), np.uint8(0))
         if hide:  # shape inference does not see through this
-            nodes.append(helper.make_node("Shape", [current], [f"{name}.shape"]))
+            nodes.append(helper.make_node("Shape", [current], [f"{name}.seen"]))
+            nodes.append(helper.make_node("Abs", [f"{name}.seen"], [f"{name}.shape"]))
             nodes.append(helper.make_node("Reshape", [current, f"{name}.shape"], [f"{name}.same"]))
             current = f"{name}.same"
             dims = [f"{name}{axis}" for axis in range(len(dims))]
@@ -270,3 +272,63 @@ def failing_model() -> bytes:
 def exactly(message: str) -> str:
     """The pattern that matches this text and no other."""
     return rf"\A{re.escape(message)}\Z"
+
+
+def seen_network(
+    shape: Sequence[int | str],
+    kind: int = TensorProto.FLOAT,
+    *,
+    layout: Layout = "NCHW",
+    dequantize: tuple[float, int] | None = None,
+    metadata: dict[str, str] | None = None,
+    besides: dict[str, tuple[int, list[int | str]]] | None = None,
+    joints: int = 5,
+) -> onnx.ModelProto:
+    """Heatmaps a quarter of the size of the input: keypoint k is channel k modulo the channels, averaged over each
+    cell, and each input besides the image is added to them. What the network is fed can be read off its heatmaps."""
+    nhwc = layout == "NHWC"
+    channels = shape[3 if nhwc else 1]
+    count = channels if isinstance(channels, int) and channels > 0 else 3
+    pick = np.zeros((joints, count, 1, 1), np.float32)
+    pick[np.arange(joints), np.arange(joints) % count] = 1
+    weights, nodes, current = [numpy_helper.from_array(pick, "pick")], [], "x"
+
+    def step(operator: str, *inputs: str, **attributes: Any) -> None:
+        nonlocal current
+        nodes.append(helper.make_node(operator, [current, *inputs], [f"v{len(nodes)}"], **attributes))
+        current = f"v{len(nodes) - 1}"
+
+    if dequantize is not None:
+        zero = np.asarray(dequantize[1], helper.tensor_dtype_to_np_dtype(kind))
+        weights += [numpy_helper.from_array(np.float32(dequantize[0]), "s"), numpy_helper.from_array(zero, "z")]
+        step("DequantizeLinear", "s", "z")
+    elif kind != TensorProto.FLOAT:
+        step("Cast", to=TensorProto.FLOAT)
+    if nhwc:
+        step("Transpose", perm=[0, 3, 1, 2])
+    step("AveragePool", kernel_shape=[4, 4], strides=[4, 4])
+    step("Conv", "pick")
+    values = [helper.make_tensor_value_info("x", kind, list(shape))]
+    for name, (other, sizes) in (besides or {}).items():
+        values.append(helper.make_tensor_value_info(name, other, sizes))
+        nodes.append(helper.make_node("Cast", [name], [f"{name}.real"], to=TensorProto.FLOAT))
+        nodes.append(helper.make_node("Reshape", [f"{name}.real", "column"], [f"{name}.column"]))
+        step("Add", f"{name}.column")
+    if besides:
+        weights.append(numpy_helper.from_array(np.array([-1, 1, 1, 1]), "column"))
+    sides = list(shape[1:3] if nhwc else shape[2:])
+    maps = [side // 4 if isinstance(side, int) and side > 0 else f"{number}" for number, side in enumerate(sides)]
+    step("Identity")
+    nodes[-1].output[0] = "hm"
+    output = helper.make_tensor_value_info("hm", TensorProto.FLOAT, [shape[0], joints, *maps])
+    made = helper.make_graph(nodes, "seen", values, [output], weights)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, metadata or {})
+    return model
+
+
+def spread_out(model: onnx.ModelProto, path: Any, location: str = "w.bin") -> None:
+    """Save a model with all its constants in external data."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    onnx.save(copy, path, save_as_external_data=True, location=location, size_threshold=0)

@@ -38,11 +38,11 @@ class Flip:
         if type(self.shift) is not bool:
             _check.flag(self.shift, "shift")
         pairs = self.pairs
-        object.__setattr__(self, "pairs", _known(pairs) if type(pairs) is tuple else _check.flip_pairs(pairs, "pairs"))
+        object.__setattr__(self, "pairs", _known(*pairs) if type(pairs) is tuple else _check.flip_pairs(pairs, "pairs"))
 
 
-@functools.lru_cache(maxsize=64, typed=True)
-def _known(pairs: tuple[int, ...]) -> tuple[int, ...]:
+@functools.lru_cache(maxsize=64, typed=True)  # typed: 1.0 names no keypoint though it equals 1
+def _known(*pairs: int) -> tuple[int, ...]:
     return _check.flip_pairs(pairs, "pairs")
 
 

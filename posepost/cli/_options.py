@@ -13,8 +13,17 @@ from posepost.schemes import listing
 def add_model(command: argparse.ArgumentParser) -> None:
     """The model, and the options that tell what its graph does not."""
     command.add_argument("model", metavar="MODEL.onnx")
-    command.add_argument("--mean", type=numbers, metavar="M", help="of the pixels, one number or R,G,B")
+    command.add_argument(
+        "--mean", type=numbers, metavar="M", help="of pixels 0..255, one number or three, as the network's channels"
+    )
     command.add_argument("--std", type=numbers, metavar="S", help="likewise; the input is (pixel - mean) / std")
+    command.add_argument(
+        "--bgr", action="store_true", help="the network expects blue, green, red, as mean and std then do"
+    )
+    command.add_argument(
+        "--input", dest="inputs", type=named_value, action="append", metavar="NAME=VALUE",
+        help="a value, one number or several with commas, for an input besides the image; once or more",
+    )  # fmt: skip
     command.add_argument(
         "--heads", type=heads, metavar="HEAD=OUTPUT,...",
         help="heatmaps, offsets, displacement_fwd, displacement_bwd, simcc_x, simcc_y",
@@ -37,8 +46,18 @@ def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "activation": None if arguments.activation == "none" else arguments.activation,
         "mean": arguments.mean,
         "std": arguments.std,
+        "input_channels": "BGR" if arguments.bgr else None,
+        "inputs": None if arguments.inputs is None else _once_each(arguments.inputs),
         "keypoints": arguments.keypoints,
     }
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"--input must name each input once, got {name} {names.count(name)} times")
+    return dict(pairs)
 
 
 def check_options(arguments: argparse.Namespace, kind: str) -> None:
@@ -70,6 +89,17 @@ def numbers(text: str) -> list[float]:
     if len(values) not in (1, 3) or not all(math.isfinite(value) for value in values):
         raise argparse.ArgumentTypeError(f"must be one number or three with commas, got {text!r}")
     return values
+
+
+def named_value(text: str) -> tuple[str, Any]:
+    name, _, values = text.rpartition("=")
+    try:
+        found = [int(part) if re.fullmatch(r"[+-]?[0-9]+", part.strip()) else float(part) for part in values.split(",")]
+    except ValueError:
+        found = []
+    if not name or not found:
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, one number or several with commas, got {text!r}")
+    return name, found[0] if len(found) == 1 else found
 
 
 def score(text: str) -> float:

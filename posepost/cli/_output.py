@@ -54,11 +54,11 @@ def ran_on(session: PoseSession | TopDownSession) -> str:
 
 
 ARGUMENTS = (
-    "activation|box_format|flip_pairs|heads|inputs|keypoints|layout|mean|output_stride|padding|preset|score|size|"
+    "activation|box_format|flip_pairs|heads|input_channels|inputs|keypoints|layout|mean|output_stride|padding|preset|score|size|"
     "skeleton|std"
 )
 """Arguments of sessions that options of the command give."""
-OTHER_NAMES = {"output_stride": "stride", "inputs": "input"}
+OTHER_NAMES = {"output_stride": "stride", "inputs": "input", "input_channels": "bgr"}
 
 
 def message(error: BaseException) -> str:
@@ -86,7 +86,7 @@ def in_options(text: str) -> str:
 
     text = text.replace('input_channels="BGR"', "--bgr")
     text = re.sub(rf"""(?<![^\s(])({ARGUMENTS})=(\{{[^{{}}]*\}}|"[^"]*"|\([^()]*\)|[\w.]*)""", given, text)
-    text = re.sub(r"(?<![^\s])heads\['(\w+)'\]", r"--heads \1", text)
+    text = re.sub(r"(?<![^\s])(heads|inputs)\['([^']+)'\]", lambda match: f"{option(match[1])} {match[2]}", text)
     text = re.sub(r"(^|: )mean and std must ", r"\1--mean and --std must ", text)
     return re.sub(rf"(^|: )({ARGUMENTS})(?= must )", lambda match: match[1] + option(match[2]), text)
 

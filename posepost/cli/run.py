@@ -52,11 +52,13 @@ from typing import Any
 
 from posepost.ort import (
     BoxWarning,
+    Graph,
     People,
     PoseSession,
     TopDownSession,
     input_size,
     multi_person_problem,
+    read_graph,
     recognize,
 )
 
@@ -70,9 +72,10 @@ Find = Callable[[str], "tuple[People, str]"]
 
 def run(arguments: argparse.Namespace) -> int:
     """Keypoints and overlay of every image; one bad image does not keep the others from being done."""
-    kind = recognize(arguments.model, heads=arguments.heads, layout=arguments.layout, preset=arguments.preset).kind
+    graph = read_graph(arguments.model)
+    kind = recognize(graph, heads=arguments.heads, layout=arguments.layout, preset=arguments.preset).kind
     check_options(arguments, kind)
-    session, find = _whole_images(arguments) if kind == "posenet" else _crops(arguments)
+    session, find = _whole_images(arguments, graph) if kind == "posenet" else _crops(arguments, graph)
     folder = make_folder(arguments.output)
     print(ran_on(session))
     if isinstance(session, TopDownSession) and arguments.preset is None:
@@ -95,10 +98,10 @@ def run(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _whole_images(arguments: argparse.Namespace) -> tuple[PoseSession, Find]:
+def _whole_images(arguments: argparse.Namespace, graph: Graph) -> tuple[PoseSession, Find]:
     """A model of the PoseNet kind, which sees whole images."""
     session = PoseSession(
-        arguments.model, **model_options(arguments), output_stride=arguments.stride, skeleton=arguments.skeleton
+        graph, **model_options(arguments), output_stride=arguments.stride, skeleton=arguments.skeleton
     )
     input_size(session.model, arguments.size)
     problem = multi_person_problem(session.model, arguments.skeleton)
@@ -115,11 +118,11 @@ def _whole_images(arguments: argparse.Namespace) -> tuple[PoseSession, Find]:
     return session, find
 
 
-def _crops(arguments: argparse.Namespace) -> tuple[TopDownSession, Find]:
+def _crops(arguments: argparse.Namespace, graph: Graph) -> tuple[TopDownSession, Find]:
     """A model with heatmaps or SimCC, which sees a crop of each box."""
     boxes = _boxes(arguments)
     session = TopDownSession(
-        arguments.model, **model_options(arguments), preset=arguments.preset, flip_pairs=arguments.flip_pairs
+        graph, **model_options(arguments), preset=arguments.preset, flip_pairs=arguments.flip_pairs
     )
     input_size(session.model, arguments.size)
     flip = arguments.flip or arguments.flip_pairs is not None

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-
 from ._graph import dims
 from ._models import PoseModel, TopDownModel
 from ._posenet_heads import HEADS
@@ -17,10 +14,13 @@ def describe(model: PoseModel | TopDownModel) -> str:
     keypoints = f"{len(model.keypoints)}: {', '.join(model.keypoints)}" if model.keypoints else "unknown until it runs"
     lines = [
         ("model", model.name),
-        *(("input", f"{name} {tensor.dtype} {dims(tensor.shape)}") for name, tensor in model.inputs.items()),
+        *(
+            ("input", f"{name} {tensor.dtype} {dims(tensor.shape)}{_given(model, name)}")
+            for name, tensor in model.inputs.items()
+        ),
         *(("output", f"{name} {tensor.dtype} {dims(tensor.shape)}") for name, tensor in model.outputs.items()),
         *(_posenet_lines(model) if isinstance(model, PoseModel) else _topdown_lines(model)),
-        ("input is", f"(pixel - {_numbers(model.mean)}) / {_numbers(model.std)}, RGB ({model.normalization_by})"),
+        ("input is", str(model.feed)),
         ("keypoints", keypoints),
         ("names are", model.keypoints_by),
     ]
@@ -30,6 +30,11 @@ def describe(model: PoseModel | TopDownModel) -> str:
         scales = [f"{head}: scale {scale:g}, zero {zero}" for head, (scale, zero) in model.quantization.items()]
         lines.append(("quantized", ", ".join(scales)))
     return "\n".join(f"{key:<17}{value}" for key, value in lines)
+
+
+def _given(model: PoseModel | TopDownModel, name: str) -> str:
+    """The value that an input besides the image gets."""
+    return f" = {model.besides[name].tolist()}" if name in model.besides else ""
 
 
 def _found(model: PoseModel | TopDownModel) -> list[tuple[str, str]]:
@@ -71,8 +76,3 @@ def _topdown_lines(model: TopDownModel) -> list[tuple[str, str]]:
         ("preset", f"{model.preset} ({model.preset_by})"),
         ("outputs are", f"{'scores' if model.activation is None else 'logits'} ({model.activation_by})"),
     ]
-
-
-def _numbers(values: npt.NDArray[np.float32]) -> str:
-    numbers = [f"{value:g}" for value in values]
-    return numbers[0] if len(set(numbers)) == 1 else f"({', '.join(numbers)})"

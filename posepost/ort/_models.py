@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +30,10 @@ from ._graph import (
     width_height,
 )
 from ._heads import Recognized, recognize_graph
-from ._metadata import find_keypoints, normalization_by, preferred_size, stated_stride, three
+from ._input import Feed, besides, read_feed
+from ._metadata import find_keypoints, preferred_size, stated_stride
 from ._posenet_heads import HEADS, Evidence
+from ._source import ModelLike
 from ._topdown_heads import TOPDOWN_HEADS
 
 DEFAULT_SIZE = (481, 353)
@@ -42,7 +44,7 @@ UDP_KEYPOINTS = 17  # of the public models with UDP's offsets
 DEFAULT_PRESETS = {"heatmap": "mmpose_msra", "simcc": "rtmpose"}
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)  # mean and std are arrays, which == does not compare as one
+@dataclass(frozen=True, eq=False, kw_only=True)  # it holds arrays, which == does not compare as one
 class Model:
     """What was read of any model. `*_by` tell how it is known."""
 
@@ -58,14 +60,31 @@ class Model:
     activation: str | None  # "sigmoid": logits; None: already scores; "unknown", in PoseNet models alone
     activation_by: str
     quantization: dict[str, tuple[float, int]]
-    mean: npt.NDArray[np.float32]
-    std: npt.NDArray[np.float32]
-    normalization_by: str
+    feed: Feed  # how pixels become its input
+    besides: dict[str, npt.NDArray[Any]]  # values of inputs besides the image, as far as they were given
     scheme: Scheme | None  # what the keypoints are; None: not known
     keypoints: tuple[str, ...]  # names; "keypoint 0", ... where they are not known, none where K is not
     keypoints_by: str
     input_size: tuple[int | None, int | None]  # width, height of the input; None where the model takes any
     usual_size: tuple[int, int]  # to run at when the caller names no size
+
+    @property
+    def mean(self) -> npt.NDArray[np.float32]:
+        """Of each channel that the network expects, in its order, in pixel values 0..255."""
+        return self.feed.mean
+
+    @property
+    def std(self) -> npt.NDArray[np.float32]:
+        return self.feed.std
+
+    @property
+    def normalization_by(self) -> str:
+        return self.feed.by
+
+    @property
+    def batch(self) -> int | None:
+        """How many images it takes in a run; None: any number."""
+        return self.inputs[self.input_name].shape[0]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -89,7 +108,7 @@ class TopDownModel(Model):
 
 
 def read_model(
-    model: str | os.PathLike[str] | bytes,
+    model: ModelLike,
     *,
     heads: Mapping[str, str] | None = None,
     output_stride: int | None = None,
@@ -97,6 +116,8 @@ def read_model(
     activation: str | None = "auto",
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
+    input_channels: str | None = None,
+    inputs: Mapping[str, Any] | None = None,
     keypoints: SchemeLike | None = None,
 ) -> PoseModel:
     """Read the graph of an ONNX model without running it. Arguments and errors as for `PoseSession`.
@@ -132,12 +153,14 @@ def read_model(
         output_stride=output_stride,
         output_stride_by=stride_by,
         usual_size=usual,
-        **_read(graph, found, (mean, DEFAULT_MEAN), (std, DEFAULT_STD), keypoints, count, True),
+        feed=read_feed(graph, (mean, DEFAULT_MEAN), (std, DEFAULT_STD), input_channels),
+        besides=besides(graph, inputs),
+        **_read(graph, found, keypoints, count, True),
     )
 
 
 def read_topdown(
-    model: str | os.PathLike[str] | bytes,
+    model: ModelLike,
     *,
     preset: str | None = None,
     heads: Mapping[str, str] | None = None,
@@ -145,6 +168,8 @@ def read_topdown(
     activation: str | None = "auto",
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
+    input_channels: str | None = None,
+    inputs: Mapping[str, Any] | None = None,
     keypoints: SchemeLike | None = None,
 ) -> TopDownModel:
     """Read the graph of a top-down ONNX model without running it. Arguments and errors as for `TopDownSession`."""
@@ -190,23 +215,16 @@ def read_topdown(
         activation_by=activation_by,
         keypoint_count=count,
         usual_size=usual,
-        **_read(graph, found.heads, (mean, IMAGENET_MEAN), (std, IMAGENET_STD), keypoints, count, False),
+        feed=read_feed(graph, (mean, IMAGENET_MEAN), (std, IMAGENET_STD), input_channels),
+        besides=besides(graph, inputs),
+        **_read(graph, found.heads, keypoints, count, False),
     )
 
 
-def _read(
-    graph: Graph,
-    heads: Mapping[str, str],
-    mean: tuple[Any, Any],
-    std: tuple[Any, Any],
-    keypoints: Any,
-    count: int | None,
-    posenet: bool,
-) -> dict[str, Any]:
-    """The fields that are read alike of all models. mean, std: as given, and the default."""
+def _read(graph: Graph, heads: Mapping[str, str], keypoints: Any, count: int | None, posenet: bool) -> dict[str, Any]:
+    """The fields that are read alike of all models."""
     input_name, input_layout = find_input(graph)
-    metadata = graph.metadata
-    naming = find_keypoints(graph.name, keypoints, metadata, count, posenet)
+    naming = find_keypoints(graph.name, keypoints, graph.metadata, count, posenet)
     return {
         "name": graph.name,
         "input_name": input_name,
@@ -214,9 +232,6 @@ def _read(
         "outputs": graph.outputs,
         "input_layout": input_layout,
         "quantization": find_quantization(graph, heads, required=HEADS[:2]),
-        "mean": three("mean", mean[0], metadata.get("posepost.mean"), mean[1]),
-        "std": three("std", std[0], metadata.get("posepost.std"), std[1]),
-        "normalization_by": normalization_by(mean[0], std[0], metadata),
         "scheme": naming.scheme,
         "keypoints": naming.names,
         "keypoints_by": naming.by,
@@ -228,12 +243,16 @@ def input_size(model: Model, size: tuple[int, int] | None) -> tuple[int, int]:
     """(width, height) to run a model at: `size` where the model takes it, else its usual one."""
     if size is None:
         return model.usual_size
-    if any(fixed not in (None, wanted) for fixed, wanted in zip(model.input_size, size)):
+    try:
+        width, height = (operator.index(side) for side in size)
+    except (TypeError, ValueError):
+        raise TypeError(f"size must be two whole numbers, width and height, got {size!r}") from None
+    if any(fixed not in (None, wanted) for fixed, wanted in zip(model.input_size, (width, height))):
         takes = "x".join(str(side or "any") for side in model.input_size)
-        raise ValueError(f"size must be what the model takes, {takes}, got {size[0]}x{size[1]}")
-    if min(size) < 1:
-        raise ValueError(f"size must be positive, got {size[0]}x{size[1]}")
-    return size
+        raise ValueError(f"size must be what the model takes, {takes}, got {width}x{height}")
+    if min(width, height) < 1:
+        raise ValueError(f"size must be positive, got {width}x{height}")
+    return width, height
 
 
 def multi_person_problem(model: PoseModel, skeleton: Sequence[tuple[int, int]] | None = None) -> str | None:

@@ -90,7 +90,8 @@ def weigh(shapes: Shapes, metadata: Mapping[str, str], pair: Pair) -> Evidence:
     if by_name:
         favor.append(f"{' and '.join(by_name)} {'are' if len(by_name) == 2 else 'is'} named so")
     displacements = _displacements(shapes, pair)
-    fields = len(displacements) == 2 and shapes[heatmaps][channel_axis(layout)] != 1
+    several = shapes[heatmaps][channel_axis(layout)] != 1
+    fields = len(displacements) == 2 and several
     if fields:
         favor.append(f"{' and '.join(displacements)} have 2 (K - 1) channels, as displacements have")
     stated = "posepost.output_stride" in metadata
@@ -108,15 +109,16 @@ def weigh(shapes: Shapes, metadata: Mapping[str, str], pair: Pair) -> Evidence:
     if None in sides and not by_name:
         against.append("the graph does not tell whether their grids are the same")
     alone = sum(other[1] == offsets for other in _fitting(shapes, {}, layout)) == 1
-    sure = not against and (fields or stated or (offsets in by_name and (heatmaps in by_name or alone)))
+    sure = not against and (fields or stated or (several and offsets in by_name and (heatmaps in by_name or alone)))
     return Evidence(tuple(favor), tuple(against), sure)
 
 
 def doubt(name: str, shapes: Shapes, metadata: Mapping[str, str], pair: Pair) -> str:
     """The question to ask where two outputs may be PoseNet's."""
-    heatmaps, offsets, _ = pair
+    heatmaps, offsets, layout = pair
     evidence = weigh(shapes, metadata, pair)
-    against = evidence.against or ("nothing but sizes says so",)
+    one = shapes[heatmaps][channel_axis(layout)] == 1
+    against = evidence.against or ("one channel may be the centers of objects" if one else "nothing but sizes says so",)
     return (
         f"{name}: {said(shapes, heatmaps, offsets)} may be PoseNet's heatmaps and offsets "
         f"({'; '.join(evidence.favor)}), but {'; '.join(against)}: if they are, give "

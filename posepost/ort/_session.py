@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
-import os
+import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from posepost import _view
 from posepost.schemes import Scheme
+from posepost.types import DeviceMemory, Result, Shape, made
 
 from ._describe import describe
-from ._graph import dims, need
+from ._graph import Graph, channel_axis, dims, one_line, open_session
+from ._input import check_besides, in_batch
 from ._metadata import numbered, unnamed_scheme
 from ._models import PoseModel, TopDownModel
+from ._source import Source, need
 
 NVIDIA_PROVIDERS: dict[str, dict[str, str]] = {
     "CUDAExecutionProvider": {"cudnn_conv_algo_search": "HEURISTIC"},
@@ -29,12 +33,34 @@ NVIDIA_PROVIDERS: dict[str, dict[str, str]] = {
 """What takes a device and a stream, and what else we ask of it where the caller does not."""
 
 
+AnyResult = TypeVar("AnyResult", bound=Result)
+Self = TypeVar("Self", bound="Session")
+
+
 class Session:
-    """A model in onnxruntime, on a stream of its own where there is a GPU. Its outputs stay where they are made."""
+    """A model in onnxruntime, on a stream of its own where there is a GPU. Its outputs stay where they are made.
+
+    Copied and pickled, it is made again from what it was given: a copy has a stream of its own. A model in memory goes
+    with its bytes, one on disk with its path.
+    """
 
     model: PoseModel | TopDownModel
+    _source: Source
+    _given: dict[str, Any]
 
-    def _start(self, model: str | os.PathLike[str] | bytes, providers: Sequence[Any] | None, device_id: int) -> None:
+    def __new__(cls: type[Self], model: Any, **options: Any) -> Self:
+        """Keeps what the session is given beside the model."""
+        self: Self = super().__new__(cls)
+        self._given = options
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self._source, self._given)
+
+    def _start(self, graph: Graph, providers: Sequence[Any] | None, device_id: int) -> None:
+        self._source = graph.source
+        self._lock = threading.Lock()
+        check_besides(self.model.name, self.model.inputs, self.model.input_name, self.model.besides)
         onnxruntime = need("onnxruntime")
         available = onnxruntime.get_available_providers()
         self.device, self.device_reason = choose_device(providers, available, cupy_problem)
@@ -55,15 +81,7 @@ class Session:
         self._run_options = onnxruntime.RunOptions()
         self._run_options.log_severity_level = 4
         pointer = self.stream.ptr if self.stream is not None else None
-        try:
-            self._session = onnxruntime.InferenceSession(
-                model if isinstance(model, bytes) else os.fspath(model),
-                options,
-                providers=provider_list(providers, self.device, device_id, pointer),
-                enable_fallback=0,
-            )
-        except Exception as error:  # onnxruntime's own exceptions share no base but Exception
-            raise RuntimeError(f"{self.model.name}: onnxruntime cannot load the model: {one_line(error)}") from error
+        self._session = open_session(graph, options, provider_list(providers, self.device, device_id, pointer))
         if self.device == "cuda":
             self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
             if "CUDAExecutionProvider" not in self._session.get_providers():
@@ -79,11 +97,12 @@ class Session:
 
     @contextlib.contextmanager
     def _in_order(self) -> Iterator[None]:
-        """What happens inside comes after what CuPy's current stream holds, and before what is put on it later."""
+        """What happens inside comes after what CuPy's current stream holds, and before what is put on it later. One
+        thread at a time: they share the session's stream and event, and only enqueue."""
         if self.device == "cpu":
             yield
             return
-        with self._cupy.cuda.Device(self._device_id):
+        with self._lock, self._cupy.cuda.Device(self._device_id):
             caller = self._cupy.cuda.get_current_stream()
             caller.record(self._event)
             self.stream.wait_event(self._event)
@@ -110,7 +129,9 @@ class Session:
         dtype, shape = str(images.dtype).removeprefix("torch."), tuple(images.shape)
         if dtype != want.dtype:
             raise TypeError(f"images must have the model's dtype {want.dtype}, got {dtype}")
-        takes = (None, *want.shape[1:]) if any_batch else want.shape
+        takes = [None if any_batch else want.shape[0], *want.shape[1:]]
+        if len(takes) == 4:
+            takes[channel_axis(self.model.input_layout)] = len(self.model.mean)
         if len(shape) != len(takes) or any(w not in (None, g) for w, g in zip(takes, shape)):
             raise ValueError(f"images must have shape {dims(takes)}, got {dims(shape)}")
 
@@ -148,13 +169,19 @@ class Session:
     def _infer(self, array: Any, heads: Sequence[str]) -> tuple[Any, ...]:
         """Heads of the model for what `_here` gave, inside `_queue`."""
         names = [self.model.heads[head] for head in heads]
+        others = {
+            name: in_batch(value, self.model.inputs[name].shape, array.shape[0])
+            for name, value in self.model.besides.items()
+        }
         if self.device == "cpu":
             with self._failing():
-                return tuple(self._session.run(names, {self.model.input_name: array}, self._run_options))
+                return tuple(self._session.run(names, {self.model.input_name: array, **others}, self._run_options))
         binding = self._session.io_binding()
         binding.bind_input(
             self.model.input_name, "cuda", self._device_id, array.dtype.type, array.shape, array.data.ptr
         )
+        for name, value in others.items():
+            binding.bind_cpu_input(name, value)
         for name in names:
             binding.bind_output(name, "cuda", self._device_id)
         with self._failing():
@@ -164,13 +191,94 @@ class Session:
     def _quantization(self, heads: Sequence[str]) -> dict[str, tuple[float, int]] | None:
         return {head: self.model.quantization[head] for head in heads if head in self.model.quantization} or None
 
-    def _normalized(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """(H, W, 3) pixels in the model's dtype and layout; a uint8 model gets them as they are."""
-        dtype = np.dtype(self.model.inputs[self.model.input_name].dtype)
-        values: npt.NDArray[Any] = pixels
-        if dtype != np.uint8:
-            values = ((pixels - self.model.mean) / self.model.std).astype(dtype)
+    def _fed(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """(H, W, 3) pixels as the network takes them, in its layout."""
+        values = self.model.feed(pixels)
         return values.transpose(2, 0, 1) if self.model.input_layout == "NCHW" else values
+
+    def _in_runs(
+        self,
+        images: Any,
+        transform: Any,
+        out: Any,
+        result: type[AnyResult],
+        row_shapes: Callable[[int], Sequence[Shape]],
+        decode: Callable[[Any, Any, Any], AnyResult],
+        rows: int,
+    ) -> AnyResult:
+        """A result for any number of images, of which the model takes `rows` at once, inside `_queue`.
+
+        decode(images, transform, out): of so many; `out` is also a function that makes room for K keypoints.
+        row_shapes(K): the shapes of one row of each of the result's arrays.
+        """
+        if images.shape[0] == rows:
+            return decode(images, transform, out)
+        if out is not None:
+            what = "crops" if isinstance(self.model, TopDownModel) else "images"
+            raise ValueError(
+                f"out must be None where the model takes {rows} {what} a run, got {images.shape[0]} {what}"
+            )
+        return self._piecewise(images, rows, transform, result, row_shapes, decode)
+
+    def _piecewise(
+        self,
+        images: Any,
+        rows: int,
+        transform: Any,
+        result: type[AnyResult],
+        row_shapes: Callable[[int], Sequence[Shape]],
+        decode: Callable[[Any, Any, Any], AnyResult],
+    ) -> AnyResult:
+        """`_in_runs` in several runs, zeros beside the images of the last."""
+        xp = np if self.device == "cpu" else self._cupy
+        N = len(images)
+        whole: list[Any] = []
+
+        def room(start: int, count: int) -> tuple[Any, ...]:
+            if not whole:
+                length = -(-N // rows) * rows
+                shapes = [(length, *shape) for shape in row_shapes(count)]
+                whole.extend(xp.empty(shape, np.dtype(kind)) for shape, kind in zip(shapes, result.DTYPES.values()))
+            return tuple(array[start : start + rows] for array in whole)
+
+        if transform is not None:
+            try:
+                transform = xp.asarray(transform, np.float32)
+            except (TypeError, ValueError):
+                rule = f"transform must be numbers of shape (2, 3) or ({N}, 2, 3)"
+                raise TypeError(f"{rule}, got {transform!r}") from None
+            if transform.shape not in ((2, 3), (N, 2, 3)):
+                raise ValueError(f"transform must have shape (2, 3) or ({N}, 2, 3), got {transform.shape}")
+        for start in range(0, N, rows):
+            matrices = transform
+            if matrices is not None and matrices.ndim == 3:
+                matrices = _filled_up(xp, matrices[start : start + rows], rows)
+            decode(_filled_up(xp, images[start : start + rows], rows), matrices, functools.partial(room, start))
+        if not N:
+            room(0, self._keypoint_count() or 0)
+        arrays = [array[:N] for array in whole]
+        if self.device == "cpu":
+            return result(*arrays)
+        shapes, places = tuple(array.shape for array in arrays), tuple(array.data.ptr for array in arrays)
+        memory = DeviceMemory(self._device_id, self.stream.ptr, shapes, "cupy", places, None, self.stream)
+        return made(result, arrays, memory)
+
+    def _keypoint_count(self) -> int | None:
+        """How many keypoints there are, where it is known before the model runs."""
+        raise NotImplementedError
+
+
+def _again(kind: Any, source: Source, options: dict[str, Any]) -> Any:
+    return kind(source, **options)
+
+
+def _filled_up(xp: Any, rows: Any, count: int) -> Any:
+    """The rows with rows of zeros behind them, `count` in all; the rows themselves where there are as many."""
+    if len(rows) == count:
+        return rows
+    whole = xp.zeros((count, *rows.shape[1:]), rows.dtype)
+    whole[: len(rows)] = rows
+    return whole
 
 
 def choose_device(requested: Sequence[Any] | None, available: Sequence[str], cupy_problem: Any) -> tuple[str, str]:
@@ -211,10 +319,6 @@ def cupy_problem() -> str | None:
         return None if cupy.cuda.runtime.getDeviceCount() else "CuPy sees no CUDA device"
     except cupy.cuda.runtime.CUDARuntimeError as error:
         return f"CuPy sees no CUDA device ({one_line(error)})"
-
-
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def _provider_name(entry: Any) -> str:

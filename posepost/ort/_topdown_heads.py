@@ -20,6 +20,14 @@ TWO_IN_ONE = {
 }
 """Channels of one output that is two heads behind each other in known networks."""
 
+ELSE = "masks?|seg|segmentation|logits?|depth|disparity|alpha|matte|normals?|density|embeddings?|features?|feats?"
+"""In names of what segments, measures or describes."""
+
+WITH_BACKGROUND = {19: "18 of a body", 22: "21 of a hand", 71: "70 of a face"}
+"""Channels of OpenPose's heatmaps alone, the background's last."""
+
+MOST_KEYPOINTS = 308  # of the schemes that are in use: Goliath, of Sapiens
+
 
 def find_topdown(
     name: str, shapes: Shapes, size: tuple[int, int], given: Mapping[str, str], layout: str | None, preset: str | None
@@ -42,9 +50,10 @@ def find_topdown(
             f"bins) with as many bins a pixel in width and height (SimCC): {listing(shapes)}"
         )
     if len({output for output, _ in heatmaps}) + len(vectors) > 1:
+        alike = not vectors and len({(shapes[output], re.sub(r"\d+", "", output)) for output, _ in heatmaps}) == 1
         raise ValueError(
-            f"{name}: several outputs may be the heads, name them with heads=, heatmaps or simcc_x and simcc_y: "
-            f"{listing(shapes)}"
+            f"{name}: several outputs may be the heads, name them with heads=, heatmaps or simcc_x and simcc_y"
+            f"{' (of the stages of one network, the last)' if alike else ''}: {listing(shapes)}"
         )
     if len(heatmaps) > 1:
         raise ValueError(
@@ -53,10 +62,12 @@ def find_topdown(
     if heatmaps:
         ((output, found_layout),) = heatmaps
         channels = shapes[output][channel_axis(found_layout)]
-        if not given and preset is None and channels in TWO_IN_ONE:
+        other = _not_keypoints(output, channels, width_height(shapes[output], found_layout), size)
+        if not given and preset is None and other:
+            alone = "one heatmap" if channels == 1 else f"{channels} heatmaps"
             raise ValueError(
-                f"{name}: {said(shapes, output)} may be {channels} heatmaps, or {TWO_IN_ONE[channels]}, which are not "
-                f'supported yet; give preset= or heads={{"heatmaps": "{output}"}} for {channels} heatmaps'
+                f"{name}: {said(shapes, output)} may be {alone}, or {other}; give preset= or "
+                f'heads={{"heatmaps": "{output}"}} for {alone}'
             )
         found, favor = {**given, "heatmaps": output}, _ratio_in_words(shapes, output, found_layout, size)
     else:
@@ -72,6 +83,26 @@ def find_topdown(
         )
     evidence = ("named by the caller",) if given else (favor,)
     return found, by, found_layout, Evidence(evidence, tuple(f"{output} is left over" for output in left))
+
+
+def _not_keypoints(
+    output: str, channels: int | None, sides: tuple[int | None, int | None], size: tuple[int, int]
+) -> str | None:
+    """What an output of so many channels on a grid of these sides may be instead of one keypoint each, in words."""
+    if channels is not None and channels > MOST_KEYPOINTS:
+        # ibaiGorordo/ONNX-Mobile-Human-Pose-3D@28316c0 mobileHumanPose/mobileHumanPose.py: as many depths as columns
+        depths = sides[0] or 1
+        if depths > 31 and channels % depths == 0:
+            return f"{channels // depths} keypoints with {depths} depths each (3-D), which are not supported yet"
+        return "features"
+    if re.search(rf"(^|[^a-z])({ELSE})([^a-z]|$)", output, re.IGNORECASE):
+        return "something else of each pixel, as the name says"
+    if channels == 3 and sides == size:
+        return "a picture"
+    if channels in WITH_BACKGROUND:
+        return f"{WITH_BACKGROUND[channels]} and the background (OpenPose), which would be the last keypoint"
+    two = TWO_IN_ONE.get(channels or 0)
+    return two and f"{two}, which are not supported yet"
 
 
 def _left_over(shapes: Shapes, found: Mapping[str, str]) -> list[str]:

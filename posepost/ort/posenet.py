@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,26 +11,37 @@ import numpy.typing as npt
 from posepost import Keypoints, Poses, _check, decode_posenet, decode_posenet_multi
 from posepost._image import as_image, letterbox
 from posepost.schemes import SchemeLike
+from posepost.types import Shape
 
-from ._graph import LAYOUTS, dims, stride_of, width_height
+from ._graph import LAYOUTS, channel_axis, dims, read_graph, stride_of, width_height
 from ._models import PoseModel, input_size, multi_person_problem, read_model
 from ._posenet_heads import HEADS, fits
 from ._session import Session, shape_of
+from ._source import ModelLike
 from .people import LEAST_SCORE, People, above
 
 
 class PoseSession(Session):
     """An ONNX model with PoseNet heads, run by onnxruntime and decoded in place.
 
-    model: path or bytes of an ONNX file with one image input, (N, 3, H, W) or (N, H, W, 3), float32, float16 or uint8.
+    model: path or bytes of an ONNX file, a binary file to be read, or an onnx.ModelProto, with one image input,
+        (N, C, H, W) or (N, H, W, C) of 3 channels or 1, float32, float16, float64, uint8, int8, int32 or int64. Weights
+        in external data lie beside the file, so that such a model is given by its path.
     heads: names of outputs, by head ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd"), where shapes and
         names leave a doubt.
     output_stride: input pixels per heatmap cell; found from the sizes or the metadata when not given.
     layout: "NCHW" or "NHWC" of the outputs; found from the channel counts when not given.
     activation: "auto" reads off the graph whether the heatmaps passed a Sigmoid; "sigmoid" says that they are logits,
         None that they are scores.
-    mean, std: a number or three (RGB), in pixel values 0..255: the input is (pixel - mean) / std. Default: the
-        metadata, else 127.5 and 127.5. Only `letterbox` uses them.
+    mean, std: a number or three, of the network's channels in its order, in pixel values 0..255: the input is
+        (pixel - mean) / std, as `describe` prints it. Default: the metadata, else 127.5 and 127.5. An integer input
+        gets the pixels as they are, int8 less 128, where neither is given; where they are, they are those of the real
+        numbers that a DequantizeLinear makes of the input (whose scale may show that the default is meant), or else
+        (pixel - mean) / std is rounded and must fit the dtype. Only `letterbox` uses them.
+    input_channels: "RGB" or "BGR", what the network expects. Default: the metadata, else "RGB". Pictures become gray as
+        Pillow's "L" makes them where the input has one channel.
+    inputs: values of inputs besides the image, by name, such as {"dataset_index": 0}: numbers that broadcast to the
+        declared shape, alike for all images.
     keypoints: what the keypoints are, as `posepost.keypoint_scheme` takes it. Default: the metadata, else COCO's where
         there are 17, as PoseNet has them.
     skeleton: (parent, child) pairs for `run_multi`, as in `decode_posenet_multi`. Default: PoseNet's.
@@ -42,17 +52,21 @@ class PoseSession(Session):
     `device` is "cuda" or "cpu" and `device_reason` says why. On "cuda" onnxruntime works on a CuPy stream of this
     session (`stream`), its outputs stay on the device, the decoder is launched on the same stream and nothing waits;
     results are ordered before whatever is put on CuPy's current stream afterwards. The "cuda" branch has not been run
-    on a GPU yet. A session is for one thread at a time.
+    on a GPU yet.
 
-    Raises ImportError (what to install), OSError (file), ValueError (not ONNX, heads not found or in doubt, a fact that
-    the graph does not tell), RuntimeError (onnxruntime cannot load the model).
+    Threads may share a session: on the CPU they run side by side, on "cuda" they take turns at enqueuing. A session can
+    be copied and pickled; it is then loaded again, from the path or with the bytes that it was given.
+
+    Raises ImportError (what to install), OSError (file, missing external data), TypeError (what is no model),
+    ValueError (not ONNX, heads not found or in doubt, a fact that the graph does not tell), RuntimeError (onnxruntime
+    cannot load the model).
     """
 
     model: PoseModel
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | bytes,
+        model: ModelLike,
         *,
         heads: Mapping[str, str] | None = None,
         output_stride: int | None = None,
@@ -60,19 +74,24 @@ class PoseSession(Session):
         activation: str | None = "auto",
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
+        input_channels: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
         keypoints: SchemeLike | None = None,
         skeleton: Sequence[tuple[int, int]] | None = None,
         providers: Sequence[Any] | None = None,
         device_id: int = 0,
     ) -> None:
+        graph = read_graph(model)
         self.model = read_model(
-            model,
+            graph,
             heads=heads,
             output_stride=output_stride,
             layout=layout,
             activation=activation,
             mean=mean,
             std=std,
+            input_channels=input_channels,
+            inputs=inputs,
             keypoints=keypoints,
         )
         if self.model.activation == "unknown":
@@ -81,7 +100,7 @@ class PoseSession(Session):
                 'give activation="sigmoid" for logits or activation=None for scores'
             )
         self.skeleton = skeleton
-        self._start(model, providers, device_id)
+        self._start(graph, providers, device_id)
 
     def __call__(
         self,
@@ -126,14 +145,14 @@ class PoseSession(Session):
             network's aspect ratio, then resized.
         size: (width, height) for a model that takes any; default: the metadata, else 481 x 353.
         channels: "RGB", or "BGR" for arrays as OpenCV reads them.
-        Returns (images, transform): images (1, 3, height, width) or (1, height, width, 3), normalized, in the model's
-        dtype (a uint8 model gets the pixels as they are); transform (2, 3) float32.
+        Returns (images, transform): images (1, C, height, width) or (1, height, width, C), normalized, in the model's
+        dtype and of its C channels; transform (2, 3) float32.
         Raises OSErrors of the file system as they come, TypeError and ValueError for pictures that cannot be read or
         whose values leave a doubt: float arrays of 0 and 1 alone, 16-bit ones without a value above 255.
         """
         chosen = input_size(self.model, size)
         pixels, transform = letterbox(image, chosen, channels=channels)
-        return np.ascontiguousarray(self._normalized(pixels)[None]), transform
+        return np.ascontiguousarray(self._fed(pixels)[None]), transform
 
     def forward(self, images: Any, *, heads: Sequence[str] = HEADS[:2]) -> tuple[Any, ...]:
         """Run the model alone: its heads, NumPy arrays on the CPU, onnxruntime OrtValues on the device.
@@ -144,27 +163,34 @@ class PoseSession(Session):
         for head in heads:
             if head not in self.model.heads:
                 raise ValueError(f"heads must be among the model's {', '.join(self.model.heads)}, got {head!r}")
-        with self._in_order():
-            return self._forward(images, heads)
-
-    def _forward(self, images: Any, heads: Sequence[str]) -> tuple[Any, ...]:
         self._check(images)
-        with self._queue():
+        with self._in_order(), self._queue():
             return self._infer(self._here(images), heads)
 
     def run(self, images: Any, *, transform: Any = None, out: Any = None) -> Keypoints:
         """Run the model and decode one person per image.
 
         images: the network's input tensor, not a picture: in the model's layout and dtype, already normalized
-            (`letterbox` makes it). NumPy array, or on "cuda" also a C-contiguous device array (CuPy, PyTorch, JAX).
+            (`letterbox` makes it). NumPy array, or on "cuda" also a C-contiguous device array (CuPy, PyTorch, JAX). Any
+            number N of them: a model of a fixed batch is run until all are done, the last time with zeros beside those
+            that are left.
         transform: (2, 3) or (N, 2, 3) affine from input pixels to whatever the points shall be in; None: input pixels.
-        out: a result to write into, as in `decode_posenet`.
+        out: a result to write into, as in `decode_posenet`; only where one run is enough.
         Returns Keypoints: keypoints (N, K, 2) float32 (x, y), scores (N, K) float32, on the device that ran.
         Raises what `decode_posenet` raises, TypeError and ValueError for `images`, RuntimeError when the model fails.
         """
-        with self._in_order():
-            maps = self._forward(images, HEADS[:2])
-            return decode_posenet(*maps, **self._facts(images, maps), transform=transform, out=out)
+
+        def decode(some: Any, matrices: Any, room: Any) -> Keypoints:
+            maps = self._infer(some, HEADS[:2])
+            return decode_posenet(*maps, **self._facts(some, maps), transform=matrices, out=self._room(room, maps))
+
+        def row_shapes(count: int) -> tuple[Shape, ...]:
+            return (count, 2), (count,)
+
+        self._check(images, any_batch=True)
+        with self._in_order(), self._queue():
+            rows = self.model.batch or max(len(images), 1)
+            return self._in_runs(self._here(images), transform, out, Keypoints, row_shapes, decode, rows)
 
     def run_multi(
         self,
@@ -189,19 +215,43 @@ class PoseSession(Session):
         problem = multi_person_problem(self.model, self.skeleton)
         if problem:
             raise ValueError(problem)
-        with self._in_order():
-            maps = self._forward(images, HEADS)
+
+        def decode(some: Any, matrices: Any, room: Any) -> Poses:
+            maps = self._infer(some, HEADS)
             return decode_posenet_multi(
                 *maps,
-                **self._facts(images, maps),
+                **self._facts(some, maps),
                 max_poses=max_poses,
                 score_threshold=score_threshold,
                 nms_radius=nms_radius,
                 mode=mode,
                 skeleton=self.skeleton,
-                transform=transform,
-                out=out,
+                transform=matrices,
+                out=self._room(room, maps),
             )
+
+        def row_shapes(count: int) -> tuple[Shape, ...]:
+            return (max_poses, count, 2), (max_poses, count), (max_poses,), ()
+
+        self._check(images, any_batch=True)
+        with self._in_order(), self._queue():
+            rows = self.model.batch or max(len(images), 1)
+            return self._in_runs(self._here(images), transform, out, Poses, row_shapes, decode, rows)
+
+    def _room(self, out: Any, maps: Sequence[Any]) -> Any:
+        """`out`, or what it makes for as many keypoints as the heatmaps have."""
+        if not callable(out):
+            return out
+        heatmaps, offsets = shape_of(maps[0]), shape_of(maps[1])
+        return out(heatmaps[channel_axis(self._layout_of(heatmaps, offsets))])
+
+    def _keypoint_count(self) -> int | None:
+        heatmaps = self.model.outputs[self.model.heads["heatmaps"]].shape
+        count = heatmaps[channel_axis(self.model.layout)] if self.model.layout and len(heatmaps) == 4 else None
+        return count or len(self.model.keypoints)
+
+    def _layout_of(self, heatmaps: Sequence[int], offsets: Sequence[int]) -> str:
+        return self.model.layout or next((name for name in LAYOUTS if fits(heatmaps, offsets, name)), LAYOUTS[0])
 
     def _facts(self, images: Any, maps: Sequence[Any]) -> dict[str, Any]:
         """What a decoder must be told of the first `len(maps)` heads."""
@@ -220,7 +270,7 @@ class PoseSession(Session):
     def _stride_for(self, images: Sequence[int], heatmaps: Sequence[int], offsets: Sequence[int]) -> int:
         if self.model.output_stride is not None:
             return self.model.output_stride
-        layout = self.model.layout or next((name for name in LAYOUTS if fits(heatmaps, offsets, name)), LAYOUTS[0])
+        layout = self._layout_of(heatmaps, offsets)
         stride = stride_of(width_height(images, self.model.input_layout), width_height(heatmaps, layout))
         if stride is None:
             raise ValueError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,12 +25,13 @@ from posepost._boxes import read_boxes
 from posepost._image import as_image, warp
 from posepost._rules import cells
 from posepost.schemes import SchemeLike
-from posepost.types import DeviceMemory, made
+from posepost.types import Shape
 
-from ._graph import channel_axis, width_height
+from ._graph import channel_axis, read_graph, width_height
 from ._metadata import may_be
 from ._models import PRESETS, TopDownModel, input_size, keypoints_in, read_topdown
 from ._session import Session, shape_of
+from ._source import ModelLike
 from .people import BoxWarning, People
 
 MOST_CROPS = 64  # that a model of a free batch gets in one run
@@ -42,8 +41,8 @@ DEEPLABCUT_SCALE = 7.2801  # locref_stdev, of its default configuration
 class TopDownSession(Session):
     """An ONNX model that sees a crop of each person, run by onnxruntime and decoded in place.
 
-    model: path or bytes of an ONNX file with one image input, (N, 3, H, W) or (N, H, W, 3), float32, float16 or uint8,
-        and either heatmaps (N, K, H / s, W / s) or (N, H / s, W / s, K), or SimCC's (N, K, r * W) and (N, K, r * H).
+    model: as for `PoseSession`, with either heatmaps (N, K, H / s, W / s) or (N, H / s, W / s, K), or SimCC's
+        (N, K, r * W) and (N, K, r * H).
     preset: whose rules decode: a preset of `decode_heatmap` or `decode_simcc`. The graph does not tell. Default:
         "mmpose_msra" for heatmaps, "rtmpose" for SimCC. Heatmaps of 3K channels are "mmpose_udp_combined" only when
         that is said here.
@@ -52,8 +51,14 @@ class TopDownSession(Session):
     layout: "NCHW" or "NHWC" of the heatmaps; found from the sizes when not given.
     activation: "auto" takes the preset's, but no second Sigmoid where the graph has one; "sigmoid" says that the
         outputs are logits, None that they are scores.
-    mean, std: a number or three (RGB), in pixel values 0..255: the input is (pixel - mean) / std. Default: the
-        metadata, else ImageNet's (123.675, 116.28, 103.53) and (58.395, 57.12, 57.375). Only `crop` uses them.
+    mean, std: a number or three, of the network's channels in its order, in pixel values 0..255: the input is
+        (pixel - mean) / std, as `describe` prints it. Default: the metadata, else ImageNet's (123.675, 116.28, 103.53)
+        and (58.395, 57.12, 57.375) of R, G and B, or 117.038 and 57.53 of gray. For integers as for `PoseSession`. Only
+        `crop` uses them.
+    input_channels: "RGB" or "BGR", what the network expects. Default: the metadata, else "RGB". Pictures become gray as
+        Pillow's "L" makes them where the input has one channel.
+    inputs: values of inputs besides the image, by name, such as {"dataset_index": 0}: numbers that broadcast to the
+        declared shape, alike for all images.
     keypoints: what the keypoints are, as `posepost.keypoint_scheme` takes it: "coco", "halpe26", a file, names.
         Default: the metadata, else not known: their number does not tell.
     flip_pairs: the keypoint that stands for each one in the mirrored image, for `run(flip=True)`. Default: those of the
@@ -63,14 +68,14 @@ class TopDownSession(Session):
     providers, device_id: as for `PoseSession`.
 
     `device`, `device_reason`, `stream`, the order of what is enqueued, and errors are as for `PoseSession`. The "cuda"
-    branch has not been run on a GPU yet. A session is for one thread at a time.
+    branch has not been run on a GPU yet. Threads, copies and pickles are as for `PoseSession`.
     """
 
     model: TopDownModel
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | bytes,
+        model: ModelLike,
         *,
         preset: str | None = None,
         heads: Mapping[str, str] | None = None,
@@ -78,20 +83,25 @@ class TopDownSession(Session):
         activation: str | None = "auto",
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
+        input_channels: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
         keypoints: SchemeLike | None = None,
         flip_pairs: Sequence[int] | None = None,
         flip_shift: bool | None = None,
         providers: Sequence[Any] | None = None,
         device_id: int = 0,
     ) -> None:
+        graph = read_graph(model)
         self.model = read_topdown(
-            model,
+            graph,
             preset=preset,
             heads=heads,
             layout=layout,
             activation=activation,
             mean=mean,
             std=std,
+            input_channels=input_channels,
+            inputs=inputs,
             keypoints=keypoints,
         )
         rules = PRESETS[self.model.kind][self.model.preset]
@@ -109,7 +119,7 @@ class TopDownSession(Session):
             self._flip_shift = not from_middle if flip_shift is None else flip_shift
         elif flip_shift is not None:
             raise ValueError(f"flip_shift is for heatmaps, got it for the SimCC model {self.model.name}")
-        self._start(model, providers, device_id)
+        self._start(graph, providers, device_id)
 
     def __call__(
         self,
@@ -174,8 +184,8 @@ class TopDownSession(Session):
         size: (width, height) for a model that takes any; default: the metadata, else 192 x 256.
         box_format: "xyxy", "xywh" (upper left corner and size, as COCO's) or "cxcywh" (middle and size).
         channels: "RGB", or "BGR" for arrays as OpenCV reads them.
-        Returns (images, transforms): images (N, 3, height, width) or (N, height, width, 3), normalized, in the model's
-        dtype (a uint8 model gets the pixels as they are); transforms (N, 2, 3) float32.
+        Returns (images, transforms): images (N, C, height, width) or (N, height, width, C), normalized, in the model's
+        dtype and of its C channels; transforms (N, 2, 3) float32.
         Raises what `letterbox` of PoseSession raises for pictures, and ValueError for boxes that are empty, not finite,
         beside the picture, in parts of it in place of pixels, or that look like xywh and are not said to be: one bad
         box is an error here, so that rows and people agree.
@@ -187,10 +197,11 @@ class TopDownSession(Session):
             raise ValueError(found.problems[0])
         centers, scales = box_to_crop(found.corners, (width, height), padding=padding)
         cuts = crop_to_image(centers, scales, (width, height), udp=self._udp)
-        shape = (3, height, width) if self.model.input_layout == "NCHW" else (height, width, 3)
-        images = np.empty((len(cuts), *shape), self.model.inputs[self.model.input_name].dtype)
+        C = len(self.model.mean)
+        shape = (C, height, width) if self.model.input_layout == "NCHW" else (height, width, C)
+        images = np.empty((len(cuts), *shape), self.model.feed.dtype)
         for row, matrix in zip(images, cuts):
-            row[...] = self._normalized(warp(picture, matrix, (width, height)))
+            row[...] = self._fed(warp(picture, matrix, (width, height)))
         return images, crop_to_image(centers, scales, (width, height)) if self._udp else cuts
 
     def flip_pairs(self, count: int) -> tuple[int, ...]:
@@ -239,49 +250,16 @@ class TopDownSession(Session):
         if flip and self.model.keypoint_count is not None:
             self.flip_pairs(self.model.keypoint_count)
         N = len(images)
-        rows = self.model.inputs[self.model.input_name].shape[0] or min(max(N, 1), MOST_CROPS)
+        rows = self.model.batch or min(max(N, 1), MOST_CROPS)
+
+        def decode(some: Any, matrices: Any, room: Any) -> Keypoints:
+            return self._decode(some, matrices, flip, room)
+
         with self._in_order(), self._queue():
-            images = self._here(images)
-            if N == rows:
-                return self._decode(images, transform, flip, out)
-            if out is not None:
-                raise ValueError(f"out must be None where the model takes {rows} crops a run, got {N} crops")
-            return self._piecewise(images, rows, transform, flip)
+            return self._in_runs(self._here(images), transform, out, Keypoints, _row_shapes, decode, rows)
 
-    def _piecewise(self, images: Any, rows: int, transform: Any, flip: bool) -> Keypoints:
-        """`_decode` of any number of crops, `rows` at a time, into one result."""
-        xp = np if self.device == "cpu" else self._cupy
-        N = len(images)
-        result: list[Any] = []
-
-        def room(start: int, count: int) -> tuple[Any, Any]:
-            if not result:
-                whole = -(-N // rows) * rows
-                result.extend((xp.empty((whole, count, 2), np.float32), xp.empty((whole, count), np.float32)))
-            return result[0][start : start + rows], result[1][start : start + rows]
-
-        if transform is not None:
-            try:
-                transform = xp.asarray(transform, np.float32)
-            except (TypeError, ValueError):
-                rule = f"transform must be numbers of shape (2, 3) or ({N}, 2, 3)"
-                raise TypeError(f"{rule}, got {transform!r}") from None
-            if transform.shape not in ((2, 3), (N, 2, 3)):
-                raise ValueError(f"transform must have shape (2, 3) or ({N}, 2, 3), got {transform.shape}")
-        for start in range(0, N, rows):
-            matrices = transform
-            if matrices is not None and matrices.ndim == 3:
-                matrices = _filled_up(xp, matrices[start : start + rows], rows)
-            some = _filled_up(xp, images[start : start + rows], rows)
-            self._decode(some, matrices, flip, functools.partial(room, start))
-        if not N:
-            room(0, self.model.keypoint_count or len(self.model.keypoints))
-        points, scores = (array[:N] for array in result)
-        if self.device == "cpu":
-            return Keypoints(points, scores)
-        shapes, places = (points.shape, scores.shape), (points.data.ptr, scores.data.ptr)
-        memory = DeviceMemory(self._device_id, self.stream.ptr, shapes, "cupy", places, None, self.stream)
-        return made(Keypoints, (points, scores), memory)
+    def _keypoint_count(self) -> int | None:
+        return self.model.keypoint_count or len(self.model.keypoints)
 
     def _decode(self, images: Any, transform: Any, flip: bool, out: Any) -> Keypoints:
         """Keypoints of as many crops as the model takes at once. out: also a function that makes room for K of them."""
@@ -343,10 +321,5 @@ def _warn(text: str) -> None:
     warnings.warn(text, BoxWarning, stacklevel=3)
 
 
-def _filled_up(xp: Any, rows: Any, count: int) -> Any:
-    """The rows with rows of zeros behind them, `count` in all; the rows themselves where there are as many."""
-    if len(rows) == count:
-        return rows
-    whole = xp.zeros((count, *rows.shape[1:]), rows.dtype)
-    whole[: len(rows)] = rows
-    return whole
+def _row_shapes(count: int) -> tuple[Shape, ...]:
+    return (count, 2), (count,)

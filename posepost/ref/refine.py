@@ -12,7 +12,7 @@ import numpy as np
 
 from .._rules import Scale
 from .._rules.refinement import Step
-from .values import dequantize, sigmoid
+from .values import ONE, dequantize, sigmoid
 
 Array = np.ndarray[Any, Any]
 
@@ -238,7 +238,7 @@ def _log_stencil(maps: Maps, peaks: Cells, step: Step, reach: int, lowest: np.fl
         for some in (these[first : first + many] for first in range(0, len(these), many)):
             whole = peaks_maps(maps, peaks, some)
             largest = blurred_maps(whole, step.taps, "zero").max(axis=(1, 2))
-            factor = whole.max(axis=(1, 2)) / largest
+            factor = whole.max(axis=(1, 2)) / np.where(largest == 0, ONE, largest)
             around[:, :, some] = _clip(around[:, :, some] * factor, lowest, highest)
     return np.log(around, out=around)
 
@@ -268,12 +268,11 @@ def _dark(maps: Maps, peaks: Cells, step: Step) -> Array:
             moved[:, these] = _dark(maps, Cells(*(field[these] for field in peaks)), step)
         return moved
     L = _log_stencil(maps, peaks, step, 2, LOWEST_DARK, np.inf)
-    middle = np.float32(2) * L[2, 2]
     dx, dy = HALF * (L[2, 3] - L[2, 1]), HALF * (L[3, 2] - L[1, 2])
-    dxx = QUARTER * (L[2, 4] - middle + L[2, 0])
-    dyy = QUARTER * (L[4, 2] - middle + L[0, 2])
-    dxy = QUARTER * (L[3, 3] - L[1, 3] - L[3, 1] + L[1, 1])
-    return _newton(dx, dy, dxx, dyy, dxy, only_regular=True)
+    dxx = QUARTER * ((L[2, 4] - L[2, 2]) - (L[2, 2] - L[2, 0]))
+    dyy = QUARTER * ((L[4, 2] - L[2, 2]) - (L[2, 2] - L[0, 2]))
+    dxy = QUARTER * ((L[3, 3] - L[1, 3]) - (L[3, 1] - L[1, 1]))
+    return _newton(dx, dy, dxx, dyy, dxy, H, W)
 
 
 def _dark_udp(maps: Maps, peaks: Cells, step: Step) -> Array:
@@ -282,28 +281,33 @@ def _dark_udp(maps: Maps, peaks: Cells, step: Step) -> Array:
     Source: Huang et al., arXiv:1911.07524; mmpose 1.3.2 refine_keypoints_dark_udp."""
     H, W = maps.elements.shape[2:]
     L = _log_stencil(maps, peaks, step, 1, LOWEST_UDP, float(HIGHEST_UDP))
-    for edge, inner, where in (
-        (L[:, 0], L[:, 1], peaks.x == 0),
-        (L[:, 2], L[:, 1], peaks.x == W - 1),
-        (L[0], L[1], peaks.y == 0),
-        (L[2], L[1], peaks.y == H - 1),
-    ):
-        if where.any():
+    x, y = peaks.x, peaks.y
+    if not (x.min() > 0 and x.max() < W - 1 and y.min() > 0 and y.max() < H - 1):
+        for edge, inner, where in (
+            (L[:, 0], L[:, 1], x == 0),
+            (L[:, 2], L[:, 1], x == W - 1),
+            (L[0], L[1], y == 0),
+            (L[2], L[1], y == H - 1),
+        ):
             np.copyto(edge, inner, where=where)
-    middle = np.float32(2) * L[1, 1]
+    left, right = L[1, 1] - L[1, 0], L[1, 2] - L[1, 1]
+    above, below = L[1, 1] - L[0, 1], L[2, 1] - L[1, 1]
     dx, dy = HALF * (L[1, 2] - L[1, 0]), HALF * (L[2, 1] - L[0, 1])
-    dxx = L[1, 2] - middle + L[1, 0] + EPSILON
-    dyy = L[2, 1] - middle + L[0, 1] + EPSILON
-    dxy = HALF * (L[2, 2] - L[1, 2] - L[2, 1] + middle - L[1, 0] - L[0, 1] + L[0, 0])
-    return _newton(dx, dy, dxx, dyy, dxy, only_regular=False)
+    dxx, dyy = right - left + EPSILON, below - above + EPSILON
+    dxy = HALF * (((L[2, 2] - L[1, 2]) - below) + (left - (L[0, 1] - L[0, 0])))
+    return _newton(dx, dy, dxx, dyy, dxy, H, W)
 
 
-def _newton(dx: Array, dy: Array, dxx: Array, dyy: Array, dxy: Array, only_regular: bool) -> Array:
+def _newton(dx: Array, dy: Array, dxx: Array, dyy: Array, dxy: Array, H: int, W: int) -> Array:
+    """To the maximum of the parabola. None from a singular Hessian, and none that leads a map's length or more away,
+    which only the rounding of flat surroundings does; NaN stays. Second differences are differences of first ones:
+    where a map does not change along an axis they are 0, not rounding."""
     determinant = dxx * dyy - dxy * dxy
     step = np.array([dxy * dy - dyy * dx, dxy * dx - dxx * dy])
     step /= determinant
-    if only_regular:
-        step[:, determinant == 0] = 0
+    apart = np.abs(step)
+    if not apart.max() < min(H, W):  # NaN too
+        step[:, (determinant == 0) | (apart[0] >= W) | (apart[1] >= H)] = 0
     return step
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import gc
 import types
 import weakref
@@ -172,3 +173,52 @@ def test_memory_of_few_streams_is_kept(cpu_cuda: ExecutorCuda) -> None:
     assert len(_cuda._workspaces) == len(_cuda._scratch) == len(_cuda._streams) == _cuda.MOST_STREAMS
     assert _cuda.work(8, 3, 0, 103, None).arrays[0] is made[3]
     assert _cuda.work(8, 3, 0, 100, None).arrays[0] is not made[0]
+
+
+def test_values_were_accepted_where_an_equal_one_had_been() -> None:
+    """A cache took Decimal(32) for 32, True for 1 and False for 0, once a call had been made with these."""
+    maps, fields, vectors = random(1, 3, 8, 8), random(1, 6, 8, 8), random(1, 2, 32)
+    calls: list[tuple[Callable[[Any], Any], Any, Any, str]] = [
+        (
+            lambda stride: posepost.decode_posenet(maps, fields, output_stride=stride),
+            32,
+            decimal.Decimal(32),
+            "output_stride must be a number, got Decimal",
+        ),
+        (
+            lambda ratio: posepost.decode_simcc(vectors, vectors, split_ratio=ratio),
+            1,
+            True,
+            "split_ratio must be a number, got bool",
+        ),
+        (lambda beta: posepost.decode_simcc(vectors, vectors, beta=beta), 1, True, "beta must be a number, got bool"),
+        (
+            lambda least: posepost.decode_simcc(vectors, vectors, threshold=least),
+            0,
+            False,
+            "threshold must be a number, got bool",
+        ),
+        (
+            lambda place: posepost.decode_simcc(vectors, vectors, absent=place),
+            0,
+            False,
+            "absent must be a number, got bool",
+        ),
+        (
+            lambda room: posepost.find_peaks(maps, threshold=0.5, max_peaks=room),
+            1,
+            True,
+            "max_peaks must be an int, got bool",
+        ),
+        (
+            lambda last: posepost.Flip(maps, (0, 1, last)),
+            2,
+            2.0,
+            r"pairs must be a sequence of ints, got \(0, 1, 2.0\)",
+        ),
+    ]
+    for call, right, equal, message in calls:
+        for _ in range(2):
+            with pytest.raises(TypeError, match=f"^{message}$"):
+                call(equal)
+            call(right)

@@ -13,7 +13,7 @@ import pytest
 import posepost
 from bench.arrays import values
 from bench.cuda_cpu.seam import ExecutorCuda, host, to_device
-from posepost import _view
+from posepost import _cuda, _view
 
 from ..helpers import gaussian_maps, gaussian_vectors
 
@@ -99,6 +99,45 @@ def test_results_are_copied_and_pickled_with_all_their_arrays(
         assert type(again) is type(result)
         assert again == result
         assert not any(np.shares_memory(getattr(again, name), getattr(result, name)) for name in FIELDS[call])
+
+
+@CALLS
+def test_copies_of_a_result_of_the_per_thread_stream_wait_for_the_thread_that_wrote_it(
+    cpu_cuda: ExecutorCuda, call: Any
+) -> None:
+    """They waited for the stream of the same number in their own thread, which is another one; `.numpy()` did not."""
+    result = call(to_device, stream=_cuda.PER_THREAD_STREAM)
+    written = result._memory.holder
+    assert written in cpu_cuda.events
+    for number, wait in enumerate(
+        (
+            result.numpy,
+            result.__reduce__,
+            lambda: result.__deepcopy__({id(array): array for array in result._arrays}),
+            lambda: result == result,
+        ),
+        1,
+    ):
+        before = written.synchronized
+        wait()
+        assert written.synchronized > before, number
+
+
+@pytest.mark.parametrize("library", ["torch", "jax"])
+@CALLS
+def test_results_of_other_libraries_are_copied_and_pickled(library: str, call: Any) -> None:
+    module = pytest.importorskip(library, reason=f"needs {library}")
+    put = module.from_numpy if library == "torch" else module.numpy.asarray
+    result, expected = call(put), call()
+    kind = type(result.scores)
+    for again in (copy.copy(result), copy.deepcopy(result), pickle.loads(pickle.dumps(result))):
+        assert type(again) is type(result)
+        assert all(type(getattr(again, name)) is kind for name in FIELDS[call])
+        assert again == expected
+    if library == "torch":
+        deep = copy.deepcopy(result)
+        result.scores.fill_(7)
+        assert deep == expected
 
 
 @CALLS

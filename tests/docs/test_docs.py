@@ -267,10 +267,12 @@ def test_faults_are_as_many_as_validation_says() -> None:
 
 def test_tolerances_are_those_that_numerics_names() -> None:
     table = PAGES["docs/numerics.md"]
-    names = ("SIGMOID_RTOL", "SIGMOID_ATOL", "DARK_RTOL", "SOFT_ATOL", "VISIBILITY_RTOL")
+    names = [name for name in vars(tolerance) if name.endswith("TOL") and name != "RESULT_RTOL"]
+    assert len(names) == 7
     for value in (getattr(tolerance, name) for name in names):
         short = re.sub(r"e-0*", "e-", f"{value:g}")
         assert re.search(rf"\| {re.escape(short)}\b", table), short
+    assert f"plus {tolerance.RESULT_RTOL:.1e}".replace("e-07", "e-7") in table
 
 
 def test_every_preset_is_in_readme_s_table() -> None:

@@ -62,8 +62,10 @@ FAULTS = [
     ("dark", "clipped from above only", "v = v < lowest ? lowest : v > highest", "v = v > highest"),
     ("dark", "no second look", "if (known || p.border != ZERO || (p.refine != DARK", "if (true || (p.refine != DARK"),
     ("dark", "guard one cell narrower", "x + 2 < p.W && y > 1", "x + 3 < p.W && y > 1"),
-    ("dark", "mixed derivative of another sign", "L[3][3] - L[1][3] - L[3][1] + L[1][1]", "L[3][3] - L[1][3] + L[3][1] - L[1][1]"),
-    ("dark", "a singular Hessian is solved", "if (dxx * dyy - dxy * dxy != 0.0f) step", "step"),
+    ("dark", "mixed derivative of another sign", "(L[3][3] - L[1][3]) - (L[3][1] - L[1][1])", "(L[3][3] - L[1][3]) + (L[3][1] - L[1][1])"),
+    ("dark", "a singular Hessian is solved", "if (determinant == 0.0f || whole", "if (whole"),
+    ("dark", "a step of any length", " || whole(x) >= p.W || whole(y) >= p.H", ""),
+    ("dark", "a map of zeros is scaled", "blurred == 0.0f ? 1.0f : blurred", "blurred"),
     ("dark", "UDP: nothing continues the left border", "if (x == 0) columns[0] = columns[1];", ""),
     ("dark", "UDP: nothing continues the right border", "if (x + 1 == p.W) columns[2] = columns[1];", ""),
     ("dark", "UDP: nothing continues the upper border", "j == 0 ? (y > 0 ? 0 : 1)", "j == 0 ? 0"),
@@ -166,6 +168,10 @@ def dark() -> None:
         for maps in (small, wide):
             check({"heatmaps": maps}, atol=10 * DARK_RTOL, **blurred_by(preset, 5), scaling="msra")
         check({"heatmaps": np.full((1, 1, 9, 9), 0.5, np.float32)}, **blurred_by(preset, 3), scaling="msra")
+    check({"heatmaps": np.zeros((1, 1, 9, 9), np.float32)}, refine="dark_udp")
+    ridge = np.full((1, 1, 9, 9), 1e-3, np.float32)
+    ridge[0, 0, 3:6, 3:6] = [[0.999, 0.37, 0.02], [0.41, 1, 0.33], [0.02, 0.37, 0.999]]
+    check({"heatmaps": ridge}, refine=posepost.DarkUDP(blur=1))
     for scale in (2e-3, 1e-9, 1e-12, 90):
         for preset in ("mmpose_dark", "mmpose_udp"):
             for view_name in ("nchw", "nhwc"):  # one warp a block, and eight

@@ -11,7 +11,7 @@ import pytest
 import posepost
 from bench.arrays import DTYPES, KINDS, VIEWS, values
 from bench.cuda_cpu.seam import ExecutorCuda, host, to_device
-from bench.tolerance import DARK_RTOL, EXACT_HEADS, SOFT_ATOL
+from bench.tolerance import BLURRED_SIGMOID_RTOL, CENTROID_ATOL, DARK_RTOL, EXACT_HEADS, RESULT_RTOL, SOFT_ATOL
 from posepost import _cuda
 from posepost._rules.heatmap import PRESETS
 from posepost._rules.refinement import gaussian_taps
@@ -111,8 +111,8 @@ def test_where_a_clip_acts_the_whole_map_is_blurred(cpu_cuda: ExecutorCuda, pres
         np.testing.assert_allclose(got.keypoints[0][usual], expected.keypoints[0][usual], rtol=0, atol=2e-4)
 
 
-def test_dark_uses_a_blur_factor_of_zero_or_nan(cpu_cuda: ExecutorCuda) -> None:
-    """Maxima up to 0 that the threshold lets pass: max(map) / max(blurred map) is 0, negative or NaN, and used."""
+def test_dark_uses_a_blur_factor_of_zero(cpu_cuda: ExecutorCuda) -> None:
+    """Maxima up to 0 that the threshold lets pass: max(map) / max(blurred map) is 0 or negative, and used."""
     maps = -np.abs(values("random", "float32", (1, 4, 12, 12), 1))
     maps[0, 0, 5, 6] = 0
     maps[0, 1] = 0
@@ -122,6 +122,103 @@ def test_dark_uses_a_blur_factor_of_zero_or_nan(cpu_cuda: ExecutorCuda) -> None:
         np.testing.assert_array_equal(np.isnan(got.keypoints), np.isnan(expected.keypoints))
         np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=1e-3)
         np.testing.assert_array_equal(got.scores, expected.scores)
+
+
+@pytest.mark.parametrize("preset", ["mmpose_dark", "mmpose_udp"])
+def test_nan_came_out_of_a_map_of_zeros(cpu_cuda: ExecutorCuda, preset: str) -> None:
+    """Its maximum over that of its blur is 0 / 0: it is not scaled."""
+    for maps in (np.zeros((1, 2, 9, 11), np.float32), np.full((1, 1, 9, 11), 3, np.uint8)):
+        options = {"quantization": {"heatmaps": (0.5, 3)}} if maps.dtype == np.uint8 else {}
+        refine = PRESETS[preset]["refine"]
+        for place in (np.array, to_device):
+            got = posepost.decode_heatmap(place(maps), refine=refine, **options).numpy()
+            np.testing.assert_array_equal(got.keypoints, np.zeros((1, maps.shape[1], 2)))
+
+
+def test_a_step_led_further_than_the_map_is_long(cpu_cuda: ExecutorCuda) -> None:
+    """Along a ridge, whose Hessian is all but singular: 50 cells in a map of 12. The peak stays in its cell; a step of
+    2.5 cells is taken."""
+    for height, steps in ((0.98, (-2.487489, -2.462363)), (0.999, (-49.987, -49.962))):
+        sides = np.exp([-0.9, -1.1, -1, -1])  # left, right, above, below
+        around = np.array([[height, sides[2], 0.02], [sides[0], 1, sides[1]], [0.02, sides[3], height]])
+        L = np.log(around)
+        dxx, dyy = L[1, 2] - 2 * L[1, 1] + L[1, 0], L[2, 1] - 2 * L[1, 1] + L[0, 1]
+        dxy = (L[2, 2] + L[0, 0] - L[1, 2] - L[1, 0] - L[2, 1] - L[0, 1] + 2 * L[1, 1]) / 2
+        exact = -np.linalg.solve([[dxx, dxy], [dxy, dyy]], [(L[1, 2] - L[1, 0]) / 2, (L[2, 1] - L[0, 1]) / 2])
+        np.testing.assert_allclose(exact, steps, rtol=1e-4)
+        maps = np.full((1, 1, 12, 12), 1e-3, np.float32)
+        maps[0, 0, 4:7, 4:7] = around
+        got, expected = run_both({"heatmaps": maps}, refine=posepost.DarkUDP(blur=1))
+        right = 5 + exact if height == 0.98 else [5, 5]
+        np.testing.assert_allclose(expected.keypoints[0, 0], right, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(got.keypoints[0, 0], right, rtol=0, atol=1e-4)
+
+
+def test_a_singular_hessian_of_dark_udp_gave_nan_or_infinity(cpu_cuda: ExecutorCuda) -> None:
+    """A column of saturated scores, whose logarithms are all but equal: NaN in NumPy, the cell in the kernel."""
+    maps = np.array([4, 5, 4], np.uint8).reshape(1, 1, 3, 1)
+    options = {"preset": "vitpose_hf", "activation": "sigmoid", "quantization": {"heatmaps": (3.7, 0)}}
+    for place in (np.array, to_device):
+        got = posepost.decode_heatmap(place(maps), **options).numpy()
+        np.testing.assert_array_equal(got.keypoints[0, 0], [0, 1])
+
+
+@pytest.mark.parametrize("flipped_axes", [False, True])
+def test_a_map_of_one_column_moved_sideways(cpu_cuda: ExecutorCuda, flipped_axes: bool) -> None:
+    """Its mixed derivative was rounding, over a diagonal of 1e-7: 0.024 cells in NumPy, 0 in the kernel."""
+    column = np.array([0.05313, 0.132, 0.3413, 0.5986, 0.813, 0.8413, 0.644, 0.3655, 0.1649], np.float32)
+    maps = column.reshape((1, 1, 1, 9) if flipped_axes else (1, 1, 9, 1))
+    for refine in (posepost.DarkUDP(blur_sigma=0.3, border="reflect"), posepost.DarkUDP(blur=1)):
+        got, expected = run_both({"heatmaps": maps}, refine=refine)
+        along, across = (0, 1) if flipped_axes else (1, 0)
+        assert got.keypoints[0, 0, across] == expected.keypoints[0, 0, across] == 0
+        log = np.log(column[3:8].astype(np.float64))
+        step = (log[3] - log[1]) / 2 / (2 * log[2] - log[1] - log[3])
+        if refine.blur == 1:
+            np.testing.assert_allclose(expected.keypoints[0, 0, along], 5 + step, rtol=0, atol=2e-5)
+        np.testing.assert_allclose(got.keypoints, expected.keypoints, rtol=0, atol=2e-5)
+
+
+def test_points_of_flat_surroundings_were_infinite(cpu_cuda: ExecutorCuda) -> None:
+    """Two columns that a wide blur makes equal but for rounding, which kernel and NumPy do not share (-inf and 0.2):
+    whatever the rounding, the point is in the map's reach."""
+    maps = np.array(
+        [[[20, 24], [32, 38], [22, 24], [6, 6], [2, 1], [1, 1], [2, 0], [2, 1], [2, 1]],
+         [[2, 0], [0, 1], [2, 2], [0, 0], [2, 0], [2, 4], [15, 21], [44, 65], [54, 76]]], np.int8
+    )[None]  # fmt: skip
+    refine = posepost.DarkUDP(blur=27, blur_sigma=2.0, border="reflect_101")
+    cells = posepost.decode_heatmap(maps, quantization={"heatmaps": (0.001, -128)}).keypoints
+    for place in (np.array, to_device):
+        got = posepost.decode_heatmap(place(maps), refine=refine, quantization={"heatmaps": (0.001, -128)}).numpy()
+        assert (np.abs(got.keypoints - cells) < [2, 9]).all()
+
+
+def test_scores_of_a_blurred_sigmoid_are_sums(cpu_cuda: ExecutorCuda) -> None:
+    """23 x 23 times one sigmoid, of which each rounds: 6.2e-7 apart where one alone may be 4e-7."""
+    maps = np.full((1, 3, 1, 1), 0.42163086, np.float32)
+    got, expected = run_both({"heatmaps": maps}, refine=posepost.UDPCombined(blur_sigma=100.0), activation="sigmoid")
+    exact = 1 / (1 + np.exp(-np.float64(np.float32(0.42163086))))
+    for one in (got, expected):
+        np.testing.assert_allclose(one.scores, exact, rtol=BLURRED_SIGMOID_RTOL)
+    np.testing.assert_allclose(got.scores, expected.scores, rtol=BLURRED_SIGMOID_RTOL)
+
+
+@pytest.mark.parametrize("border", ["zero", "reflect_101"])
+@pytest.mark.parametrize("window", [3, 7, 31])
+def test_centroids_of_a_sigmoid_equal_numpy(cpu_cuda: ExecutorCuda, window: int, border: str) -> None:
+    for seed, (size, shift) in enumerate(((0.5, 0), (2, 3), (8, -6))):
+        maps = np.float32(size) * values("random", "float32", (1, 8, 12, 14), seed) + np.float32(shift)
+        refine = posepost.Centroid(window=window, border=border)
+        got, expected = run_both({"heatmaps": maps}, refine=refine, activation="sigmoid")
+        same_keypoints(got, expected, atol=CENTROID_ATOL * (window // 2), rtol=RESULT_RTOL)
+
+
+def test_a_large_shift_rounds_the_result_once_more(cpu_cuda: ExecutorCuda) -> None:
+    """10000.498 and 10000.499 are neighbors in float32, whatever the cells differ by."""
+    maps = np.array([0.7578125, 0.69921875, 0.5703125], np.float32).reshape(1, 1, 3, 1)
+    refine = posepost.SoftArgmax(window=3, temperature=10)
+    got, expected = run_both({"heatmaps": maps}, refine=refine, center_shift=1e4)
+    same_keypoints(got, expected, atol=SOFT_ATOL * 3, rtol=RESULT_RTOL)
 
 
 def whole_map_rule(map_: np.ndarray, preset: str) -> np.ndarray:

@@ -69,6 +69,9 @@ def device(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         def bind_input(self, name: str, kind: str, number: int, dtype: Any, shape: Any, pointer: int) -> None:
             log.append(("input", name, kind, number, dtype, tuple(shape)))
 
+        def bind_cpu_input(self, name: str, array: Any) -> None:
+            log.append(("host input", name, array.dtype.name, array.tolist()))
+
         def bind_output(self, name: str, kind: str, number: int) -> None:
             log.append(("output", name, kind, number))
 

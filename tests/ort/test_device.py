@@ -12,6 +12,7 @@ pytest.importorskip("onnx", reason='needs onnx: pip install "posepost[ort]"')
 pytest.importorskip("onnxruntime", reason='needs onnxruntime: pip install "posepost[ort]"')
 pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 
+import onnx
 import onnxruntime
 
 from posepost import ort
@@ -83,10 +84,25 @@ def test_on_a_device_everything_goes_to_one_stream_and_nothing_waits(
         ("input", "picture", "cuda", 1, np.float32, (1, 3, 33, 49)),
         *(("output", head, "cuda", 1) for head in heads),
         ("run", "1"),
-        "leave ours",
         ("decode", "ours", 8, "NCHW", "sigmoid", *heads),
+        "leave ours",
         "ours records",
         "caller waits for event",
+    ]
+
+
+def test_inputs_besides_the_image_are_bound_from_the_host(device: SimpleNamespace) -> None:
+    proto = onnx.load_from_string(build(batch=2))
+    for name, kind, sizes in (("index", onnx.TensorProto.INT64, ["N"]), ("scale", onnx.TensorProto.FLOAT, [])):
+        proto.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, sizes))
+    session = ort.PoseSession(proto, inputs={"index": 3, "scale": 0.5})
+    session.run(np.zeros((2, 3, 33, 49), np.float32))
+    start = next(number for number, entry in enumerate(device.log) if entry[0] == "input")
+    assert device.log[start : start + 4] == [
+        ("input", "picture", "cuda", 0, np.float32, (2, 3, 33, 49)),
+        ("host input", "index", "int64", [3, 3]),
+        ("host input", "scale", "float32", 0.5),
+        ("output", "heatmaps", "cuda", 0),
     ]
 
 

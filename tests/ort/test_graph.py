@@ -30,8 +30,17 @@ def test_not_a_model(data: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "dtype", "message"),
     [
-        ([1, 4, 8, 8], TensorProto.FLOAT, "model: the input must be (N, 3, H, W) or (N, H, W, 3), got x (1, 4, 8, 8)"),
-        ([1, 3, 8, 8], TensorProto.INT64, "model: the input must have dtype float32, float16 or uint8, got int64"),
+        (
+            [1, 4, 8, 8],
+            TensorProto.FLOAT,
+            "model: the model must have an image input, (N, C, H, W) or (N, H, W, C) with C = 3 or 1, "
+            "got x (1, 4, 8, 8)",
+        ),
+        (
+            [1, 3, 8, 8],
+            TensorProto.BOOL,
+            "model: the input must have dtype float32, float16, float64, uint8, int8, int32 or int64, got bool",
+        ),
     ],
 )
 def test_wrong_input(shape: list[int], dtype: int, message: str) -> None:
@@ -47,7 +56,8 @@ def test_two_inputs() -> None:
     inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in ("x", "z")]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 8, 8])]
     with pytest.raises(
-        ValueError, match=exactly("model: the model must have one input, the image, got x (1, 3, 8, 8), z (1, 3, 8, 8)")
+        ValueError,
+        match=exactly("model: the model must have one input that is an image, got x (1, 3, 8, 8), z (1, 3, 8, 8)"),
     ):
         ort.read_model(graph(inputs, [helper.make_node("Add", ["x", "z"], ["y"])], outputs))
 

@@ -137,8 +137,12 @@ def test_letterbox_fits_the_models_dtype_layout_and_size() -> None:
     [
         ([1.0], TypeError, "images must be a NumPy array, because this session runs on the CPU (R), got list"),
         (np.zeros((1, 3, 33, 49)), TypeError, "images must have the model's dtype float32, got float64"),
-        (np.zeros((1, 33, 49, 3), np.float32), ValueError, "images must have shape (1, 3, 33, 49), got (1, 33, 49, 3)"),
-        (np.zeros((3, 33, 49), np.float32), ValueError, "images must have shape (1, 3, 33, 49), got (3, 33, 49)"),
+        (
+            np.zeros((1, 33, 49, 3), np.float32),
+            ValueError,
+            "images must have shape (any, 3, 33, 49), got (1, 33, 49, 3)",
+        ),
+        (np.zeros((3, 33, 49), np.float32), ValueError, "images must have shape (any, 3, 33, 49), got (3, 33, 49)"),
     ],
 )
 def test_wrong_images(images: Any, kind: type[Exception], message: str) -> None:

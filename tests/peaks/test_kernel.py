@@ -72,6 +72,16 @@ def test_a_clip_of_dark_needs_the_whole_map(cpu_cuda: ExecutorCuda) -> None:
     assert np.abs(reflected.points - got.points).max() > 1e-2  # that border knows no factor
 
 
+def test_peaks_of_a_map_of_one_row_moved_out_of_it(cpu_cuda: ExecutorCuda) -> None:
+    """The mixed derivative of DARK-UDP was rounding, over a diagonal of 1e-7: 0.16 and 1 row, in one of both."""
+    rows = np.array([[0.3363445, 1.5489151, -0.69729966, 0.1], [0.3, -0.066882074, 0.18201861, 0.19164467]], np.float32)
+    for maps in (rows.reshape(1, 2, 1, 4), rows.reshape(1, 2, 4, 1)):
+        options = {"threshold": 1e-3, "max_peaks": 4, "nms_window": 1, "refine": posepost.DarkUDP(blur=1)}
+        got = check_peaks(maps, "nchw", 1e-4, **options)
+        assert got.count.tolist() == [[3, 3]]
+        assert (got.points[..., 1 if maps.shape[2] == 1 else 0] == 0).all()
+
+
 def test_sigmoid_and_threshold_in_probabilities(cpu_cuda: ExecutorCuda) -> None:
     heatmaps = values("random", "float32", (2, 3, 9, 11), 1) * 3
     for threshold in (0.0, 0.2, 0.5, 0.9, 1.0):

@@ -12,7 +12,9 @@ import pytest
 import posepost
 from bench.arrays import DTYPES, dtype_of
 from bench.cuda_cpu.seam import STREAM, ExecutorCuda, host, to_device
+from bench.tolerance import SIGMOID_RTOL
 from posepost import _cuda, _kernels, _skeleton, posenet_multi
+from posepost.ref.values import sigmoid
 
 from ..helpers import (
     CHANNELS,
@@ -224,3 +226,23 @@ def test_threshold_keys_order_as_the_values_do(dtype: str) -> None:
     for least in (-3e38, -1.0, -0.0, 0.0, 1e-45, 6e-8, 0.30000001, 0.5, 1.0009, 65519.0, 3e38):
         wanted = every[ordinary] >= np.float32(least)
         np.testing.assert_array_equal(keys[ordinary] >= _kernels.least_key(least, dtype), wanted)
+
+
+@pytest.mark.parametrize("mode", ["pytorch", "coral"])
+def test_poses_of_equal_means_were_told_apart_by_an_exponential(cpu_cuda: ExecutorCuda, mode: str) -> None:
+    """Logits of 1e-7, whose sigmoids are 0.5 and its neighbors: means that an ulp of `exp` lifts over 0.5 or over each
+    other. Kernel and NumPy each keep their rule; on scores they give the same poses."""
+    tensors = crowd("float32", 1, 9, 11, 3)
+    logits = np.random.default_rng(4).uniform(-4e-7, 4e-7, tensors["heatmaps"].shape).astype(np.float32)
+    options: dict[str, Any] = {"mode": mode, "output_stride": 8, "max_poses": 40, "score_threshold": 0.1}
+    for place in (np.array, to_device):
+        arrays = [place(array) for array in {**tensors, "heatmaps": logits}.values()]
+        poses = posepost.decode_posenet_multi(*arrays, **options, activation="sigmoid").numpy()
+        found = poses.scores[0, : poses.count[0]]
+        assert poses.count[0] > 2
+        np.testing.assert_allclose(poses.keypoint_scores[0, : poses.count[0]], 0.5, rtol=2 * SIGMOID_RTOL)
+        if mode == "pytorch":
+            assert (found >= 0.5).all()
+        else:
+            assert (np.diff(found) <= 0).all()
+    check_poses({**tensors, "heatmaps": sigmoid(logits)}, **{**options, "activation": None})

@@ -1,0 +1,298 @@
+"""What a network is fed: pixels made the numbers that it expects, and values for its inputs besides the image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from posepost._image import pillow
+
+from ._graph import Graph, Image, Tensor, dims, find_image, input_scale
+
+ORDERS = ("RGB", "BGR")
+GRAY = "gray"
+GRAY_MEAN, GRAY_STD = 117.038, 57.53
+"""ImageNet's mean and std of R, G and B, weighed as Pillow's "L" weighs them: 0.299, 0.587, 0.114."""
+MOST_LEVELS = 2  # pixel values that an integer input may make one
+BEYOND = 26  # levels, a tenth of 256: quantizing cuts off what it seldom saw
+BESIDES = (  # dtypes of inputs besides the image
+    "float32", "float16", "float64", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "bool",
+)  # fmt: skip
+
+
+class Feed(NamedTuple):
+    """How pixels become the image input: (pixel - mean) / std in float32, rounded for integers."""
+
+    dtype: str
+    channels: str  # "RGB", "BGR" or "gray": what the network expects, in its order
+    mean: npt.NDArray[np.float32]  # of each channel, in that order
+    std: npt.NDArray[np.float32]
+    by: str  # where mean and std come from: "given", "metadata" or "default"
+    scale: tuple[float, int] | None  # with which integers stand for (pixel - mean) / std: x / scale + zero
+
+    def __call__(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """(H, W, 3) RGB pixels as (H, W, channels) values of the network's dtype."""
+        if self.channels == GRAY:
+            pixels = np.asarray(pillow().fromarray(np.ascontiguousarray(pixels)).convert("L"))[:, :, None]
+        elif self.channels == "BGR":
+            pixels = pixels[:, :, ::-1]
+        dtype = np.dtype(self.dtype)
+        values: npt.NDArray[np.float32] = (pixels - self.mean) / self.std
+        if dtype.kind == "f":
+            real: npt.NDArray[Any] = values.astype(dtype)
+            return real
+        if self.scale is not None:
+            values = values / np.float32(self.scale[0]) + np.float32(self.scale[1])
+        low, high = _limits(dtype)
+        whole: npt.NDArray[Any] = np.clip(np.rint(values), low, high).astype(dtype)
+        return whole
+
+    def ends(self) -> npt.NDArray[np.float32]:
+        """(2, channels): what pixels of 0 and 255 become, before they are cut to the range of an integer."""
+        scale, zero = self.scale or (1.0, 0)
+        values = (np.array([[0], [255]], np.float32) - self.mean) / self.std / np.float32(scale) + np.float32(zero)
+        whole: npt.NDArray[np.float32] = np.rint(values)
+        return whole
+
+    def fills_8_bits(self) -> bool:
+        """Whether quantized pixels have the levels of 8 bits to themselves, otherwise than pixels themselves have."""
+        low, high = _limits(np.dtype(self.dtype))
+        ends = self.ends()
+        inside = bool(low - BEYOND <= ends.min() and ends.max() <= high + BEYOND)
+        enough = bool(ends.max() - ends.min() >= 256 - 2 * BEYOND) and high - low == 255
+        return inside and enough and bool(np.abs(ends - [[low], [high]]).max() > 1)
+
+    def in_steps(self) -> str:
+        """What follows (pixel - mean) / std where the input is quantized."""
+        if self.scale is None:
+            return ""
+        scale, zero = self.scale
+        return f" / {_number(scale)} {'-' if zero < 0 else '+'} {abs(zero)}"
+
+    def __str__(self) -> str:
+        """As `posepost inspect` prints it."""
+        text = f"(pixel - {numbers(self.mean)}) / {numbers(self.std)}"
+        text += self.in_steps()
+        whole = np.dtype(self.dtype).kind == "f" or (not (self.mean % 1).any() and (self.std == 1).all())
+        rounded = "" if whole and self.scale is None else ", rounded"
+        return f"{text}{rounded}, {self.channels} ({self.by})"
+
+
+def read_feed(
+    graph: Graph,
+    mean: tuple[Any, Any],
+    std: tuple[Any, Any],
+    input_channels: str | None,
+) -> Feed:
+    """What the image input is fed. mean, std: as given, and the default of a network of real numbers.
+
+    An integer input gets the pixels as they are, one of int8 less 128, where neither the caller nor the metadata gives
+    mean or std. Where they do, they are those of the real numbers that the first operator, a DequantizeLinear, makes of
+    the input; without such an operator (pixel - mean) / std is rounded and must fit the dtype. The default of real
+    numbers is taken where that operator's scale is made for it: where it fills the 8 bits, to a tenth.
+    """
+    image = find_image(graph)
+    dtype = graph.inputs[image.name].dtype
+    order = _order(graph, image, input_channels)
+    stated = {what: graph.metadata.get(f"posepost.{what}") for what in ("mean", "std")}
+    given = {"mean": mean[0], "std": std[0]}
+    by = "default" if not any(stated.values()) else "metadata"
+    by = by if all(value is None for value in given.values()) else "given"
+    integer = np.dtype(dtype).kind != "f"
+    scale = input_scale(graph, image.name) if integer else None
+
+    def feed_by(defaults: Mapping[str, Any], scale: tuple[float, int] | None) -> Feed:
+        found = {}
+        for what, default in defaults.items():
+            default = _of_channels(default, what, order)
+            found[what] = channels_of(graph.name, what, given[what], stated[what], default, image)
+        _check_range_of_pixels(graph.name, given, stated, found)
+        return Feed(dtype, order, found["mean"], found["std"], by, scale)
+
+    feed = feed_by({"mean": mean[1], "std": std[1]}, scale)
+    if integer and (scale is None or (by == "default" and not feed.fills_8_bits())):
+        feed = feed_by({"mean": 128 if dtype == "int8" else 0, "std": 1}, None)
+    if integer and by != "default":
+        _check_integers(graph.name, image.name, feed)
+    return feed
+
+
+def channels_of(
+    name: str, what: str, given: Any, metadata: str | None, default: Any, image: Image
+) -> npt.NDArray[np.float32]:
+    """A mean or std of each channel: as given, else of the metadata of the model `name`, else the default."""
+    value, where = given, what
+    if given is None and metadata is not None:
+        value, where = _listed(metadata), f"{name}: posepost.{what}"
+    try:
+        with np.errstate(over="ignore"):
+            found = np.asarray(default if value is None else value, np.float32).reshape(-1)
+    except (TypeError, ValueError, OverflowError):
+        found = np.empty(0, np.float32)
+    if found.size not in (1, 3) or not np.isfinite(found).all():
+        raise ValueError(f"{where} must be one finite number or three, got {value!r}")
+    if what == "std" and not found.all():
+        raise ValueError(f"{where} must not be zero, got {value}")
+    if image.channels == 1:
+        if (found != found[0]).any():
+            raise ValueError(f"{where} must be one number for the gray input {image.name}, got {value}")
+        found = found[:1]
+    return np.broadcast_to(found, (image.channels,)).copy()
+
+
+def _listed(text: str) -> list[float] | str:
+    """The numbers of an entry of the metadata; the text itself where it has others."""
+    try:
+        return [float(part) for part in text.strip("[]() ").split(",")]
+    except ValueError:
+        return text
+
+
+def _of_channels(default: Any, what: str, order: str) -> Any:
+    """A default of R, G and B for the channels of the network."""
+    if np.ndim(default) == 0:
+        return default
+    if order == GRAY:
+        return GRAY_MEAN if what == "mean" else GRAY_STD
+    return default[::-1] if order == "BGR" else default
+
+
+def _order(graph: Graph, image: Image, given: str | None) -> str:
+    where = "input_channels" if given is not None else f"{graph.name}: posepost.channels"
+    value = given if given is not None else graph.metadata.get("posepost.channels")
+    if value is None:
+        return "RGB" if image.channels == 3 else GRAY
+    if value not in ORDERS:
+        raise ValueError(f'{where} must be "RGB" or "BGR", got {value!r}')
+    if image.channels == 1:
+        raise ValueError(f"{where} must not be given for the gray input {image.name}, got {value!r}")
+    return value
+
+
+def _check_range_of_pixels(
+    name: str, given: Mapping[str, Any], stated: Mapping[str, Any], found: Mapping[str, npt.NDArray[np.float32]]
+) -> None:
+    """No mean and no std of pixels in 0..1: a mean of 0 and a std of 1 or more say that they are of pixels 0..255."""
+    small = {
+        "mean": bool((np.abs(found["mean"]) <= 1).all() and found["mean"].any()),
+        "std": bool((np.abs(found["std"]) < 1).all()),
+    }
+    wrong = [what for what, is_small in small.items() if is_small and (given[what] is not None or stated[what])]
+    if not wrong:
+        return
+    ours = all(given[what] is None for what in wrong)
+    names = " and ".join(f"posepost.{what}" if ours else what for what in wrong)
+    right = " and ".join(_joined([f"{255 * float(_number(value)):g}" for value in found[what]]) for what in wrong)
+    verb = "are" if len(wrong) > 1 else "is"
+    whose = "the model's" if ours else "yours"
+    raise ValueError(
+        f"{f'{name}: ' * ours}{names} must be in pixel values 0..255: {right} {verb} {whose} "
+        f"times 255, got {' and '.join(numbers(found[what]) for what in wrong)}"
+    )
+
+
+def _check_integers(name: str, image: str, feed: Feed) -> None:
+    """Rounded values must tell pixels apart and fit the dtype."""
+    low, high = _limits(np.dtype(feed.dtype))
+    scale, _ = feed.scale or (1.0, 0)
+    through = feed.in_steps()
+    what = f"the {feed.dtype} input {image}, which gets (pixel - mean) / std{through} rounded to whole numbers"
+    got = f"got mean {numbers(feed.mean)} and std {numbers(feed.std)}"
+    if (np.abs(feed.std) * scale > MOST_LEVELS).any():
+        raise ValueError(f"{name}: std must be at most {MOST_LEVELS} for {what}, {got}")
+    ends = feed.ends()
+    beyond = BEYOND if feed.scale is not None else 0
+    if ends.min() < low - beyond or ends.max() > high + beyond:
+        raise ValueError(
+            f"{name}: mean and std must keep {what}, in {low}..{high}, {got}: {ends.min():.0f}..{ends.max():.0f}"
+        )
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+    info = np.iinfo(dtype)
+    return max(int(info.min), -(1 << 24)), min(int(info.max), 1 << 24)  # whole numbers of float32
+
+
+def numbers(values: npt.NDArray[np.float32]) -> str:
+    """One number where all are the same."""
+    return _joined([_number(value) for value in values])
+
+
+def _joined(texts: list[str]) -> str:
+    return texts[0] if len(set(texts)) == 1 else f"({', '.join(texts)})"
+
+
+def _number(value: float) -> str:
+    """The shortest decimal that is this float32."""
+    return str(np.float32(value)).removesuffix(".0")
+
+
+# ---- inputs besides the image
+
+
+def besides(graph: Graph, given: Mapping[str, Any] | None) -> dict[str, npt.NDArray[Any]]:
+    """Values for inputs besides the image, in their dtypes, checked."""
+    given = {} if given is None else given
+    if not isinstance(given, Mapping):
+        raise TypeError(f"inputs must be a dict of names and values, got {type(given).__name__}")
+    image = find_image(graph).name
+    others = [name for name in graph.inputs if name != image]
+    found = {}
+    for name, value in given.items():
+        if name not in others:
+            rule = (
+                f"have keys among {', '.join(others)}"
+                if others
+                else "be empty for a model whose one input is the image"
+            )
+            raise ValueError(f"inputs must {rule}, got {name!r}")
+        found[name] = _value(name, graph.inputs[name], value)
+    return found
+
+
+def check_besides(name: str, inputs: Mapping[str, Tensor], image: str, given: Mapping[str, Any]) -> None:
+    """Raise ValueError for an input besides the image that has no value."""
+    for other, tensor in inputs.items():
+        if other == image or other in given:
+            continue
+        said = f"{name}: the input {other} {tensor.dtype} {dims(tensor.shape)} besides the image"
+        if tensor.dtype not in BESIDES:
+            raise ValueError(f"{said} cannot be given a value")
+        raise ValueError(f'{said} needs a value: give inputs={{"{other}": ...}}')
+
+
+def in_batch(value: npt.NDArray[Any], shape: Sequence[int | None], count: int) -> npt.NDArray[Any]:
+    """A value in the declared shape: `count` rows where the first size is free, the value's own sizes for others."""
+    if not shape:
+        return value
+    own = (1,) * (len(shape) - value.ndim) + value.shape
+    sizes = [size or (own[axis] if axis else count) for axis, size in enumerate(shape)]
+    return np.ascontiguousarray(np.broadcast_to(value, sizes))
+
+
+def _value(name: str, tensor: Tensor, value: Any) -> npt.NDArray[Any]:
+    what = f"inputs[{name!r}]"
+    if tensor.dtype not in BESIDES:
+        raise ValueError(f"{what} cannot be given: its dtype is {tensor.dtype}")
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{what} must be numbers, got {value!r}")
+    dtype = np.dtype(tensor.dtype)
+    with np.errstate(all="ignore"):
+        found = array.astype(dtype)
+    exact = np.array_equal(found, array) if dtype.kind != "f" else np.array_equal(np.isinf(found), np.isinf(array))
+    if not exact:
+        raise ValueError(f"{what} must be {tensor.dtype}, got {value!r}")
+    shape = tensor.shape
+    try:
+        one = in_batch(found, shape, 1)
+    except ValueError:
+        one = None
+    if one is None:
+        raise ValueError(
+            f"{what} must have shape {dims(shape)} or broadcast to it, alike for all images, got {found.shape}"
+        )
+    return found
