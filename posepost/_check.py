@@ -326,7 +326,7 @@ def outputs(
     for array, (name, (shape, dtype)) in zip(arrays, results.items()):
         seen = _view.view(array, f"out.{name}", queue)
         _output(seen.form, f"out.{name}", shape, dtype, device, reference_name)
-        if getattr(array, "requires_grad", False):
+        if _view.requires_grad(array):
             raise ValueError(f"out.{name} must not require grad: autograd would not notice that it is written")
         if _view.is_readonly(seen):
             raise ValueError(f"out.{name} must be writable, got a read-only {seen.library} array")

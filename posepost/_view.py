@@ -522,6 +522,11 @@ def is_readonly(seen: View) -> bool:
     return not seen.owner.flags.writeable if seen.library == "numpy" else seen.readonly
 
 
+def requires_grad(array: Array) -> bool:
+    """Whether PyTorch's autograd would have to know that it is written."""
+    return bool(getattr(array, "requires_grad", False))
+
+
 def from_numpy(array: np.ndarray[Any, Any], library: str) -> Array:
     """A host result in the library of the input."""
     if library == "torch":

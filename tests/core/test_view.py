@@ -325,6 +325,14 @@ def test_lazily_negated_tensors_are_refused(cpu_cuda: ExecutorCuda) -> None:
         posepost.decode_heatmap(lazy)
 
 
+@pytest.mark.parametrize("stream", [-1, 2**64, 10**400])
+def test_a_stream_that_is_no_pointer_is_refused(cpu_cuda: ExecutorCuda, stream: int) -> None:
+    maps = to_device(np.zeros((1, 17, 9, 9), np.float32))
+    with pytest.raises(ValueError, match=f"^stream must be a pointer of 64 bits, got {stream:#x}$"):
+        posepost.decode_heatmap(maps, stream=stream)
+    assert not cpu_cuda.launches
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_a_torch_tensor_on_a_device_without_cupy_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, decoder: str
