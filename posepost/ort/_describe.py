@@ -11,7 +11,9 @@ def describe(model: PoseModel | TopDownModel) -> str:
     """A model's inputs, outputs and what was recognized, one fact a line."""
     size = " x ".join(str(side or "any") for side in model.input_size)
     usual = " x ".join(str(side) for side in model.usual_size)
-    keypoints = f"{len(model.keypoints)}: {', '.join(model.keypoints)}" if model.keypoints else "unknown until it runs"
+    keypoints = str(len(model.keypoints)) if model.keypoints else "unknown until it runs"
+    if model.scheme is not None:
+        keypoints += f": {', '.join(model.keypoints)}"
     lines = [
         ("model", model.name),
         *(

@@ -11,6 +11,7 @@ from ._graph import LAYOUTS, channel_axis
 
 HEADS = ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd")
 DIRECTIONS = {"displacement_fwd": "fwd|forward", "displacement_bwd": "bwd|backward"}
+NAMES = {"heatmaps": "heat|(^|[^a-z])hm([^a-z]|$)", "offsets": "offset|(^|[^a-z])off([^a-z]|$)"}
 BESIDE = "part|long|segment|(^|[^a-z])mid([^a-z]|$)"
 """In names of other outputs of BodyPix and of Coral's PoseNet, whose middle offsets are both displacements in one."""
 
@@ -86,7 +87,7 @@ def weigh(shapes: Shapes, metadata: Mapping[str, str], pair: Pair) -> Evidence:
     heatmaps, offsets, layout = pair
     sides = [size for axis, size in enumerate(shapes[heatmaps]) if axis not in (0, channel_axis(layout))]
     favor = [f"{offsets} has twice the channels of {heatmaps} on the same grid"]
-    by_name = [output for head, output in zip(HEADS, pair) if _is_named(head, output)]
+    by_name = [output for head, output in zip(HEADS[:2], pair) if _is_named(head, output)]
     if by_name:
         favor.append(f"{' and '.join(by_name)} {'are' if len(by_name) == 2 else 'is'} named so")
     displacements = _displacements(shapes, pair)
@@ -173,7 +174,7 @@ def _of_edges(shapes: Shapes, pair: Pair) -> list[str]:
 
 
 def _is_named(head: str, output: str) -> bool:
-    return ("heat" if head == "heatmaps" else "offset") in output.lower() and not _speaks_against(head, output)
+    return re.search(NAMES[head], output, re.IGNORECASE) is not None and not _speaks_against(head, output)
 
 
 def _speaks_against(head: str, output: str) -> bool:
