@@ -342,7 +342,8 @@ Extent = tuple[int, int]
 
 
 def share(one: Extent, other: Extent) -> bool:
-    return max(one[0], other[0]) < min(one[1], other[1])
+    """Whether there are addresses of both; an empty extent has none."""
+    return one[0] < other[1] and other[0] < one[1] and one[0] < one[1] and other[0] < other[1]
 
 
 def apart(
