@@ -6,7 +6,6 @@ The schemes themselves are data, `assets/schemes.json`, each with its source.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -240,6 +239,8 @@ def _from_object(entry: Mapping[str, Any]) -> Scheme:
 
 def _read(path: Path) -> Scheme:
     """The scheme in a file of the caller's."""
+    import json
+
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() != ".json" and not text.lstrip().startswith(("[", "{")):
@@ -270,6 +271,8 @@ class _Schemes(Mapping[str, Scheme]):
 
     @functools.cached_property
     def entries(self) -> list[dict[str, Any]]:
+        import json
+
         text = (Path(__file__).parent / "assets" / "schemes.json").read_text(encoding="utf-8")
         entries: list[dict[str, Any]] = json.loads(text)
         return entries
