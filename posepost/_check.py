@@ -201,10 +201,6 @@ def partners(flip_pairs: tuple[int, ...] | None, K: int) -> None:
         raise ValueError(f"flip.pairs must name the partner of each of {K} keypoints, got {len(flip_pairs)}")
 
 
-def output_stride(value: float) -> None:
-    positive(value, "output_stride")
-
-
 Quantization = tuple[tuple[str, float, int], ...]
 """(argument, scale, zero point) of each integer tensor: hashable, so that it can be part of a plan's key."""
 
