@@ -17,7 +17,7 @@ import pytest
 
 import posepost
 from bench.cuda_cpu.seam import ExecutorCuda, to_device
-from posepost import _cuda, _launch, _view
+from posepost import _cuda, _dlpack, _launch, _view
 
 from ..helpers import MATRIX, equal
 
@@ -298,7 +298,7 @@ def test_a_dlpack_of_another_age_is_not_guessed_at() -> None:
 
     def give(**asked: Any) -> Any:
         capsule = array.__dlpack__(max_version=(1, 0))
-        _view._Versioned.from_address(_view._capsule_pointer(capsule, b"dltensor_versioned")).major = 2
+        _dlpack.Versioned.from_address(_dlpack.capsule_pointer(capsule, b"dltensor_versioned")).major = 2
         return capsule
 
     message = message_of(TypeError, posepost.decode_heatmap, heatmaps=Producer(give))
@@ -489,8 +489,14 @@ def test_an_array_where_a_name_is_expected_is_refused_by_name(head: str) -> None
             assert re.match(f'{name} must be ".*, got ', message)
 
 
-@pytest.mark.parametrize("value", ["12", ("1", "2"), {1, 2}, {1: 2, 2: 3}, (True, True), (None, None), b"12", 1j, None])
-@pytest.mark.parametrize("function", ["decode_heatmap", "box_to_crop", "crop_to_image", "letterbox_to_image"])
+NO_SIZES: list[Any] = ["12", ("1", "2"), {1, 2}, {1: 2, 2: 3}, (True, True), (None, None), b"12", 1j]
+
+
+@pytest.mark.parametrize(
+    ("function", "value"),
+    [("decode_heatmap", value) for value in NO_SIZES]
+    + [(f, value) for f in ("box_to_crop", "crop_to_image", "letterbox_to_image") for value in (*NO_SIZES, None)],
+)
 def test_an_input_size_of_text_or_without_order_is_refused(function: str, value: Any) -> None:
     given: dict[str, tuple[Any, ...]] = {
         "decode_heatmap": (arrays_of("heatmap")["heatmaps"],),
@@ -498,8 +504,6 @@ def test_an_input_size_of_text_or_without_order_is_refused(function: str, value:
         "crop_to_image": ([[5, 5]], [[9, 9]]),
         "letterbox_to_image": ([[640, 480]],),
     }
-    if value is None and function == "decode_heatmap":
-        return
     decode = getattr(posepost, function)
     message = message_of(TypeError, lambda: decode(*given[function], input_size=value))
     assert message == f"input_size must be (w, h), got {value!r}"
@@ -668,11 +672,20 @@ def test_torch_compile_does_not_trace_into_numpy(first: str) -> None:
     assert done.stdout.split("\n")[:-1] == ["True 1 2"] * 6
 
 
+def test_a_pytorch_with_other_internals_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It traces on; and one that is still being imported has none."""
+    frames = types.SimpleNamespace(set_code_exec_strategy=None)
+    in_part = types.SimpleNamespace(_C=types.SimpleNamespace(_dynamo=types.SimpleNamespace(eval_frame=frames)))
+    for torch in (types.SimpleNamespace(), in_part):
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        assert bool(vars(posepost.decode_heatmap)["_torchdynamo_disable"]) is True
+
+
 def test_a_marked_function_is_itself() -> None:
     """No wrapper at each call."""
     for decode in {decode for decode, _, _ in HEADS.values()}:
         assert isinstance(decode, types.FunctionType)
-        assert decode.__code__.co_filename.startswith(str(_view.__file__).rsplit("/", 1)[0])
+        assert decode.__code__.co_filename.endswith(f"{decode.__module__.rpartition('.')[2]}.py")
         assert "_torchdynamo_disable" in vars(decode)
 
 
