@@ -137,8 +137,8 @@ def channels_of(
         found = np.empty(0, np.float32)
     if found.size not in (1, 3) or not np.isfinite(found).all():
         raise ValueError(f"{where} must be one finite number or three, got {value!r}")
-    if what == "std" and not found.all():
-        raise ValueError(f"{where} must not be zero, got {value}")
+    if what == "std" and not (found > 0).all():
+        raise ValueError(f"{where} must be above 0, got {value}")
     if image.channels == 1:
         if (found != found[0]).any():
             raise ValueError(f"{where} must be one number for the gray input {image.name}, got {value}")

@@ -301,10 +301,14 @@ class TopDownSession(Session):
         rows, columns = shape[-2:] if self.model.layout == "NCHW" else shape[-3:-1]
         stride = cells.undivided(size, columns, rows, "udp" if self._udp else "msra")
         if stride is not None:
+            whole, (width, height) = (columns * stride, rows * stride), size
+            takes = all(fixed in (None, side) for fixed, side in zip(self.model.input_size, whole))
+            give = (
+                f"give size={whole}" if takes else "in Python, decode_heatmap decodes what forward() gives by scaling="
+            )
             raise ValueError(
-                f"size must be whole cells of the network, whose stride seems to be {stride}: give "
-                f"size=({columns * stride}, {rows * stride}), or decode_heatmap what forward() gives and say scaling=, "
-                f"got {size}, of which it makes maps {columns} wide and {rows} high"
+                f"size must be whole cells of the network, whose stride seems to be {stride}: {give}, got "
+                f"{width}x{height}, of which it makes maps {columns} wide and {rows} high"
             )
 
     def _split_ratio(self, size: tuple[int, int], shapes: Sequence[Sequence[int]]) -> float:
