@@ -90,7 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
             write(files)
         except EXPECTED as error:
             text = _of_boxes(message(error), arguments)
-            complain(text if text.startswith(f"{path}:") else f"{path}: {text}")
+            name = path or repr(path)
+            complain(text if text.startswith(f"{name}:") else f"{name}: {text}")
             status = 2
         else:
             print(f"{path}: {found}, wrote {' and '.join(str(file) for file in files)}")

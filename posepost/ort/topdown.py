@@ -117,6 +117,7 @@ class TopDownSession(Session):
             if "offsets" in self.model.heads:
                 self._options["refine"] = Offset(scale=DEEPLABCUT_SCALE)
             self._flip_shift = not from_middle if flip_shift is None else flip_shift
+            _check.flag(self._flip_shift, "flip_shift")
         elif flip_shift is not None:
             raise ValueError(f"flip_shift is for heatmaps, got it for the SimCC model {self.model.name}")
         self._start(graph, providers, device_id)
@@ -247,6 +248,7 @@ class TopDownSession(Session):
         the model fails.
         """
         self._check(images, any_batch=True)
+        _check.flag(flip, "flip")
         if flip and self.model.keypoint_count is not None:
             self.flip_pairs(self.model.keypoint_count)
         N = len(images)

@@ -90,3 +90,11 @@ def test_partners_in_a_circle_were_averaged_with_others() -> None:
     maps = np.zeros((1, 3, 8, 6), np.float32)
     with pytest.raises(ValueError, match=exactly(message.replace("flip_pairs", "pairs"))):
         Flip(maps, (1, 2, 0))
+
+
+def test_a_flip_of_no_is_not_yes() -> None:
+    session = ort.TopDownSession(network(), flip_pairs=(0, 2, 1))
+    with pytest.raises(TypeError, match=exactly("flip must be a bool, got str")):
+        session(photograph([]), [[0, 0, 9, 9]], flip="no")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=exactly("flip_shift must be a bool, got int")):
+        ort.TopDownSession(network(), flip_shift=1)  # type: ignore[arg-type]
