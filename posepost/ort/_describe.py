@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ._graph import dims
 from ._models import PoseModel, TopDownModel
 from ._posenet_heads import HEADS
+from ._tensors import dims
 
 
 def describe(model: PoseModel | TopDownModel) -> str:

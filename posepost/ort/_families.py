@@ -10,12 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ._graph import LAYOUTS, channel_axis, dims, width_height
+from ._tensors import LAYOUTS, Shapes, channel_axis, dims, width_height
 
 MOST_PER_CELL = 32  # input pixels from one cell of a heatmap to the next
-
-Shapes = Mapping[str, "tuple[int | None, ...]"]
-"""The outputs of a graph, by name."""
 
 
 class Family(NamedTuple):

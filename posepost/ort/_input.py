@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from posepost._image import pillow
 
-from ._graph import Graph, Image, Tensor, arithmetic_on_pixels, dims, find_image, input_scale
+from ._graph import Graph, Image, find_image
+from ._nodes import arithmetic_on_pixels, input_scale
+from ._tensors import Tensor, dims
 
 ORDERS = ("RGB", "BGR")
 GRAY = "gray"

@@ -16,24 +16,15 @@ from posepost._rules.simcc import PRESETS as SIMCC_PRESETS
 from posepost.schemes import SCHEMES, Scheme, SchemeLike
 
 from ._families import ratios
-from ._graph import (
-    LAYOUTS,
-    Graph,
-    Tensor,
-    channel_axis,
-    dims,
-    find_activation,
-    find_input,
-    find_quantization,
-    find_stride,
-    read_graph,
-    width_height,
-)
+from ._graph import Graph, find_image, read_graph
 from ._heads import Recognized, recognize_graph
 from ._input import Feed, besides, read_feed
-from ._metadata import find_keypoints, preferred_size, stated_stride
+from ._metadata import find_keypoints, stated_stride
+from ._nodes import find_activation, find_quantization
 from ._posenet_heads import HEADS, Evidence
+from ._shapes import find_stride, usual_size
 from ._source import ModelLike
+from ._tensors import LAYOUTS, Tensor, channel_axis, dims, width_height
 from ._topdown_heads import TOPDOWN_HEADS
 
 DEFAULT_SIZE = (481, 353)
@@ -127,21 +118,18 @@ def read_model(
     """
     _check_choices(layout, activation)
     graph = read_graph(model)
-    input_name, input_layout = find_input(graph)
     seen = recognize_graph(graph, dict(heads or {}), layout, None, "posenet")
     found, found_layout = seen.heads, seen.layout
     if activation == "auto":
         activation, activation_by = find_activation(graph.producers, set(graph.constants), found["heatmaps"])
     else:
         activation_by = "given"
-    size = width_height(graph.inputs[input_name].shape, input_layout)
-    preferred = preferred_size(graph.name, graph.metadata, DEFAULT_SIZE)
-    usual = (size[0] or preferred[0], size[1] or preferred[1])
+    usual = usual_size(graph, DEFAULT_SIZE)
     stride_by = "given"
     if output_stride is None:
         output_stride, stride_by = stated_stride(graph.name, graph.metadata), "metadata"
     if output_stride is None:
-        output_stride, stride_by = find_stride(graph, input_name, input_layout, usual, found["heatmaps"], found_layout)
+        output_stride, stride_by = find_stride(graph, usual, found["heatmaps"], found_layout)
     resnet = any("resnet" in output.lower() for output in graph.outputs)
     usual_mean, usual_std = (RESNET_MEAN, RESNET_STD) if resnet else (DEFAULT_MEAN, DEFAULT_STD)
     heatmaps = seen.shapes[found["heatmaps"]]
@@ -226,19 +214,19 @@ def read_topdown(
 
 def _read(graph: Graph, heads: Mapping[str, str], keypoints: Any, count: int | None, posenet: bool) -> dict[str, Any]:
     """The fields that are read alike of all models."""
-    input_name, input_layout = find_input(graph)
+    image = find_image(graph)
     naming = find_keypoints(graph.name, keypoints, graph.metadata, count, posenet)
     return {
         "name": graph.name,
-        "input_name": input_name,
+        "input_name": image.name,
         "inputs": graph.inputs,
         "outputs": graph.outputs,
-        "input_layout": input_layout,
+        "input_layout": image.layout,
         "quantization": find_quantization(graph, heads, required=HEADS[:2]),
         "scheme": naming.scheme,
         "keypoints": naming.names,
         "keypoints_by": naming.by,
-        "input_size": width_height(graph.inputs[input_name].shape, input_layout),
+        "input_size": width_height(graph.inputs[image.name].shape, image.layout),
     }
 
 

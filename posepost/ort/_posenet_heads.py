@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ._families import Shapes, said
-from ._graph import LAYOUTS, channel_axis
+from ._families import said
+from ._tensors import LAYOUTS, Shapes, channel_axis
 
 HEADS = ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd")
 DIRECTIONS = {"displacement_fwd": "fwd|forward", "displacement_bwd": "bwd|backward"}

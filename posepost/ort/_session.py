@@ -19,11 +19,13 @@ from posepost.schemes import Scheme
 from posepost.types import DeviceMemory, Result, Shape, made
 
 from ._describe import describe
-from ._graph import Graph, channel_axis, dims, one_line, open_session
+from ._graph import Graph
 from ._input import check_besides, in_batch
 from ._metadata import numbered, unnamed_scheme
 from ._models import PoseModel, TopDownModel
+from ._runtime import open_session
 from ._source import Source, need
+from ._tensors import channel_axis, dims, one_line
 
 NVIDIA_PROVIDERS: dict[str, dict[str, str]] = {
     "CUDAExecutionProvider": {"cudnn_conv_algo_search": "HEURISTIC"},

@@ -13,11 +13,13 @@ from posepost._image import as_image, letterbox
 from posepost.schemes import SchemeLike
 from posepost.types import Shape
 
-from ._graph import LAYOUTS, channel_axis, dims, read_graph, stride_of, width_height
+from ._graph import read_graph
 from ._models import PoseModel, input_size, multi_person_problem, read_model
 from ._posenet_heads import HEADS, fits
 from ._session import Session, shape_of
+from ._shapes import stride_of
 from ._source import ModelLike
+from ._tensors import LAYOUTS, channel_axis, dims, width_height
 from .people import LEAST_SCORE, People, above
 
 

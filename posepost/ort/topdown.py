@@ -27,11 +27,12 @@ from posepost._rules import cells
 from posepost.schemes import SchemeLike
 from posepost.types import Shape
 
-from ._graph import channel_axis, read_graph, width_height
+from ._graph import read_graph
 from ._metadata import may_be
 from ._models import PRESETS, TopDownModel, input_size, keypoints_in, read_topdown
 from ._session import Session, shape_of
 from ._source import ModelLike
+from ._tensors import channel_axis, width_height
 from .people import BoxWarning, People
 
 MOST_CROPS = 64  # that a model of a free batch gets in one run
