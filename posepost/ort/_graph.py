@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 from ._source import ModelLike, Source, load_proto, source_of
-from ._tensors import LAYOUTS, Shapes, Tensor, channel_axis, dims, first_known, inferred, tensor_of
+from ._tensors import LAYOUTS, Shapes, Tensor, channel_axis, dims, either, first_known, inferred, listing, tensor_of
 
 IMAGE_DTYPES = ("float32", "float16", "float64", "uint8", "int8", "int32", "int64")
 MOST_KEPT = 4096  # bytes of a constant: sizes, axes, scales
@@ -100,11 +100,11 @@ def find_image(graph: Graph) -> Image:
     is no image or more than one, where nothing tells its channels, and for dtypes that pixels are not made.
     """
     name, inputs = graph.name, graph.inputs
-    listing = ", ".join(f"{key} {dims(tensor.shape)}" for key, tensor in inputs.items()) or "none"
+    got = listing({key: tensor.shape for key, tensor in inputs.items()}) or "none"
     four = {key: tensor for key, tensor in inputs.items() if len(tensor.shape) == 4}
     images = [image for key in four if (image := _as_image(graph, key)) is not None]
     if len(images) > 1:
-        raise ValueError(f"{name}: the model must have one input that is an image, got {listing}")
+        raise ValueError(f"{name}: the model must have one input that is an image, got {got}")
     if not images:
         open_ones = [key for key, tensor in four.items() if None in (tensor.shape[1], tensor.shape[3])]
         if open_ones:
@@ -113,13 +113,12 @@ def find_image(graph: Graph) -> Image:
                 "neither a size of 1 or 3 nor a convolution that reads it names them"
             )
         raise ValueError(
-            f"{name}: the model must have an image input, (N, C, H, W) or (N, H, W, C) with C = 3 or 1, got {listing}"
+            f"{name}: the model must have an image input, (N, C, H, W) or (N, H, W, C) with C = 3 or 1, got {got}"
         )
     (image,) = images
     dtype = inputs[image.name].dtype
     if dtype not in IMAGE_DTYPES:
-        *most, last = IMAGE_DTYPES
-        raise ValueError(f"{name}: the input must have dtype {', '.join(most)} or {last}, got {dtype}")
+        raise ValueError(f"{name}: the input must have dtype {either(IMAGE_DTYPES)}, got {dtype}")
     return image
 
 

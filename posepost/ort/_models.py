@@ -24,7 +24,7 @@ from ._nodes import find_activation, find_quantization
 from ._posenet_heads import HEADS, Evidence
 from ._shapes import find_stride, usual_size
 from ._source import ModelLike
-from ._tensors import LAYOUTS, Tensor, channel_axis, dims, width_height
+from ._tensors import LAYOUTS, Tensor, channel_axis, either, listing, width_height
 from ._topdown_heads import TOPDOWN_HEADS
 
 DEFAULT_SIZE = (481, 353)
@@ -57,6 +57,7 @@ class Model:
     scheme: Scheme | None  # what the keypoints are; None: not known
     keypoints: tuple[str, ...]  # names; "keypoint 0", ... where they are not known, none where K is not
     keypoints_by: str
+    keypoint_count: int | None  # None: known when it runs
     input_size: tuple[int | None, int | None]  # width, height of the input; None where the model takes any
     usual_size: tuple[int, int]  # to run at when the caller names no size
 
@@ -96,7 +97,6 @@ class TopDownModel(Model):
     ratio: float | None  # heatmaps: input pixels a cell; SimCC: bins an input pixel; None: known when it runs
     preset: str
     preset_by: str
-    keypoint_count: int | None  # None: known when it runs
 
 
 def read_model(
@@ -204,7 +204,6 @@ def read_topdown(
         preset_by="default" if preset is None else "given",
         activation=activation,
         activation_by=activation_by,
-        keypoint_count=count,
         usual_size=usual,
         feed=read_feed(graph, (mean, IMAGENET_MEAN), (std, IMAGENET_STD), input_channels),
         besides=besides(graph, inputs),
@@ -226,6 +225,7 @@ def _read(graph: Graph, heads: Mapping[str, str], keypoints: Any, count: int | N
         "scheme": naming.scheme,
         "keypoints": naming.names,
         "keypoints_by": naming.by,
+        "keypoint_count": count,
         "input_size": width_height(graph.inputs[image.name].shape, image.layout),
     }
 
@@ -250,10 +250,10 @@ def multi_person_problem(model: PoseModel, skeleton: Sequence[tuple[int, int]] |
     """Why a model's outputs cannot be decoded into multi-person poses with that skeleton; None where they can."""
     missing = [head for head in HEADS if head not in model.heads]
     if missing:
-        listing = ", ".join(f"{name} {dims(tensor.shape)}" for name, tensor in model.outputs.items())
+        shapes = {name: tensor.shape for name, tensor in model.outputs.items()}
         return (
             f"{model.name}: no {' and '.join(missing)} among the outputs, which several people need "
-            f"(heads= names them): {listing}"
+            f"(heads= names them): {listing(shapes)}"
         )
     usual = SCHEMES["coco"]
     if skeleton is None and model.keypoints and len(model.keypoints) != len(usual.keypoints):
@@ -305,10 +305,10 @@ def _check_choices(layout: str | None, activation: str | None) -> None:
 
 
 def _check_dtypes(graph: Graph, found: Recognized) -> None:
-    dtypes = [graph.outputs[output].dtype for output in found.heads.values()]
-    for output, dtype in zip(found.heads.values(), dtypes):
+    dtypes = {output: graph.outputs[output].dtype for output in found.heads.values()}
+    for output, dtype in dtypes.items():
         if dtype not in _kernels.ELEMENTS:
-            *most, last = _kernels.ELEMENTS
-            raise ValueError(f"{graph.name}: the output {output} must be {', '.join(most)} or {last}, got {dtype}")
-    if len(set(dtypes)) > 1:
-        raise ValueError(f"{graph.name}: {' and '.join(found.heads)} must have one dtype, got {' and '.join(dtypes)}")
+            raise ValueError(f"{graph.name}: the output {output} must be {either(_kernels.ELEMENTS)}, got {dtype}")
+    if len({*dtypes.values()}) > 1:
+        got = " and ".join(dtypes.values())
+        raise ValueError(f"{graph.name}: {' and '.join(found.heads)} must have one dtype, got {got}")

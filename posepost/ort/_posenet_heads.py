@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ._families import said
-from ._tensors import LAYOUTS, Shapes, channel_axis
+from ._tensors import LAYOUTS, Shapes, channel_axis, listing, said
 
 HEADS = ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd")
 DIRECTIONS = {"displacement_fwd": "fwd|forward", "displacement_bwd": "bwd|backward"}
@@ -136,10 +135,6 @@ def fits(heatmaps: Sequence[int | None], offsets: Sequence[int | None], layout: 
     channels = heatmaps[axis]
     same_grid = all(h is None or o is None or h == o for a, (h, o) in enumerate(zip(heatmaps, offsets)) if a != axis)
     return channels is not None and offsets[axis] == 2 * channels and same_grid
-
-
-def listing(shapes: Shapes) -> str:
-    return ", ".join(said(shapes, output) for output in shapes)
 
 
 def _fitting(shapes: Shapes, given: Mapping[str, str], layout: str | None) -> list[Pair]:

@@ -257,7 +257,7 @@ class Session:
                 matrices = _filled_up(xp, matrices[start : start + rows], rows)
             decode(_filled_up(xp, images[start : start + rows], rows), matrices, functools.partial(room, start))
         if not N:
-            room(0, self._keypoint_count() or 0)
+            room(0, self.model.keypoint_count or len(self.model.keypoints))
         arrays = [array[:N] for array in whole]
         if self.device == "cpu":
             return result(*arrays)
@@ -265,9 +265,10 @@ class Session:
         memory = DeviceMemory(self._device_id, self.stream.ptr, shapes, "cupy", places, None, self.stream)
         return made(result, arrays, memory)
 
-    def _keypoint_count(self) -> int | None:
-        """How many keypoints there are, where it is known before the model runs."""
-        raise NotImplementedError
+
+def keypoints_rows(count: int) -> tuple[Shape, ...]:
+    """The shapes of one row of Keypoints."""
+    return (count, 2), (count,)
 
 
 def _again(kind: Any, source: Source, options: dict[str, Any]) -> Any:

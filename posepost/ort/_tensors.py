@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ._source import need, protobuf_error
@@ -10,7 +10,7 @@ from ._source import need, protobuf_error
 LAYOUTS = ("NCHW", "NHWC")
 
 Shapes = Mapping[str, "tuple[int | None, ...]"]
-"""Of outputs, by name; None marks a size that is free."""
+"""Of inputs or outputs, by name; None marks a size that is free."""
 
 
 class Tensor(NamedTuple):
@@ -68,6 +68,21 @@ def first_known(one: int | None, other: int | None) -> int | None:
 def dims(shape: Sequence[int | None]) -> str:
     """A shape for people to read."""
     return f"({', '.join('any' if size is None else str(size) for size in shape)})"
+
+
+def said(shapes: Shapes, *names: str) -> str:
+    """Inputs or outputs with their shapes, for people to read."""
+    return " and ".join(f"{name} {dims(shapes[name])}" for name in names)
+
+
+def listing(shapes: Shapes) -> str:
+    return ", ".join(said(shapes, name) for name in shapes)
+
+
+def either(words: Iterable[str]) -> str:
+    """a, b or c."""
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def channel_axis(layout: str | None) -> int:

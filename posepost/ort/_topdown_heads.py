@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ._families import ratios, said
-from ._posenet_heads import Evidence, listing
-from ._tensors import LAYOUTS, Shapes, channel_axis, width_height
+from ._families import ratios
+from ._posenet_heads import Evidence
+from ._tensors import LAYOUTS, Shapes, channel_axis, listing, said, width_height
 
 TOPDOWN_HEADS = {"heatmap": ("heatmaps",), "simcc": ("simcc_x", "simcc_y")}
 

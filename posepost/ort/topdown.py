@@ -25,12 +25,11 @@ from posepost._boxes import read_boxes
 from posepost._image import as_image, warp
 from posepost._rules import cells
 from posepost.schemes import SchemeLike
-from posepost.types import Shape
 
 from ._graph import read_graph
 from ._metadata import may_be
 from ._models import PRESETS, TopDownModel, input_size, keypoints_in, read_topdown
-from ._session import Session, shape_of
+from ._session import Session, keypoints_rows, shape_of
 from ._source import ModelLike
 from ._tensors import channel_axis, width_height
 from .people import BoxWarning, People
@@ -257,10 +256,7 @@ class TopDownSession(Session):
             return self._decode(some, matrices, flip, room)
 
         with self._in_order(), self._queue():
-            return self._in_runs(self._here(images), transform, out, Keypoints, _row_shapes, decode, rows)
-
-    def _keypoint_count(self) -> int | None:
-        return self.model.keypoint_count or len(self.model.keypoints)
+            return self._in_runs(self._here(images), transform, out, Keypoints, keypoints_rows, decode, rows)
 
     def _decode(self, images: Any, transform: Any, flip: bool, out: Any) -> Keypoints:
         """Keypoints of as many crops as the model takes at once. out: also a function that makes room for K of them."""
@@ -320,7 +316,3 @@ class TopDownSession(Session):
 
 def _warn(text: str) -> None:
     warnings.warn(text, BoxWarning, stacklevel=3)
-
-
-def _row_shapes(count: int) -> tuple[Shape, ...]:
-    return (count, 2), (count,)
