@@ -15,10 +15,11 @@ from posepost._rules.heatmap import PRESETS as HEATMAP_PRESETS
 from posepost._rules.simcc import PRESETS as SIMCC_PRESETS
 from posepost.schemes import SCHEMES, Scheme, SchemeLike
 
+from ._extra_inputs import extra_inputs
 from ._families import ratios
 from ._graph import Graph, find_image, read_graph
 from ._heads import Recognized, recognize_graph
-from ._input import Feed, besides, read_feed
+from ._input import Feed, read_feed
 from ._metadata import find_keypoints, stated_stride
 from ._nodes import find_activation, find_quantization
 from ._posenet_heads import HEADS, Evidence
@@ -53,7 +54,7 @@ class Model:
     activation_by: str
     quantization: dict[str, tuple[float, int]]
     feed: Feed  # how pixels become its input
-    besides: dict[str, npt.NDArray[Any]]  # values of inputs besides the image, as far as they were given
+    extra_inputs: dict[str, npt.NDArray[Any]]  # values of inputs besides the image, as far as they were given
     scheme: Scheme | None  # what the keypoints are; None: not known
     keypoints: tuple[str, ...]  # names; "keypoint 0", ... where they are not known, none where K is not
     keypoints_by: str
@@ -145,7 +146,7 @@ def read_model(
         output_stride_by=stride_by,
         usual_size=usual,
         feed=read_feed(graph, (mean, usual_mean), (std, usual_std), input_channels),
-        besides=besides(graph, inputs),
+        extra_inputs=extra_inputs(graph, inputs),
         **_read(graph, found, keypoints, count, True),
     )
 
@@ -206,7 +207,7 @@ def read_topdown(
         activation_by=activation_by,
         usual_size=usual,
         feed=read_feed(graph, (mean, IMAGENET_MEAN), (std, IMAGENET_STD), input_channels),
-        besides=besides(graph, inputs),
+        extra_inputs=extra_inputs(graph, inputs),
         **_read(graph, found.heads, keypoints, count, False),
     )
 

@@ -19,8 +19,8 @@ from posepost.schemes import Scheme
 from posepost.types import DeviceMemory, Result, Shape, made
 
 from ._describe import describe
+from ._extra_inputs import check_extra_inputs, in_batch
 from ._graph import Graph
-from ._input import check_besides, in_batch
 from ._metadata import numbered, unnamed_scheme
 from ._models import PoseModel, TopDownModel
 from ._runtime import open_session
@@ -62,7 +62,7 @@ class Session:
     def _start(self, graph: Graph, providers: Sequence[Any] | None, device_id: int) -> None:
         self._source = graph.source
         self._lock = threading.Lock()
-        check_besides(self.model.name, self.model.inputs, self.model.input_name, self.model.besides)
+        check_extra_inputs(self.model.name, self.model.inputs, self.model.input_name, self.model.extra_inputs)
         onnxruntime = need("onnxruntime")
         available = onnxruntime.get_available_providers()
         self.device, self.device_reason = choose_device(providers, available, cupy_problem)
@@ -173,7 +173,7 @@ class Session:
         names = [self.model.heads[head] for head in heads]
         others = {
             name: in_batch(value, self.model.inputs[name].shape, array.shape[0])
-            for name, value in self.model.besides.items()
+            for name, value in self.model.extra_inputs.items()
         }
         if self.device == "cpu":
             with self._failing():

@@ -23,8 +23,10 @@ class Tensor(NamedTuple):
 def tensor_of(value: Any) -> Tensor:
     """An input or output as it is declared. Sizes of -1 and 0 are free ones."""
     kind = value.type.tensor_type
-    known = {number: name.lower() for name, number in need("onnx").TensorProto.DataType.items()}
-    dtype = known.get(kind.elem_type, f"type {kind.elem_type}")
+    try:
+        dtype = need("onnx").TensorProto.DataType.Name(kind.elem_type).lower()
+    except ValueError:
+        dtype = f"type {kind.elem_type}"
     sizes = tuple(int(dim.dim_value) if dim.dim_value > 0 else None for dim in kind.shape.dim)
     return Tensor({"float": "float32", "double": "float64"}.get(dtype, dtype), sizes)
 

@@ -20,7 +20,7 @@ TWO_IN_ONE = {
 }
 """Channels of one output that is two heads behind each other in known networks."""
 
-ELSE = "masks?|seg|segmentation|logits?|depth|disparity|alpha|matte|normals?|density|embeddings?|features?|feats?"
+NOT_POSE = "masks?|seg|segmentation|logits?|depth|disparity|alpha|matte|normals?|density|embeddings?|features?|feats?"
 """In names of what segments, measures or describes."""
 
 WITH_BACKGROUND = {19: "18 of a body", 22: "21 of a hand", 71: "70 of a face"}
@@ -95,7 +95,7 @@ def _not_keypoints(
         if depths > 31 and channels % depths == 0:
             return f"{channels // depths} keypoints with {depths} depths each (3-D), which are not supported yet"
         return "features"
-    if re.search(rf"(^|[^a-z])({ELSE})([^a-z]|$)", output, re.IGNORECASE):
+    if re.search(rf"(^|[^a-z])({NOT_POSE})([^a-z]|$)", output, re.IGNORECASE):
         return "something else of each pixel, as the name says"
     if channels == 3 and sides == size:
         return "a picture"

@@ -55,10 +55,7 @@ class TopDownSession(Session):
         (pixel - mean) / std, as `describe` prints it. Default: the metadata, else ImageNet's (123.675, 116.28, 103.53)
         and (58.395, 57.12, 57.375) of R, G and B, or 117.038 and 57.53 of gray. For integers as for `PoseSession`. Only
         `crop` uses them.
-    input_channels: "RGB" or "BGR", what the network expects. Default: the metadata, else "RGB". Pictures become gray as
-        Pillow's "L" makes them where the input has one channel.
-    inputs: values of inputs besides the image, by name, such as {"dataset_index": 0}: numbers that broadcast to the
-        declared shape, alike for all images.
+    input_channels, inputs: as for `PoseSession`.
     keypoints: what the keypoints are, as `posepost.keypoint_scheme` takes it: "coco", "halpe26", a file, names.
         Default: the metadata, else not known: their number does not tell.
     flip_pairs: the keypoint that stands for each one in the mirrored image, for `run(flip=True)`. Default: those of the
