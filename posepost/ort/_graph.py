@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
-from ._source import ModelLike, Source, load_proto, source_of
+from ._source import ModelLike, Source, load_proto, need, source_of
 from ._tensors import LAYOUTS, Shapes, Tensor, channel_axis, dims, either, first_known, inferred, listing, tensor_of
 
 IMAGE_DTYPES = ("float32", "float16", "float64", "uint8", "int8", "int32", "int64")
@@ -50,33 +50,39 @@ def read_graph(model: ModelLike | Graph) -> Graph:
         return model
     source = source_of(model)
     proto = load_proto(source)
-    constants = {
-        output: one.t
-        for node in proto.graph.node if node.op_type == "Constant"
-        for output in node.output for one in node.attribute if one.name == "value"
-    } | {value.name: value for value in proto.graph.initializer}  # fmt: skip
-    for tensor in constants.values():
-        _drop_weights(tensor)
-    inputs, outputs = signature(proto)
+    bare = _without_weights(proto)
+    inputs, outputs = signature(bare)
     return Graph(
         name=source.name,
         source=source,
-        proto=proto,
+        proto=bare,
         inputs=inputs,
         outputs=outputs,
-        metadata={entry.key: entry.value for entry in proto.metadata_props},
-        producers={output: node for node in proto.graph.node for output in node.output},
-        constants=constants,
+        metadata={entry.key: entry.value for entry in bare.metadata_props},
+        producers={output: node for node in bare.graph.node for output in node.output},
+        constants=_constants(proto),
         shapes={},
         problems=[],
     )
 
 
-def _drop_weights(tensor: Any) -> None:
-    """Clear numbers that say nothing of the graph: every inference copies what is there, 100 MB of weights too."""
-    if tensor.ByteSize() > MOST_KEPT:
-        for field in NUMBERS:
-            tensor.ClearField(field)
+def _constants(proto: Any) -> dict[str, Any]:
+    return {
+        output: one.t
+        for node in proto.graph.node if node.op_type == "Constant"
+        for output in node.output for one in node.attribute if one.name == "value"
+    } | {value.name: value for value in proto.graph.initializer}  # fmt: skip
+
+
+def _without_weights(proto: Any) -> Any:
+    """A copy whose large constants have no numbers: inference copies all that is there, each time."""
+    bare = need("onnx").ModelProto()
+    bare.CopyFrom(proto)
+    for tensor in _constants(bare).values():
+        if tensor.ByteSize() > MOST_KEPT:
+            for field in NUMBERS:
+                tensor.ClearField(field)
+    return bare
 
 
 def signature(proto: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

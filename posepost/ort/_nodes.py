@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ._graph import Graph
 from ._source import is_external, location_of, need
 from ._tensors import one_line
@@ -102,19 +105,24 @@ def _scale(graph: Graph, node: Any) -> tuple[float, int] | None:
 
 
 def _number(graph: Graph, value: str) -> float:
-    """A constant of the graph, out of external data where it lies there; 0 where there is none."""
-    if not value:
-        return 0
+    """A constant of one number; 0 where there is none."""
+    number = float(_array(graph, value)[0]) if value else 0.0
+    if not math.isfinite(number):
+        raise ValueError(f"{graph.name}: cannot read {value}: it is {number}")
+    return number
+
+
+def _array(graph: Graph, value: str) -> npt.NDArray[np.float64]:
+    """The numbers of a constant of the graph, flat, out of external data where they lie there."""
     onnx = need("onnx")
     tensor = graph.constants[value]
     try:
-        number = float(onnx.numpy_helper.to_array(tensor, graph.source.folder or "").reshape(()))
-        if not math.isfinite(number):
-            raise ValueError(f"it is {number}")
-        return number
+        array = onnx.numpy_helper.to_array(tensor, graph.source.folder or "")
+        found: npt.NDArray[np.float64] = array.astype(np.float64).reshape(-1)
     except (onnx.checker.ValidationError, ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
         where = f" from the external data file {location_of(tensor)}" if is_external(tensor) else ""
         raise ValueError(f"{graph.name}: cannot read {value}{where}: {one_line(error)}") from error
+    return found
 
 
 def _only_operand(node: Any, producers: Mapping[str, Any], constants: set[str]) -> str | None:
