@@ -139,8 +139,11 @@ def _corners(numbers: Array, box_format: str) -> Array:
 
 
 def _not_xywh(numbers: Array, image_size: tuple[int, int] | None) -> None:
+    turned = (numbers[:, 2:] < numbers[:, :2]).any(axis=1)
+    if not turned.any():
+        return
     finite = np.isfinite(numbers).all(axis=1)
-    turned = finite & (numbers[:, 2:] < numbers[:, :2]).any(axis=1)
+    turned &= finite
     whole = numbers[finite]
     last = np.inf if image_size is None else np.array(image_size)
     if turned.any() and ((whole[:, :2] >= 0) & (whole[:, 2:] > 0) & (whole[:, :2] + whole[:, 2:] <= last)).all():
@@ -171,9 +174,8 @@ def _is_row(row: Sequence[Any]) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        return False
-    return not isinstance(value, int) or abs(value) < 10**300
+    """That float64 holds."""
+    return _check.is_number(value) and not (isinstance(value, int) and abs(value) >= 10**300)
 
 
 def _shown(row: Sequence[Any]) -> str:

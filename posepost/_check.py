@@ -16,8 +16,6 @@ from ._view import Form, Spec
 INTEGER_RANGE = {"uint8": (0, 255), "int8": (-128, 127)}
 LARGEST, SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
 """Of float32, in which everything is computed; what is below the smallest a GPU takes for 0."""
-
-
 FLOAT32 = np.dtype(np.float32)
 
 
@@ -203,10 +201,6 @@ def partners(flip_pairs: tuple[int, ...] | None, K: int) -> None:
         raise ValueError(f"flip.pairs must name the partner of each of {K} keypoints, got {len(flip_pairs)}")
 
 
-def output_stride(value: float) -> None:
-    positive(value, "output_stride")
-
-
 Quantization = tuple[tuple[str, float, int], ...]
 """(argument, scale, zero point) of each integer tensor: hashable, so that it can be part of a plan's key."""
 
@@ -260,13 +254,17 @@ def transform(
             return _device_transform(seen, rows)
     matrix = numbers(value, "transform", f"numbers of shape (2, 3) or ({rows}, 2, 3)")
     _transform_shape(matrix.shape, rows)
-    if matrix.dtype != np.float32:
-        try:
-            with np.errstate(over="raise"):
-                matrix = matrix.astype(np.float32)
-        except FloatingPointError:
-            raise ValueError("transform must be in the range of float32, up to 3.4e38, got numbers beyond") from None
-    return matrix
+    return matrix if matrix.dtype == FLOAT32 else _as_float32(matrix)
+
+
+def _as_float32(matrix: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if matrix.ndim == 2 and sum(map(abs, matrix.ravel().tolist())) <= LARGEST:  # in a third of errstate's time
+        return matrix.astype(np.float32)
+    try:
+        with np.errstate(over="raise"):
+            return matrix.astype(np.float32)
+    except FloatingPointError:
+        raise ValueError("transform must be in the range of float32, up to 3.4e38, got numbers beyond") from None
 
 
 def numbers(value: Any, name: str, wanted: str) -> np.ndarray[Any, Any]:
@@ -324,12 +322,13 @@ def outputs(
     """The arrays of `out`, one for each of `results`: C-contiguous, writable, on the input's device."""
     views = []
     for array, (name, (shape, dtype)) in zip(arrays, results.items()):
-        seen = _view.view(array, f"out.{name}", queue)
-        _output(seen.form, f"out.{name}", shape, dtype, device, reference_name)
-        if _view.requires_grad(array):
-            raise ValueError(f"out.{name} must not require grad: autograd would not notice that it is written")
+        argument = f"out.{name}"
+        seen = _view.view(array, argument, queue)
+        _output(seen.form, argument, shape, dtype, device, reference_name)
+        if _view.requires_grad(seen):
+            raise ValueError(f"{argument} must not require grad: autograd would not notice that it is written")
         if _view.is_readonly(seen):
-            raise ValueError(f"out.{name} must be writable, got a read-only {seen.library} array")
+            raise ValueError(f"{argument} must be writable, got a read-only {seen.library} array")
         views.append(seen)
     return views
 
@@ -338,14 +337,9 @@ Extent = tuple[int, int]
 """The addresses from which and up to which an array lies."""
 
 
-def extent(address: int, form: Form, name: str) -> Extent:
-    shape, strides, itemsize = form[0], form[1], _view.spec(form, name).itemsize
-    span = sum((n - 1) * stride for n, stride in zip(shape, strides)) + itemsize
-    return address, address + (0 if 0 in shape else span)
-
-
 def share(one: Extent, other: Extent) -> bool:
-    return max(one[0], other[0]) < min(one[1], other[1])
+    """Whether there are addresses of both; an empty extent has none."""
+    return one[0] < other[1] and other[0] < one[1] and one[0] < one[1] and other[0] < other[1]
 
 
 def apart(
@@ -353,14 +347,12 @@ def apart(
 ) -> None:
     """No array of `out` overlaps an input, which would be read after it is written, or another one. What is missing is
     None."""
-    seen = list(inputs)
     for i, output in enumerate(outputs):
-        for j, other in enumerate(seen):
+        for j, other in enumerate((*inputs, *outputs[:i])):
             if other is not None and share(output, other):
                 results = [f"out.{name}" for name in names]
                 also = [*input_names, *results][j]
                 raise ValueError(f"{results[i]} must not overlap {also}, got arrays that share memory")
-        seen.append(output)
 
 
 @functools.lru_cache(maxsize=256)

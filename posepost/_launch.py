@@ -145,16 +145,16 @@ def run(
             _check_alignment(arrays, arguments)
             break  # an array of smaller elements than the largest
 
+    asked, ours = out, None
     ready = False  # whether the call may write to `out` as it is
     if type(out) is kind and out._memory is not None:
-        on, at, known, into, addresses, _, holder = out._memory
+        on, at, known, into, addresses, ours, holder = out._memory
         ready = at == stream and known == shapes and on == device and (holder is not None or queue[1] is None)
     if not ready or into == "jax":
-        asked = out
         out = _result(out, decoder, shapes, device, queue, library)
         _, _, _, into, addresses, _, _ = out._memory
-        if asked is not None:
-            _check_overlap(decoder, shapes, addresses, pointers, forms)
+    if ours is None and asked is not None:  # what was allocated here overlaps nothing but arrays of that result itself
+        _check_overlap(decoder, shapes, addresses, pointers, forms)
 
     block = pool.acquire()
     try:
@@ -208,12 +208,19 @@ def _check_overlap(
     pointers: list[int],
     forms: tuple[_view.Form | None, ...],
 ) -> None:
-    outputs = [(address, address + 4 * math.prod(shape)) for shape, address in zip(shapes, addresses)]
-    inputs = [
-        None if form is None else _check.extent(at, form, name)
-        for name, at, form in zip(decoder.arguments, pointers, forms)
-    ]
+    written, read = _lengths(shapes, forms, decoder.arguments)
+    outputs = [(address, address + length) for address, length in zip(addresses, written)]
+    inputs = [(address, address + length) if length else None for address, length in zip(pointers, read)]
     _check.apart(outputs, decoder.result.DTYPES, inputs, decoder.arguments, _check.share)
+
+
+@functools.lru_cache(maxsize=256)
+def _lengths(
+    shapes: tuple[Shape, ...], forms: tuple[_view.Form | None, ...], arguments: tuple[str, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Bytes from the beginning to the end of each array of a result, and of each input; 0 of what is missing."""
+    read = [0 if form is None else _view.span(form, name) for form, name in zip(forms, arguments)]
+    return tuple([4 * math.prod(shape) for shape in shapes]), tuple(read)
 
 
 def _launch_with_work(

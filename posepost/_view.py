@@ -11,11 +11,11 @@ import functools
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _cuda
+from . import _cuda, _dlpack
 
 Array = Any
 """An array of any of the libraries above."""
@@ -144,7 +144,7 @@ def device(array: Array, name: str) -> int | None:
     if reader is _from_cupy:
         return int(array.data.device_id)
     if reader is _from_dlpack:
-        return _dlpack_device(array, name)
+        return _dlpack.device(array, name)
     return view(array, name).form[3]
 
 
@@ -214,9 +214,10 @@ _cupys_array: Any = None  # its class, once one was seen
 @functools.cache
 def _reader(kind: Any) -> Callable[[Array, str, Queue | None], View] | None:
     if issubclass(kind, np.ndarray):
-        return _refused if issubclass(kind, np.ma.MaskedArray) else _from_numpy
-    jax = sys.modules.get("jax")
-    if jax is not None and issubclass(kind, jax.core.Tracer):
+        if kind is np.ndarray:
+            return _from_numpy
+        return _refused if issubclass(kind, np.ma.MaskedArray) else _from_subclass
+    if issubclass(kind, getattr(getattr(sys.modules.get("jax"), "core", None), "Tracer", ())):
         return _refused
     for library, class_name, reader in (
         ("cupy", "ndarray", _from_cupy),
@@ -286,6 +287,14 @@ def _name_and_size(dtype: Any) -> tuple[str, int]:
     return str(dtype.name if dtype.isnative else dtype), dtype.itemsize or 1
 
 
+def span(form: Form, name: str) -> int:
+    """Bytes from the first to the last element of an array without negative strides."""
+    shape, strides = form[0], form[1]
+    if 0 in shape:
+        return 0
+    return sum((n - 1) * stride for n, stride in zip(shape, strides)) + spec(form, name).itemsize
+
+
 def is_contiguous(seen: Spec) -> bool:
     """In C order without gaps."""
     expected = contiguous_strides(seen.shape)
@@ -303,8 +312,12 @@ def _named(shape: tuple[int, ...], strides: tuple[int, ...], dtype: str, ordinal
 
 
 def _from_numpy(array: Any, name: str, queue: Queue | None) -> View:
-    plain = array if type(array) is np.ndarray else array.view(np.ndarray)  # subclasses have rules of their own
-    return View(0, (plain.shape, plain.strides, plain.dtype, None), "numpy", plain)
+    return View(0, (array.shape, array.strides, array.dtype, None), "numpy", array)
+
+
+def _from_subclass(array: Any, name: str, queue: Queue | None) -> View:
+    """Of NumPy's arrays, such as matrices, whose arithmetic has rules of its own."""
+    return _from_numpy(array.view(np.ndarray), name, queue)
 
 
 def _from_cupy(array: Any, name: str, queue: Queue | None) -> View:
@@ -380,102 +393,13 @@ def _ort_device_id(value: Any) -> int:
     return int(exporter.__dlpack_device__()[1])
 
 
-# ---- DLPack: https://dmlc.github.io/dlpack/latest/c_api.html
-
-_DLPACK_CPU, _DLPACK_CUDA, _DLPACK_CUDA_HOST, _DLPACK_CUDA_MANAGED = 1, 2, 3, 13
-_DLPACK_TYPES = {(2, 32): "float32", (2, 16): "float16", (4, 16): "bfloat16", (1, 8): "uint8", (0, 8): "int8"}
-_DLPACK_CODES = ("int", "uint", "float", "opaque", "bfloat", "complex", "bool")
-
-
-class _DLTensor(ctypes.Structure):
-    _fields_ = [
-        ("data", ctypes.c_void_p),
-        ("device_type", ctypes.c_int32),
-        ("device_id", ctypes.c_int32),
-        ("ndim", ctypes.c_int32),
-        ("code", ctypes.c_uint8),
-        ("bits", ctypes.c_uint8),
-        ("lanes", ctypes.c_uint16),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
-    ]
-
-
-class _Versioned(ctypes.Structure):
-    """DLManagedTensorVersioned, of DLPack 1.0: what a producer gives that is asked for it."""
-
-    _fields_ = [
-        ("major", ctypes.c_uint32),
-        ("minor", ctypes.c_uint32),
-        ("manager", ctypes.c_void_p),
-        ("deleter", ctypes.c_void_p),
-        ("flags", ctypes.c_uint64),
-        ("tensor", _DLTensor),
-    ]
-
-
-_capsule_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-_capsule_pointer.restype = ctypes.c_void_p
-_capsule_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-
-
-def _dlpack_device(array: Array, name: str) -> int | None:
-    try:
-        kind, ordinal = map(int, array.__dlpack_device__())
-    except Exception as error:
-        raise TypeError(f"{name} must say by DLPack where it lies, got {_told(error)}") from error
-    if kind in (_DLPACK_CPU, _DLPACK_CUDA_HOST):
-        return None
-    if kind in (_DLPACK_CUDA, _DLPACK_CUDA_MANAGED):
-        return ordinal
-    raise TypeError(f"{name} must be on the CPU or a CUDA device, got DLPack device type {kind}")
-
-
-def _told(error: Exception) -> str:
-    """What a producer said, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def _exported(array: Array, **order: Any) -> tuple[Any, _DLTensor]:
-    """The capsule of an array and its tensor. Read-only arrays come by DLPack 1.0 alone, which not all can speak.
-
-    The capsule is never renamed to "used_...": it stays the owner and frees the tensor when it goes.
-    """
-    try:
-        capsule = array.__dlpack__(**order)
-    except BufferError as refused:
-        try:
-            capsule = array.__dlpack__(max_version=(1, 0), **order)
-        except TypeError:  # a producer from before DLPack 1.0
-            raise refused from None
-    try:
-        return capsule, _DLTensor.from_address(_capsule_pointer(capsule, b"dltensor"))
-    except ValueError:
-        versioned = _Versioned.from_address(_capsule_pointer(capsule, b"dltensor_versioned"))
-    if versioned.major != 1:
-        raise BufferError(f"a capsule of DLPack {versioned.major}.{versioned.minor}")
-    return capsule, versioned.tensor
-
-
 def _from_dlpack(array: Array, name: str, queue: Queue | None) -> View:
-    ordinal = _dlpack_device(array, name)
+    ordinal = _dlpack.device(array, name)
     order = {} if ordinal is None or queue is None else {"stream": queue.pointer or 1}  # DLPack calls stream 0 1
-    try:
-        capsule, tensor = _exported(array, **order)
-    except Exception as error:
-        raise TypeError(f"{name} must give its memory by DLPack, got {_told(error)}") from error
-    shape = tuple(tensor.shape[: tensor.ndim])
-    strides = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else contiguous_strides(shape)
-    dtype = _DLPACK_TYPES.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None
-    if dtype is None:
-        code = _DLPACK_CODES[tensor.code] if tensor.code < len(_DLPACK_CODES) else f"code {tensor.code} "
-        dtype = f"{code}{tensor.bits}" + (f"x{tensor.lanes}" if tensor.lanes != 1 else "")
+    capsule, pointer, shape, strides, dtype = _dlpack.tensor(array, name, **order)
+    form = _named(shape, contiguous_strides(shape) if strides is None else strides, dtype, ordinal)
     library = type(array).__module__.partition(".")[0]
-    if library.startswith("jax"):
-        library = "jax"
-    pointer = (tensor.data or 0) + tensor.byte_offset
-    return View(pointer, _named(shape, strides, dtype, ordinal), library, capsule, readonly=True)
+    return View(pointer, form, "jax" if library.startswith("jax") else library, capsule, readonly=True)
 
 
 def _from_cuda_array_interface(array: Array, name: str, queue: Queue | None) -> View:
@@ -487,7 +411,7 @@ def _from_cuda_array_interface(array: Array, name: str, queue: Queue | None) -> 
         strides = interface.get("strides")
         strides = contiguous_strides(shape, dtype.itemsize) if strides is None else tuple(strides)
     except Exception as error:
-        raise TypeError(f"{name} must have a whole __cuda_array_interface__, got {_told(error)}") from error
+        raise TypeError(f"{name} must have a whole __cuda_array_interface__, got {_dlpack.said_by(error)}") from error
     if interface.get("mask") is not None:
         raise TypeError(f"{name} must be an array without a mask, got one in __cuda_array_interface__")
     if not pointer and 0 not in shape:
@@ -512,8 +436,8 @@ def as_numpy(seen: View) -> np.ndarray[Any, Any]:
         dtype = BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype)
     if 0 in shape:
         return np.empty(shape, dtype)
-    span = sum((size - 1) * stride for size, stride in zip(shape, strides)) + dtype.itemsize
-    memory: Any = (ctypes.c_char * span).from_address(seen.pointer)
+    length = sum((size - 1) * stride for size, stride in zip(shape, strides)) + dtype.itemsize
+    memory: Any = (ctypes.c_char * length).from_address(seen.pointer)
     memory.owner = seen.owner  # the NumPy array holds `memory`, which holds the owner
     return np.ndarray(shape, dtype, memory, strides=strides)
 
@@ -522,9 +446,9 @@ def is_readonly(seen: View) -> bool:
     return not seen.owner.flags.writeable if seen.library == "numpy" else seen.readonly
 
 
-def requires_grad(array: Array) -> bool:
+def requires_grad(seen: View) -> bool:
     """Whether PyTorch's autograd would have to know that it is written."""
-    return bool(getattr(array, "requires_grad", False))
+    return seen.library == "torch" and bool(seen.owner.requires_grad)
 
 
 def from_numpy(array: np.ndarray[Any, Any], library: str) -> Array:
@@ -586,42 +510,3 @@ def download(array: Array, stream: int | None) -> np.ndarray[Any, Any]:
             stream = _cuda.cuda.stream(ordinal).ptr
         host = _cuda.cuda.download(array, ordinal, stream)  # synchronizes
     return host
-
-
-# ---- torch.compile
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def untraced(function: Function) -> Function:
-    """The function itself, which torch.compile is to call and not to look into, nor into what it calls.
-
-    What `torch.compiler.disable` does, with neither PyTorch imported nor a wrapper at each call. Dynamo asks a function
-    that it meets for these attributes (torch 2.13, _dynamo/symbolic_convert.py).
-    """
-    _codes.append(function.__code__)
-    if "torch" in sys.modules:
-        _keep_dynamo_out()
-    vars(function).update(_torchdynamo_disable=_Untraced(), _torchdynamo_disable_msg=_WHY_UNTRACED)
-    return function
-
-
-_codes: list[Any] = []
-_WHY_UNTRACED = "posepost reads the memory of tensors, which a graph has not"
-
-
-class _Untraced:
-    """True; whoever asks is Dynamo, so PyTorch is imported and can be told of the functions' own frames as well."""
-
-    def __bool__(self) -> bool:
-        _keep_dynamo_out()
-        return True
-
-
-def _keep_dynamo_out() -> None:
-    """Run untraced functions, and all that they call, as if nothing were compiled. An older PyTorch traces on."""
-    frames: Any = getattr(getattr(getattr(sys.modules["torch"], "_C", None), "_dynamo", None), "eval_frame", None)
-    if hasattr(frames, "set_code_exec_strategy"):
-        skip = frames._FrameAction.SKIP
-        for code in _codes:
-            frames.set_code_exec_strategy(code, frames._FrameExecStrategy(skip, skip))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _check, _kernels, _view
+from ._dynamo import untraced
 from ._launch import Decoder, Plan, element_number, planned, run, set_flip_pairs, set_step
 from ._rules import described
 from ._rules.flip import Flip, parts
@@ -19,7 +20,7 @@ from .ref import heatmap as ref
 from .types import Keypoints
 
 
-@_view.untraced
+@untraced
 def decode_heatmap(
     heatmaps: _view.Array,
     offsets: _view.Array | None = None,
@@ -110,10 +111,10 @@ def decode_heatmap(
 
     Formulas, borders and ties of the refinements: `help(posepost.Dark)` and so on. "dark" and "dark_udp" blur only what
     their step sees; the whole blurred map's maximum is looked for only where a clip could act. Finite maps give finite
-    points, but where the blurred map is flat or clipped both are ill-conditioned, and a step of less than the map's
-    length is anything: see `help(posepost.DarkUDP)`. Equal reference implementations can part ways in the blur's
-    rounding. The score of "soft_argmax" is the maximum; MMPose itself
-    reports 1 for every keypoint. "offset": the cell, then + center_shift, then + offset.
+    points; but where the blurred map is flat or clipped the step is rounding divided by rounding, of any length below
+    the map's: see `help(posepost.DarkUDP)`. Equal reference implementations can part ways in the blur's rounding. The
+    score of "soft_argmax" is the maximum; MMPose itself reports 1 for every keypoint. "offset": the cell, then +
+    center_shift, then + offset.
 
     float32 arithmetic without fused multiply-add, so that kernel and NumPy implementation give the same bits but
     for exponentials and logarithms, and the order of sums of a global soft-argmax.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _check, _kernels, _view
+from ._dynamo import untraced
 from ._launch import Decoder, Plan, planned, run, set_step
 from ._rules import described
 from ._rules.peaks import ARGUMENTS, least, rule, shape
@@ -18,7 +19,7 @@ from .ref import peaks as ref
 from .types import Peaks
 
 
-@_view.untraced
+@untraced
 def find_peaks(
     heatmaps: _view.Array,
     *,
@@ -88,8 +89,8 @@ def find_peaks(
 
     A NaN cell, a cell with NaN in its window, and a cell of -inf are no peaks.
 
-    "dark" and "dark_udp" are ill-conditioned where the blurred map is flat or clipped, as it is around weak peaks: a
-    step of less than the map's length is then anything. See `help(posepost.DarkUDP)`.
+    Where the blurred map is flat or clipped, as it is around weak peaks, the step of "dark" and "dark_udp" is rounding
+    divided by rounding, of any length below the map's: see `help(posepost.DarkUDP)`.
 
     Source: NVIDIA-AI-IOT/trt_pose find_peaks, refine_peaks; SLEAP's local peaks from their mathematics.
 

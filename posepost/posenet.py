@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _check, _kernels, _view
+from ._dynamo import untraced
 from ._launch import Decoder, Plan, element_number, planned, run
 from ._rules import described
 from ._rules.maps import posenet_pair
@@ -17,7 +18,7 @@ from .ref import posenet as ref
 from .types import Keypoints
 
 
-@_view.untraced
+@untraced
 def decode_posenet(
     heatmaps: _view.Array,
     offsets: _view.Array,

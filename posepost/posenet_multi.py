@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import _check, _kernels, _skeleton, _view
+from ._dynamo import untraced
 from ._launch import Decoder, Plan, element_number, planned, run
 from ._rules import described
 from ._rules.maps import channels_first
@@ -17,7 +18,7 @@ from .ref import posenet_multi as ref
 from .types import Poses
 
 
-@_view.untraced
+@untraced
 def decode_posenet_multi(
     heatmaps: _view.Array,
     offsets: _view.Array,

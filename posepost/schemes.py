@@ -5,13 +5,12 @@ The schemes themselves are data, `assets/schemes.json`, each with its source.
 
 from __future__ import annotations
 
-import json
+import functools
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from . import _check
@@ -105,13 +104,13 @@ def keypoint_scheme(value: SchemeLike) -> Scheme:
 
 def named_scheme(text: str) -> Scheme | None:
     """The one of `SCHEMES` with that name, leniently spelled; None where there is none."""
-    return _SPELLINGS.get(_plain(text))
+    return _SCHEMES.by_spelling.get(_plain(text))
 
 
 def scheme_of(names: Iterable[str]) -> Scheme:
     """The one of `SCHEMES` with these names, spelled as they are here, else a Scheme of the names alone."""
     keypoints = _names(names)
-    known = _KNOWN.get(_as_read(keypoints))
+    known = _SCHEMES.by_keypoints.get(_as_read(keypoints))
     return Scheme("", keypoints) if known is None else Scheme(known.name, keypoints, known.limbs, known.flip_pairs)
 
 
@@ -240,6 +239,8 @@ def _from_object(entry: Mapping[str, Any]) -> Scheme:
 
 def _read(path: Path) -> Scheme:
     """The scheme in a file of the caller's."""
+    import json
+
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() != ".json" and not text.lstrip().startswith(("[", "{")):
@@ -261,22 +262,47 @@ def _plain(text: str) -> str:
 def _nearest(text: str) -> str:
     import difflib
 
-    near = difflib.get_close_matches(_plain(text), _SPELLINGS, 1, 0.5)
-    return f"; did you mean {_SPELLINGS[near[0]].name}?" if near else ""
+    near = difflib.get_close_matches(_plain(text), _SCHEMES.by_spelling, 1, 0.5)
+    return f"; did you mean {_SCHEMES.by_spelling[near[0]].name}?" if near else ""
 
 
-def _spellings(entries: Sequence[Mapping[str, Any]], schemes: Mapping[str, Scheme]) -> dict[str, Scheme]:
-    found = {}
-    for entry in entries:
-        scheme = schemes[entry["name"]]
-        for name in (scheme.name, *entry.get("also", ())):
-            found[_plain(name)] = found[f"{_plain(name)}{len(scheme.keypoints)}"] = scheme
-    return found
+class _Schemes(Mapping[str, Scheme]):
+    """Read when the first of them is asked for."""
+
+    @functools.cached_property
+    def entries(self) -> list[dict[str, Any]]:
+        import json
+
+        text = (Path(__file__).parent / "assets" / "schemes.json").read_text(encoding="utf-8")
+        entries: list[dict[str, Any]] = json.loads(text)
+        return entries
+
+    @functools.cached_property
+    def by_name(self) -> dict[str, Scheme]:
+        return {entry["name"]: _from_object(entry) for entry in self.entries}
+
+    @functools.cached_property
+    def by_spelling(self) -> dict[str, Scheme]:
+        found = {}
+        for entry, scheme in zip(self.entries, self.by_name.values()):
+            for name in (scheme.name, *entry.get("also", ())):
+                found[_plain(name)] = found[f"{_plain(name)}{len(scheme.keypoints)}"] = scheme
+        return found
+
+    @functools.cached_property
+    def by_keypoints(self) -> dict[tuple[Read, ...], Scheme]:
+        return {_as_read(scheme.keypoints): scheme for scheme in self.by_name.values()}
+
+    def __getitem__(self, name: str) -> Scheme:
+        return self.by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.by_name)
+
+    def __len__(self) -> int:
+        return len(self.by_name)
 
 
-_ENTRIES = json.loads((Path(__file__).parent / "assets" / "schemes.json").read_text(encoding="utf-8"))
-SCHEMES: Mapping[str, Scheme] = MappingProxyType({entry["name"]: _from_object(entry) for entry in _ENTRIES})
+_SCHEMES = _Schemes()
+SCHEMES: Mapping[str, Scheme] = _SCHEMES
 """All schemes, by name. The source of each is in `assets/schemes.json`."""
-
-_SPELLINGS = _spellings(_ENTRIES, SCHEMES)
-_KNOWN = {_as_read(scheme.keypoints): scheme for scheme in SCHEMES.values()}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _check, _kernels, _view
+from ._dynamo import untraced
 from ._launch import Decoder, Plan, planned, run, set_flip_pairs
 from ._rules import described
 from ._rules.flip import Flip, vectors
@@ -18,7 +19,7 @@ from .ref import simcc as ref
 from .types import Keypoints
 
 
-@_view.untraced
+@untraced
 def decode_simcc(
     simcc_x: _view.Array,
     simcc_y: _view.Array,
@@ -89,8 +90,8 @@ def decode_simcc(
         Affine map of (x, y, 1) from pixels of the input on to the image, in the same launch: see
         `posepost.crop_to_image`. Absent points go through it too.
     out : Keypoints or (keypoints, scores)
-        Where to write: float32, C-contiguous, on the device of the input; then nothing is allocated but, where it has
-        no room for it, the visibility. Or the result of `posepost.pinned`.
+        Where to write: float32, C-contiguous, on the device of the input, overlapping neither an input nor itself; then
+        nothing is allocated but, where it has no room for it, the visibility. Or the result of `posepost.pinned`.
     stream : CuPy or PyTorch stream, anything with `__cuda_stream__`, or a pointer
         Where the launch goes; None: the current stream of the library of `simcc_x` on its device (PyTorch's for its
         tensors, else CuPy's). Ignored for host arrays.

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 import numpy as np
 
 from . import _check, _cuda, _view
+from ._dynamo import untraced
 
 PINNED = "pinned"
 """`DeviceMemory.library` of results in host memory that the device writes."""
@@ -58,7 +59,7 @@ class Result:
     def __iter__(self) -> Iterator[_view.Array]:
         return iter([self.__dict__[name] for name in list(self.DTYPES)[: self.UNPACKED]])
 
-    @_view.untraced
+    @untraced
     def numpy(self: Self) -> Self:
         """The same arrays as NumPy, in one copy in place in a row. The one method that waits."""
         memory = self._memory
@@ -66,9 +67,7 @@ class Result:
             return type(self)(*(_view.download(array, None) for array in self._arrays))
         if memory.stream == _cuda.PER_THREAD_STREAM or memory.library == PINNED:
             self._wait()
-        if memory.library == PINNED:
-            return type(self)(*(_view.download(array, memory.stream) for array in self._arrays))
-        if memory.array is None:
+        if memory.library == PINNED or memory.array is None:
             return type(self)(*(_view.download(array, memory.stream) for array in self._arrays))
         flat = _view.download(memory.array, memory.stream)  # synchronizes
         arrays = []
@@ -170,7 +169,7 @@ class Keypoints(Result):
     DTYPES: ClassVar[dict[str, str]] = {"keypoints": "float32", "scores": "float32", "visibility": "float32"}
     UNPACKED: ClassVar[int] = 2
 
-    @_view.untraced
+    @untraced
     def numpy(self, *, absent: float | None = None) -> Keypoints:
         """The same arrays as NumPy, in one copy in place in a row. The one method that waits.
 
@@ -217,7 +216,7 @@ class Poses(Result):
     }
     UNPACKED: ClassVar[int] = 4
 
-    @_view.untraced
+    @untraced
     def numpy(self, *, absent: float | None = None) -> Poses:
         """As `Keypoints.numpy`; `absent` also takes the place of all keypoints of the rows from `count` on."""
         result = super().numpy()

@@ -10,26 +10,26 @@ STRIDES = (2, 4, 8, 16, 32)
 Size = tuple[float, float]
 
 
-def check(size: Size, shape: tuple[int, ...], W: int, H: int, layout: str, scaling: str, said: bool) -> None:
-    """`input_size` (w, h) against maps of W x H cells, read as `layout` from `shape`. said: the call named `scaling`.
+def check(size: Size, shape: tuple[int, ...], W: int, H: int, layout: str, scaling: str, scaling_said: bool) -> None:
+    """`input_size` (w, h) against maps of W x H cells, read as `layout` from `shape`.
+
+    scaling_said: whether the call itself gave `scaling`.
 
     Cells of the stride of a network pass, and squares of any other size (points may be wanted in pixels of a crop). A
     size that the stride does not divide is in doubt: its maps are rounded up or down, and a cell is no w / W pixels.
     (1, 1) gives points relative to the input.
     """
     w, h = size
-    if size == (1, 1):
-        return
-    if _is_whole(size, W, H, scaling):
+    if size == (1, 1) or _is_whole(size, W, H, scaling):
         return
     stride = undivided(size, W, H, scaling)
-    if stride is not None and not said:
+    if stride is not None and not scaling_said:
         raise ValueError(
             f"input_size must be whole cells: {_cells(size, W, H)}; if the network's stride is {stride}, give what "
             f'they cover, ({W * stride}, {H * stride}), or scaling="{scaling}" for cells as they are, '
             f"got ({w:g}, {h:g})"
         )
-    if stride is not None or _fits(size, W, H) or (said and _nearly_square(size, W, H)):
+    if stride is not None or _fits(size, W, H) or (scaling_said and _nearly_square(size, W, H)):
         return
     if _fits((h, w), W, H):
         raise ValueError(

@@ -38,7 +38,11 @@ class Flip:
         if type(self.shift) is not bool:
             _check.flag(self.shift, "shift")
         pairs = self.pairs
-        object.__setattr__(self, "pairs", _known(*pairs) if type(pairs) is tuple else _check.flip_pairs(pairs, "pairs"))
+        try:
+            known = _known(*pairs) if type(pairs) is tuple else None
+        except TypeError:  # of what cannot be hashed, or is no int: said below
+            known = None
+        object.__setattr__(self, "pairs", _check.flip_pairs(pairs, "pairs") if known is None else known)
 
 
 @functools.lru_cache(maxsize=64, typed=True)  # typed: 1.0 names no keypoint though it equals 1

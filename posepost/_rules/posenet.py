@@ -19,7 +19,7 @@ class PoseNet(Rule):
 
 @kept
 def rule(output_stride: float, layout: str | None, activation: str | None) -> PoseNet:
-    _check.output_stride(output_stride)
+    _check.positive(output_stride, "output_stride")
     _check.layout(layout)
     _check.activation(activation)
     return PoseNet(float(output_stride), layout, activation)

@@ -65,7 +65,7 @@ def rule(
     activation: str | None,
 ) -> PoseNetMulti:
     edges = pairs(skeleton)
-    _check.output_stride(output_stride)
+    _check.positive(output_stride, "output_stride")
     _check.count(max_poses, "max_poses")
     _check.threshold(score_threshold, "score_threshold", True)
     if not (math.isfinite(_check.number(nms_radius, "nms_radius")) and nms_radius >= 0):

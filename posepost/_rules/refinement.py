@@ -84,8 +84,8 @@ class _BorderedBlur(_Blur):
 @dataclasses.dataclass(frozen=True)
 class Dark(_BorderedBlur):
     """Distribution-aware decoding: Newton's step on the logarithm of the blurred map, clipped from below to 1e-10,
-    where 1 < x < W - 2 and 1 < y < H - 2. None where the Hessian is singular, or to W cells or more along x or H along
-    y. In flat surroundings a step is rounding divided by rounding: see docs/numerics.md.
+    where 1 < x < W - 2 and 1 < y < H - 2. No step is taken where the Hessian is singular, nor one of W cells or more
+    along x or H or more along y. In flat surroundings a step is rounding divided by rounding: see docs/numerics.md.
 
     blur : int
         Side of the Gaussian, odd, up to 27: the kernel with which the network was trained.
@@ -110,8 +110,9 @@ class DarkUDP(_BorderedBlur):
     """DARK of unbiased data processing: differences over one cell, the blurred map clipped to 1e-3 ... 50, everywhere.
 
     Ill-conditioned where the blurred map hardly changes or is clipped, as on plateaus and saturated scores: a step is
-    then rounding divided by rounding, and differs between kernel, NumPy and MMPose by any number of cells. A step to W
-    cells or more along x or H along y is not taken, nor one from a singular Hessian: the keypoint stays in its cell.
+    then rounding divided by rounding, and differs between kernel, NumPy and MMPose by any number of cells. No step is
+    taken where the Hessian is singular, nor one of W cells or more along x or H or more along y: the keypoint stays in
+    its cell.
 
     blur (odd, up to 29), blur_sigma, border : as of `Dark`.
 

@@ -17,7 +17,7 @@ import pytest
 
 import posepost
 from bench.cuda_cpu.seam import ExecutorCuda, to_device
-from posepost import _cuda, _launch, _view
+from posepost import _cuda, _dlpack, _launch, _view
 
 from ..helpers import MATRIX, equal
 
@@ -298,7 +298,7 @@ def test_a_dlpack_of_another_age_is_not_guessed_at() -> None:
 
     def give(**asked: Any) -> Any:
         capsule = array.__dlpack__(max_version=(1, 0))
-        _view._Versioned.from_address(_view._capsule_pointer(capsule, b"dltensor_versioned")).major = 2
+        _dlpack.Versioned.from_address(_dlpack.capsule_pointer(capsule, b"dltensor_versioned")).major = 2
         return capsule
 
     message = message_of(TypeError, posepost.decode_heatmap, heatmaps=Producer(give))
@@ -668,11 +668,20 @@ def test_torch_compile_does_not_trace_into_numpy(first: str) -> None:
     assert done.stdout.split("\n")[:-1] == ["True 1 2"] * 6
 
 
+def test_a_pytorch_with_other_internals_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It traces on; and one that is still being imported has none."""
+    frames = types.SimpleNamespace(set_code_exec_strategy=None)
+    in_part = types.SimpleNamespace(_C=types.SimpleNamespace(_dynamo=types.SimpleNamespace(eval_frame=frames)))
+    for torch in (types.SimpleNamespace(), in_part):
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        assert bool(vars(posepost.decode_heatmap)["_torchdynamo_disable"]) is True
+
+
 def test_a_marked_function_is_itself() -> None:
     """No wrapper at each call."""
     for decode in {decode for decode, _, _ in HEADS.values()}:
         assert isinstance(decode, types.FunctionType)
-        assert decode.__code__.co_filename.startswith(str(_view.__file__).rsplit("/", 1)[0])
+        assert decode.__code__.co_filename.endswith(f"{decode.__module__.rpartition('.')[2]}.py")
         assert "_torchdynamo_disable" in vars(decode)
 
 

@@ -193,8 +193,8 @@ def test_a_picture_of_image_open_lay_on_its_side(turn: int, kind: str, tmp_path:
         assert np.array_equal(np.asarray(as_image(Image.open(path).convert("RGBA"))), UPRIGHT)
 
 
-@pytest.mark.parametrize("kind", ["jpg", "webp", "png", "tif"])
-def test_phone_photographs_are_turned_in_every_format(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["jpg", "webp"])
+def test_phone_photographs_are_turned(kind: str, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = 6
     path = tmp_path / f"a.{kind}"

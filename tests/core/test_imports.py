@@ -55,7 +55,7 @@ def test_bench_imports_nothing_from_tests() -> None:
 
 DECODERS = ("posenet", "posenet_multi", "heatmap", "simcc", "peaks")
 FLOORS = (  # each imports from those before it alone
-    {"_kernels", "_skeleton"},
+    {"_kernels", "_skeleton", "_dlpack", "_dynamo"},
     {"_cuda"},
     {"_view"},
     {"_check"},

@@ -76,6 +76,15 @@ def test_maps_of_the_mirrored_image_are_inputs_too(cpu_cuda: ExecutorCuda, place
         heatmap(place(H), flip=posepost.Flip(mirrored, (0, 2, 1)), out=out)
 
 
+def test_a_result_in_the_caller_s_memory_was_not_looked_at_again(cpu_cuda: ExecutorCuda) -> None:
+    """The first call's inputs lay elsewhere, and the second call takes the short way."""
+    memory = to_device(np.zeros(H.size + 9, np.float32))
+    out = heatmap(to_device(H), out=(memory[:6].reshape(1, 3, 2), memory[6:9].reshape(1, 3)))
+    with pytest.raises(ValueError, match=r"^out\.keypoints must not overlap heatmaps, got arrays that share memory$"):
+        heatmap(memory[: H.size].reshape(H.shape), out=out)
+    assert heatmap(memory[9:].reshape(H.shape), out=out).keypoints is out.keypoints
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_no_rows_overlap_nothing(cpu_cuda: ExecutorCuda, place: Place) -> None:
     memory = place(np.zeros(8, np.float32))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -286,3 +288,10 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for path in ("absent.json", "absent.txt", f"{tmp_path}/absent"):
         with pytest.raises(FileNotFoundError, match="absent"):
             posepost.keypoint_scheme(path)
+
+
+def test_importing_posepost_built_every_scheme() -> None:
+    """They took 10 ms, whatever it was imported for."""
+    code = "import posepost; from posepost.schemes import SCHEMES; print(dict(vars(SCHEMES)), len(SCHEMES))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{{}} {len(SCHEMES)}\n"

@@ -16,7 +16,7 @@ import pytest
 import posepost
 from bench.arrays import dtype_of, quantization_for, values
 from bench.cuda_cpu.seam import STREAM, ExecutorCuda, forget_plans, host, to_device
-from posepost import _cuda, _view
+from posepost import _cuda, _dlpack, _view
 
 SHAPE = (2, 3, 6, 5)
 
@@ -65,7 +65,7 @@ class Dlpack:
     def __dlpack__(self, stream: int | None = None) -> Any:
         self.asked.append(stream)
         capsule = self.array.__dlpack__()
-        tensor = _view._DLTensor.from_address(_view._capsule_pointer(capsule, b"dltensor"))
+        tensor = _dlpack.DLTensor.from_address(_dlpack.capsule_pointer(capsule, b"dltensor"))
         tensor.device_type = self.device_type
         if self.bfloat16:
             tensor.code = 4
@@ -498,4 +498,4 @@ def test_deciding_costs_no_import_of_cupy() -> None:
 def test_dtype_names_are_numpys() -> None:
     for name in ("float32", "float16", "bfloat16", "uint8", "int8"):
         assert _view.spec(_view.view(np.zeros(2, dtype_of(name)), "x").form, "x").dtype == name
-    assert ctypes.sizeof(_view._DLTensor) == 48
+    assert ctypes.sizeof(_dlpack.DLTensor) == 48

@@ -96,6 +96,7 @@ BAD_VALUES = [
     (posepost.Offset, {"scale": "7"}, TypeError, "scale must be a number, got str"),
     (posepost.Flip, {"maps": H, "pairs": [0, 1, 2, 3, 5, 5]}, ValueError, "pairs must hold each of 0 to K - 1 once, got [0, 1, 2, 3, 5, 5]"),  # noqa: E501
     (posepost.Flip, {"maps": H, "pairs": "lr"}, TypeError, "pairs must be a sequence of ints, got 'lr'"),
+    (posepost.Flip, {"maps": H, "pairs": ([1], 0)}, TypeError, "pairs must be a sequence of ints, got ([1], 0)"),
 ]  # fmt: skip
 
 
