@@ -49,8 +49,9 @@ def read_boxes(boxes: Any, image_size: tuple[int, int] | None = None, *, box_for
 
     A box cannot be used if its numbers are not finite or beyond 2**24, if it is empty, does not meet the image, or lies
     in 0..1 of a larger one (parts of the image, not pixels). Raises TypeError and ValueError for what is wrong with
-    all of them: not numbers, another shape, and boxes that look like xywh but were not said to be (one has its second
-    corner before its first, and as xywh all lie inside the image).
+    all of them: not numbers, another shape, boxes that look like xywh but were not said to be (one has its second
+    corner before its first, and as xywh all lie inside the image), and rows that look as if a score or a class stood
+    before the box (each has a fifth number above 1, and is a box inside the image from its second number on).
 
     >>> from posepost._boxes import read_boxes
     >>> found = read_boxes([[10, 20, 30, 40, 0.9], [5, 5, 0, 0, 0.8]], (640, 480), box_format="xywh")
@@ -62,6 +63,7 @@ def read_boxes(boxes: Any, image_size: tuple[int, int] | None = None, *, box_for
     _check.choice(box_format, "box_format", tuple(FORMATS))
     given = _as_rows(boxes)
     numbers, scores = _numbers(given)
+    _not_behind(numbers, scores, image_size, box_format)
     if box_format == "xyxy":
         _not_xywh(numbers, image_size)
     corners = _corners(numbers, box_format)
@@ -151,6 +153,19 @@ def _not_xywh(numbers: Array, image_size: tuple[int, int] | None) -> None:
         raise ValueError(
             f"boxes[{row}] must be {FORMATS['xyxy']}, got {_shown(numbers[row].tolist())}: "
             'they look like xywh: give box_format="xywh"'
+        )
+
+
+def _not_behind(numbers: Array, scores: Array, image_size: tuple[int, int] | None, box_format: str) -> None:
+    corners = _corners(np.concatenate([numbers[:, 1:], scores[:, None]], axis=1), box_format)
+    last = np.inf if image_size is None else np.array(image_size)
+    boxes = (corners[:, :2] >= 0).all(axis=1) & (corners[:, :2] < corners[:, 2:]).all(axis=1)
+    boxes &= (corners[:, 2:] <= last).all(axis=1) & (scores > 1)
+    if len(boxes) and boxes.all():
+        row = _shown([*numbers[0].tolist(), float(scores[0])])
+        raise ValueError(
+            f"boxes must have the box first and behind it a score from 0 to 1, got {row}: give the four numbers of the "
+            "box alone"
         )
 
 

@@ -124,13 +124,16 @@ def input_size(value: Any, axes: int) -> tuple[float, ...]:
 
 
 def flip_pairs(value: Any, name: str = "flip_pairs") -> tuple[int, ...]:
-    """A permutation: the keypoint that stands for each one in the mirrored image."""
+    """The keypoint that stands for each one in the mirrored image: a permutation that is its own inverse."""
     try:
         pairs = tuple(operator.index(one) for one in value)
     except (TypeError, RuntimeError):  # RuntimeError: of tensors that have no values
         raise TypeError(f"{name} must be a sequence of ints, got {said(value)}") from None
     if sorted(pairs) != list(range(len(pairs))):
         raise ValueError(f"{name} must hold each of 0 to K - 1 once, got {list(pairs)}")
+    for k, partner in enumerate(pairs):
+        if pairs[partner] != k:
+            raise ValueError(f"{name} must be mutual, got {partner} for {k} and {pairs[partner]} for {partner}")
     return pairs
 
 

@@ -48,16 +48,10 @@ class Scheme:
             raise TypeError(f"name must be a string, got {type(self.name).__name__}")
         keypoints = _names(self.keypoints)
         pairs = flip_pairs_of(keypoints) if self.flip_pairs is None else _check.flip_pairs(self.flip_pairs)
-        if pairs is not None:
-            if len(pairs) != len(keypoints):
-                raise ValueError(
-                    f"flip_pairs must name the partner of each of {len(keypoints)} keypoints, got {len(pairs)}"
-                )
-            for k, partner in enumerate(pairs):
-                if pairs[partner] != k:
-                    raise ValueError(
-                        f"flip_pairs must be mutual, got {partner} for {k} and {pairs[partner]} for {partner}"
-                    )
+        if pairs is not None and len(pairs) != len(keypoints):
+            raise ValueError(
+                f"flip_pairs must name the partner of each of {len(keypoints)} keypoints, got {len(pairs)}"
+            )
         for field, value in (
             ("keypoints", keypoints),
             ("limbs", _pairs(self.limbs, "limbs", len(keypoints))),

@@ -296,6 +296,14 @@ def gaussian_vectors(shape: tuple[int, ...], seed: int, sigma: float = 6.0, nois
     return (bell + noise * rng.standard_normal(shape)).astype(np.float32)
 
 
+def random_pairs(K: int, seed: int) -> list[int]:
+    """Partners of K keypoints for a flip test; one of them has none where K is odd."""
+    shuffled, pairs = np.random.default_rng(seed).permutation(K), list(range(K))
+    for a, b in zip(shuffled[::2].tolist(), shuffled[1::2].tolist()):
+        pairs[a], pairs[b] = b, a
+    return pairs
+
+
 def check_simcc(
     cuda: ExecutorCuda,
     arrays: list[np.ndarray],
@@ -304,7 +312,7 @@ def check_simcc(
     **options: Any,
 ) -> None:
     """arrays: simcc_x, simcc_y and, for a flip test, the same of the mirrored image."""
-    pairs = np.random.default_rng(2).permutation(arrays[0].shape[1]).tolist()
+    pairs = random_pairs(arrays[0].shape[1], 2)
 
     def call(decode: Callable[..., posepost.Keypoints], place: Place) -> posepost.Keypoints:
         x, y, *flipped = (view(array, place) for array in arrays)

@@ -24,6 +24,7 @@ from .helpers import (
     crowd,
     gaussian_maps,
     gaussian_vectors,
+    random_pairs,
     random_tree,
     same_keypoints,
     scales,
@@ -439,7 +440,7 @@ def test_simcc_on_the_gpu(gpu: Any, dtype: str, view_name: str) -> None:
             arrays = [values(kind, dtype, (N, K, W), case + i) for i, W in enumerate((Wx, Wy, Wx, Wy))]
         options = {**SIMCC_OPTIONS[case % len(SIMCC_OPTIONS)], "quantization": scale}
         for merged in (False, True):
-            pairs = tuple(np.random.default_rng(case).permutation(K).tolist())
+            pairs = tuple(random_pairs(K, case))
             on_host = [view(array, np.array) for array in arrays]
             on_device = [view(array, lambda x, skip=case % 9: placed(gpu, x, skip)) for array in arrays]
             flip, flip_there = (

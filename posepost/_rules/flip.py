@@ -16,7 +16,8 @@ class Flip:
     maps : array, or (simcc_x, simcc_y)
         Of the shape and type of the decoder's own heatmaps or vectors.
     pairs : (K,) ints
-        The keypoint that stands for each one in the mirrored image: a permutation. Up to 512 keypoints on a device.
+        The keypoint that stands for each one in the mirrored image, each other's partner or its own. Up to 512
+        keypoints on a device.
     offsets : array
         Where the decoder is given offsets: those of the mirrored image. x offsets change sign.
     shift : bool

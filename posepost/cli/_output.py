@@ -54,7 +54,7 @@ def ran_on(session: PoseSession | TopDownSession) -> str:
 
 
 ARGUMENTS = (
-    "activation|box_format|flip_pairs|heads|input_channels|inputs|keypoints|layout|mean|output_stride|padding|preset|score|size|"
+    "activation|box_format|flip_pairs|heads|input_channels|inputs|keypoints|layout|mean|output_stride|padding|people|preset|score|size|"
     "skeleton|std"
 )
 """Arguments of sessions that options of the command give."""
@@ -64,7 +64,7 @@ OTHER_NAMES = {"output_stride": "stride", "inputs": "input", "input_channels": "
 def message(error: BaseException) -> str:
     """An error on one line, in the words of the command, with the file that it is about."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return error.strerror if error.filename is None else f"{error.filename or repr('')}: {error.strerror}"
     return in_options(" ".join(str(error).split())) or type(error).__name__
 
 
@@ -82,6 +82,8 @@ def in_options(text: str) -> str:
         value = match[2]
         if value.startswith("{"):  # a dict of strings
             value = ",".join(f"{key}={one}" for key, one in re.findall(r'"([^"]*)": "?([^",}]*)', value))
+        if match[1] == "size":
+            value = re.sub(r"^\((\d+), (\d+)\)$", r"\1x\2", value)
         return f"{option(match[1])} {'none' if value == 'None' else value.strip(QUOTE)}".rstrip()
 
     text = re.sub(r"(^|: )mean and std must ", r"\1--mean and --std must ", text)

@@ -45,6 +45,7 @@ import argparse
 import json
 import math
 import os
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,6 +59,7 @@ from posepost.ort import (
     TopDownSession,
     input_size,
     multi_person_problem,
+    people_to_find,
     read_graph,
     recognize,
 )
@@ -87,13 +89,14 @@ def run(arguments: argparse.Namespace) -> int:
             files = _files(session, path, folder / name, arguments.size, people)
             write(files)
         except EXPECTED as error:
-            text = message(error)
-            complain(text if text.startswith(f"{path}:") else f"{path}: {text}")
+            text = _of_boxes(message(error), arguments)
+            name = path or repr(path)
+            complain(text if text.startswith(f"{name}:") else f"{name}: {text}")
             status = 2
         else:
             print(f"{path}: {found}, wrote {' and '.join(str(file) for file in files)}")
             for problem in people.left_out:
-                complain(f"{path}: {problem}, left out")
+                complain(f"{path}: {_of_boxes(problem, arguments)}, left out")
                 status = 2
     return status
 
@@ -105,7 +108,8 @@ def _whole_images(arguments: argparse.Namespace, graph: Graph) -> tuple[PoseSess
     )
     input_size(session.model, arguments.size)
     problem = multi_person_problem(session.model, arguments.skeleton)
-    wanted = arguments.people or ("all" if problem is None or arguments.score is not None else "one")
+    wanted = arguments.people or ("all" if arguments.score is not None else None)
+    wanted = wanted or people_to_find(session.model, arguments.skeleton)
     if wanted == "all" and problem is not None:
         raise ValueError(problem)
     if wanted == "one" and arguments.score is not None:
@@ -160,6 +164,11 @@ def _boxes(arguments: argparse.Namespace) -> BoxFile | None:
     if len(arguments.images) > 1:
         raise ValueError(f"--box is for one image, got {len(arguments.images)}; --boxes names a file for many")
     return BoxFile({arguments.images[0]: arguments.box}, arguments.box_format or "xyxy", [])
+
+
+def _of_boxes(text: str, arguments: argparse.Namespace) -> str:
+    """What is said of rows, said of --box where they come from there."""
+    return re.sub(r"^boxes\[\d+\](?= must )", "--box", text) if arguments.box else text
 
 
 def _counted(people: People) -> str:

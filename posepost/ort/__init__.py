@@ -30,6 +30,7 @@ from ._models import (
     TopDownModel,
     input_size,
     multi_person_problem,
+    people_to_find,
     read_model,
     read_topdown,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "input_size",
     "load_proto",
     "multi_person_problem",
+    "people_to_find",
     "provider_list",
     "read_graph",
     "read_model",

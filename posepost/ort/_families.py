@@ -184,7 +184,9 @@ def _coordinates(shapes: Shapes, maps: Mapping[str, Map]) -> Family | None:
     points = [name for name, shape in shapes.items() if len(shape) == 3 and shape[2] in (2, 3) and (shape[1] or 0) > 4]
     if points and all(len(shape) < 4 and (not shape or (shape[-1] or 0) < 8) for shape in shapes.values()):
         return Family("a network that regresses coordinates", f"{said(shapes, *points)} are points, not heatmaps")
-    flat = [name for name in _named(shapes, "keypoint|kpt|landmark") if (_flat(shapes[name]) or 0) > 8]
+    scores = _named(shapes, "score|visib|conf|prob")
+    named = [name for name in _named(shapes, "keypoint|kpt|landmark") if name not in scores]
+    flat = [name for name in named if (_flat(shapes[name]) or 0) > 8]
     if flat and not maps:
         return Family("a network that regresses coordinates", f"{said(shapes, *flat)} are points, not heatmaps")
     return None

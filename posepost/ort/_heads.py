@@ -43,13 +43,16 @@ def recognize(
     doubt, or a kind of network that is known and not supported; RuntimeError where only a run would tell the shapes of
     the outputs, and onnxruntime cannot run the model.
     """
-    return recognize_graph(read_graph(model), dict(heads or {}), layout, preset)
+    return recognize_graph(read_graph(model), heads, layout, preset)
 
 
 def recognize_graph(
-    graph: Graph, given: dict[str, str], layout: str | None, preset: str | None, kind: str | None = None
+    graph: Graph, heads: Mapping[str, str] | None, layout: str | None, preset: str | None, kind: str | None = None
 ) -> Recognized:
     """`recognize` of a graph. kind: "posenet" or "topdown" where the caller has settled that."""
+    if heads is not None and not isinstance(heads, Mapping):
+        raise TypeError(f"heads must be a dict from heads to outputs, got {type(heads).__name__}")
+    given = dict(heads or {})
     if kind == "topdown":
         known = ["heatmaps", *["offsets"] * (preset == "deeplabcut"), *TOPDOWN_HEADS["simcc"]]
     else:

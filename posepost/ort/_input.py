@@ -11,13 +11,14 @@ import numpy.typing as npt
 from posepost._image import pillow
 
 from ._graph import Graph, Image, find_image
-from ._nodes import arithmetic_on_pixels, input_scale
+from ._nodes import arithmetic_on_pixels, input_scale, through_arithmetic
 
 ORDERS = ("RGB", "BGR")
 GRAY = "gray"
 GRAY_MEAN, GRAY_STD = 117.038, 57.53
 """ImageNet's mean and std of R, G and B, weighed as Pillow's "L" weighs them: 0.299, 0.587, 0.114."""
 MOST_LEVELS = 2  # pixel values that an integer input may make one
+LEAST_SPAN, LARGEST = 0.5, 2.8  # of what a first layer sees of pixels normalized once: -1..1, ImageNet's -2.2..2.7
 BEYOND = 26  # levels, a tenth of 256: quantizing cuts off what it seldom saw
 
 
@@ -30,6 +31,7 @@ class Feed(NamedTuple):
     std: npt.NDArray[np.float32]
     by: str  # where mean and std come from: "given", "metadata" or "default", with a doubt behind
     scale: tuple[float, int] | None  # with which integers stand for (pixel - mean) / std: x / scale + zero
+    doubt: str = ""  # why the default of mean and std is not taken, in words
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """(H, W, 3) RGB pixels as (H, W, channels) values of the network's dtype."""
@@ -54,6 +56,11 @@ class Feed(NamedTuple):
         values = (np.array([[0], [255]], np.float32) - self.mean) / self.std / np.float32(scale) + np.float32(zero)
         whole: npt.NDArray[np.float32] = np.rint(values)
         return whole
+
+    def ends_of_reals(self) -> npt.NDArray[np.float32]:
+        """(2, channels): what pixels of 0 and 255 become as real numbers."""
+        values: npt.NDArray[np.float32] = (np.array([[0], [255]], np.float32) - self.mean) / self.std
+        return values
 
     def fills_8_bits(self) -> bool:
         """Whether quantized pixels have the levels of 8 bits to themselves, otherwise than pixels themselves have."""
@@ -101,8 +108,10 @@ def read_feed(
     by = by if all(value is None for value in given.values()) else "given"
     integer = np.dtype(dtype).kind != "f"
     arithmetic = arithmetic_on_pixels(graph, image.name)
-    if by == "default" and not integer and arithmetic:
-        by = f"default, but the graph itself begins with {' and '.join(dict.fromkeys(arithmetic))} of the pixels"
+    begins = f"the graph itself begins with {' and '.join(dict.fromkeys(node.op_type for node in arithmetic))}"
+    own = by == "default" and not integer and bool(arithmetic)
+    if own:
+        by = f"default, but {begins} of the pixels"
     scale = input_scale(graph, image.name) if integer else None
 
     def feed_by(defaults: Mapping[str, Any], scale: tuple[float, int] | None) -> Feed:
@@ -118,7 +127,14 @@ def read_feed(
         feed = feed_by({"mean": 128 if dtype == "int8" else 0, "std": 1}, None)
     if integer and by != "default":
         _check_integers(graph.name, image.name, feed)
-    return feed
+    ends = through_arithmetic(graph, arithmetic, feed.ends_of_reals()) if own else None
+    if ends is None or (np.ptp(ends) >= LEAST_SPAN and np.abs(ends).max() <= LARGEST):
+        return feed
+    return feed._replace(
+        doubt=f"{graph.name}: mean= and std= must be given, because {begins}, which makes {ends.min():.3g} to "
+        f"{ends.max():.3g} of the default, {numbers(feed.mean)} and {numbers(feed.std)}: mean=0 and std=1 are for "
+        "pixels from 0 to 255, mean=0 and std=255 for 0 to 1"
+    )
 
 
 def channels_of(
@@ -135,8 +151,8 @@ def channels_of(
         found = np.empty(0, np.float32)
     if found.size not in (1, 3) or not np.isfinite(found).all():
         raise ValueError(f"{where} must be one finite number or three, got {value!r}")
-    if what == "std" and not found.all():
-        raise ValueError(f"{where} must not be zero, got {value}")
+    if what == "std" and not (found > 0).all():
+        raise ValueError(f"{where} must be above 0, got {value}")
     if image.channels == 1:
         if (found != found[0]).any():
             raise ValueError(f"{where} must be one number for the gray input {image.name}, got {value}")

@@ -33,6 +33,7 @@ DEFAULT_MEAN = DEFAULT_STD = 127.5
 RESNET_MEAN, RESNET_STD = (123.15, 115.9, 103.06), 1  # npm @tensorflow-models/posenet 2.2.2 dist/resnet.js
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 PRESETS = {"heatmap": HEATMAP_PRESETS, "simcc": SIMCC_PRESETS}
+MOST_PIXELS = 1 << 26  # of an input, 805 MB in float32: more is taken for a slip
 UDP_KEYPOINTS = 17  # of the public models with UDP's offsets
 DEFAULT_PRESETS = {"heatmap": "mmpose_msra", "simcc": "rtmpose"}
 
@@ -119,7 +120,7 @@ def read_model(
     """
     _check_choices(layout, activation)
     graph = read_graph(model)
-    seen = recognize_graph(graph, dict(heads or {}), layout, None, "posenet")
+    seen = recognize_graph(graph, heads, layout, None, "posenet")
     found, found_layout = seen.heads, seen.layout
     if activation == "auto":
         activation, activation_by = find_activation(graph.producers, set(graph.constants), found["heatmaps"])
@@ -167,7 +168,7 @@ def read_topdown(
     """Read the graph of a top-down ONNX model without running it. Arguments and errors as for `TopDownSession`."""
     _check_choices(layout, activation)
     graph = read_graph(model)
-    found = recognize_graph(graph, dict(heads or {}), layout, preset, "topdown")
+    found = recognize_graph(graph, heads, layout, preset, "topdown")
     kind, shapes, usual = found.kind, found.shapes, found.size
     if preset is not None:
         _check.choice(preset, "preset", tuple(PRESETS[kind]))
@@ -244,7 +245,20 @@ def input_size(model: Model, size: tuple[int, int] | None) -> tuple[int, int]:
         raise ValueError(f"size must be what the model takes, {takes}, got {width}x{height}")
     if min(width, height) < 1:
         raise ValueError(f"size must be positive, got {width}x{height}")
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"size must have at most {MOST_PIXELS} pixels, got {width}x{height}")
     return width, height
+
+
+def people_to_find(model: PoseModel, skeleton: Sequence[tuple[int, int]] | None = None) -> str:
+    """ "all" where a model has the heads for it, else "one". ValueError where displacements are there, but in doubt."""
+    if model.evidence.undirected:
+        first, second = model.evidence.undirected
+        raise ValueError(
+            f'people must be "one", or heads= must name displacement_fwd and displacement_bwd: {first} and {second} of '
+            f"{model.name} are these, but nothing tells which is which"
+        )
+    return "one" if multi_person_problem(model, skeleton) else "all"
 
 
 def multi_person_problem(model: PoseModel, skeleton: Sequence[tuple[int, int]] | None = None) -> str | None:

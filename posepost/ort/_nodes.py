@@ -20,7 +20,8 @@ _TRANSPARENT = {
 }  # fmt: skip
 _GIVES_SCORES = {"Sigmoid", "HardSigmoid", "Softmax", "QLinearSigmoid"}
 _GIVES_LOGITS = {"Conv", "ConvTranspose", "QLinearConv", "Gemm", "MatMul", "QLinearMatMul", "BatchNormalization"}
-_KEEPS_LOGITS = {"Add", "Mul", "Sub", "Div"}  # of one value with constants; a score does not survive these
+_ARITHMETIC = {"Add": np.add, "Mul": np.multiply, "Sub": np.subtract, "Div": np.divide}
+_KEEPS_LOGITS = {*_ARITHMETIC}  # of one value with constants; a score does not survive these
 
 
 def find_activation(producers: Mapping[str, Any], constants: set[str], output: str) -> tuple[str | None, str]:
@@ -51,18 +52,35 @@ def find_activation(producers: Mapping[str, Any], constants: set[str], output: s
     return (found.pop() if len(found) == 1 else "unknown"), why
 
 
-def arithmetic_on_pixels(graph: Graph, input_name: str) -> list[str]:
-    """Operators that a graph applies to its input before the first layer; it may normalize the pixels itself."""
+def arithmetic_on_pixels(graph: Graph, input_name: str) -> list[Any]:
+    """Nodes of arithmetic on its input, before the first layer, of a graph; it may normalize the pixels itself."""
     reached, found = {input_name}, []
     for node in graph.proto.graph.node:
         if not reached & {*node.input}:
             continue
         if node.op_type in (*_KEEPS_LOGITS, "BatchNormalization"):
-            found.append(node.op_type)
+            found.append(node)
         elif node.op_type not in (*_TRANSPARENT, "Gather"):
             break
         reached |= {*node.output}
     return found
+
+
+def through_arithmetic(graph: Graph, nodes: Sequence[Any], values: Any) -> Any | None:
+    """What (n, channels) values of the input become in such nodes; None where that is not known, as of what normalizes
+    whatever it gets (BatchNormalization)."""
+    for node in nodes:
+        names = [name for name in node.input if name in graph.constants]
+        constants = [_array(graph, name) for name in names]
+        if any(constant.size not in (1, values.shape[1]) for constant in constants):
+            return None
+        if len(constants) == 1 and node.op_type in _ARITHMETIC:
+            pair = [constants[0] if name == names[0] else values for name in node.input]
+            with np.errstate(all="ignore"):
+                values = _ARITHMETIC[node.op_type](*pair)
+        else:
+            return None
+    return values
 
 
 def find_quantization(graph: Graph, heads: Mapping[str, str], required: Sequence[str]) -> dict[str, tuple[float, int]]:

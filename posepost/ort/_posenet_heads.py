@@ -24,6 +24,7 @@ class Evidence(NamedTuple):
     favor: tuple[str, ...]
     against: tuple[str, ...] = ()
     sure: bool = True
+    undirected: tuple[str, ...] = ()  # displacements of which it is not known which is which
 
 
 def find_heads(
@@ -67,6 +68,8 @@ def find_heads(
         matching = [output for output in candidates if re.search(words, output, re.IGNORECASE)]
         if head not in found and len(matching) == 1:
             found[head] = matching[0]
+    if evidence.undirected and {*DIRECTIONS} <= {*found}:
+        evidence = evidence._replace(undirected=())
     by = "named by the caller" if len(both) == 2 else by
     return {head: found[head] for head in HEADS if head in found}, by, found_layout, evidence
 
@@ -110,7 +113,7 @@ def weigh(shapes: Shapes, metadata: Mapping[str, str], pair: Pair) -> Evidence:
         against.append("the graph does not tell whether their grids are the same")
     alone = sum(other[1] == offsets for other in _fitting(shapes, {}, layout)) == 1
     sure = not against and (fields or stated or (several and offsets in by_name and (heatmaps in by_name or alone)))
-    return Evidence(tuple(favor), tuple(against), sure)
+    return Evidence(tuple(favor), tuple(against), sure, tuple(displacements) if fields else ())
 
 
 def doubt(name: str, shapes: Shapes, metadata: Mapping[str, str], pair: Pair) -> str:

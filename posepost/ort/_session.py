@@ -194,7 +194,9 @@ class Session:
         return {head: self.model.quantization[head] for head in heads if head in self.model.quantization} or None
 
     def _fed(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """(H, W, 3) pixels as the network takes them, in its layout."""
+        """(H, W, 3) pixels as the network takes them, in its layout. ValueError where that is in doubt."""
+        if self.model.feed.doubt:
+            raise ValueError(self.model.feed.doubt)
         values = self.model.feed(pixels)
         return values.transpose(2, 0, 1) if self.model.input_layout == "NCHW" else values
 

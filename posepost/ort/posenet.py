@@ -14,7 +14,7 @@ from posepost.schemes import SchemeLike
 from posepost.types import Shape
 
 from ._graph import read_graph
-from ._models import PoseModel, input_size, multi_person_problem, read_model
+from ._models import PoseModel, input_size, multi_person_problem, people_to_find, read_model
 from ._posenet_heads import HEADS, fits
 from ._session import Session, keypoints_rows, shape_of
 from ._shapes import stride_of
@@ -122,10 +122,11 @@ class PoseSession(Session):
         Raises what `letterbox` and `run_multi` or `run` raise.
         """
         if people is None:
-            people = "one" if multi_person_problem(self.model, self.skeleton) else "all"
+            people = people_to_find(self.model, self.skeleton)
         _check.choice(people, "people", ("one", "all"))
         least = (LEAST_SCORE if people == "all" else 0.0) if score is None else score
-        _check.number(least, "score")
+        if not 0 <= _check.number(least, "score") <= 1:
+            raise ValueError(f"score must be from 0 to 1, got {score}")
         picture = as_image(image, channels=channels)
         images, transform = self.letterbox(picture, size)
         if people == "all":
@@ -262,13 +263,25 @@ class PoseSession(Session):
         }
 
     def _stride_for(self, images: Sequence[int], heatmaps: Sequence[int], offsets: Sequence[int]) -> int:
-        if self.model.output_stride is not None:
-            return self.model.output_stride
         layout = self._layout_of(heatmaps, offsets)
-        stride = stride_of(width_height(images, self.model.input_layout), width_height(heatmaps, layout))
+        sides, cells = width_height(images, self.model.input_layout), width_height(heatmaps, layout)
+        if self.model.output_stride is not None:
+            self._check_stride(self.model.output_stride, sides, cells)
+            return self.model.output_stride
+        stride = stride_of(sides, cells)
         if stride is None:
             raise ValueError(
                 f"{self.model.name}: cannot tell the output stride from an input of {dims(images)} and heatmaps of "
                 f"{dims(heatmaps)}; give output_stride="
             )
         return stride
+
+    def _check_stride(self, stride: float, sides: tuple[int, int], cells: tuple[int, int]) -> None:
+        """Cells cover the input, but for one at its sides."""
+        if any(abs(cell - side / stride) > 1 for side, cell in zip(sides, cells)):
+            (width, height), (columns, rows) = sides, cells
+            stated = self.model.output_stride_by == "metadata"
+            raise ValueError(
+                f"{f'{self.model.name}: posepost.' * stated}output_stride must be the input pixels of a cell, of which "
+                f"an input of {width}x{height} has {columns}x{rows}, got {stride}"
+            )

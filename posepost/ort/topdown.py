@@ -114,6 +114,7 @@ class TopDownSession(Session):
             if "offsets" in self.model.heads:
                 self._options["refine"] = Offset(scale=DEEPLABCUT_SCALE)
             self._flip_shift = not from_middle if flip_shift is None else flip_shift
+            _check.flag(self._flip_shift, "flip_shift")
         elif flip_shift is not None:
             raise ValueError(f"flip_shift is for heatmaps, got it for the SimCC model {self.model.name}")
         self._start(graph, providers, device_id)
@@ -244,6 +245,7 @@ class TopDownSession(Session):
         the model fails.
         """
         self._check(images, any_batch=True)
+        _check.flag(flip, "flip")
         if flip and self.model.keypoint_count is not None:
             self.flip_pairs(self.model.keypoint_count)
         N = len(images)
@@ -295,10 +297,14 @@ class TopDownSession(Session):
         rows, columns = shape[-2:] if self.model.layout == "NCHW" else shape[-3:-1]
         stride = cells.undivided(size, columns, rows, "udp" if self._udp else "msra")
         if stride is not None:
+            whole, (width, height) = (columns * stride, rows * stride), size
+            takes = all(fixed in (None, side) for fixed, side in zip(self.model.input_size, whole))
+            give = (
+                f"give size={whole}" if takes else "in Python, decode_heatmap decodes what forward() gives by scaling="
+            )
             raise ValueError(
-                f"size must be whole cells of the network, whose stride seems to be {stride}: give "
-                f"size=({columns * stride}, {rows * stride}), or decode_heatmap what forward() gives and say scaling=, "
-                f"got {size}, of which it makes maps {columns} wide and {rows} high"
+                f"size must be whole cells of the network, whose stride seems to be {stride}: {give}, got "
+                f"{width}x{height}, of which it makes maps {columns} wide and {rows} high"
             )
 
     def _split_ratio(self, size: tuple[int, int], shapes: Sequence[Sequence[int]]) -> float:

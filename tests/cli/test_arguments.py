@@ -60,7 +60,7 @@ from .commands import complaints
             ["inspect", "MODEL", "--std", "wide"],
             "posepost inspect: argument --std: must be one number or three with commas, got 'wide'",
         ),
-        (["inspect", "MODEL", "--std", "0"], "posepost: --std must not be zero, got [0.0]"),
+        (["inspect", "MODEL", "--std", "0"], "posepost: --std must be above 0, got [0.0]"),
         (
             ["inspect", "MODEL", "--heads", "heatmaps"],
             "posepost inspect: argument --heads: must be HEAD=OUTPUT,..., got 'heatmaps'",

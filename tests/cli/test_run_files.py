@@ -146,3 +146,10 @@ def test_outputs_appear_whole_or_not_at_all(
     assert line.startswith(f"posepost: {photo}: ")
     assert line.endswith(": No space left on device")
     assert list(out.iterdir()) == []
+
+
+def test_an_empty_name_is_said_to_be_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "", "photo.png"]) == 2
+    assert complaints(capsys) == ["posepost: '': No such file or directory"]
+    assert cli.main(["run", "posenet.onnx", "", "-o", "out"]) == 2
+    assert complaints(capsys) == ["posepost: '': No such file or directory"]

@@ -25,7 +25,7 @@ from ..onnx_models import COCO, network
 from .commands import complaints, joints, written
 
 TWO = ["--box", "10,10,50,80", "--box", "120.5,70,180,140"]
-RULE = "boxes[0] must be finite x0, y0, x1, y1 with x0 < x1 and y0 < y1"
+RULE = "--box must be finite x0, y0, x1, y1 with x0 < x1 and y0 < y1"
 
 
 @pytest.mark.parametrize("kind", ["heatmap", "simcc"])

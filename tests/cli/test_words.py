@@ -30,6 +30,8 @@ PYTHON_ALONE = {"boxes", "images", "model", "out", "providers", "transform"}
         ("m.onnx: flip_pairs must be given", "m.onnx: --flip-pairs must be given"),
         ("heads['offsets'] must be one of a, b", "--heads offsets must be one of a, b"),
         ("inputs['dataset_index'] must be int64", "--input dataset_index must be int64"),
+        ("give size=(260, 264), got 257x257", "give --size 260x264, got 257x257"),
+        ('people must be "one"', '--people must be "one"'),
         ("inputs must have keys among a", "--input must have keys among a"),
         ("m.onnx: input_channels must not be given", "m.onnx: --bgr must not be given"),
         ("the size must fit, the layout of heatmaps too", "the size must fit, the layout of heatmaps too"),

@@ -157,3 +157,19 @@ def test_the_arrays_are_not_changed() -> None:
     read_boxes(rows, SIZE, box_format="xywh").corners[:] = 0
     read_boxes(rows, SIZE).corners[:] = 0
     assert np.array_equal(rows, before)
+
+
+@pytest.mark.parametrize("first", [0.9, 0, 17])
+def test_a_score_or_a_class_before_the_box_was_taken_for_its_corner(first: float) -> None:
+    rows = [[first, 60, 30, 110, 120], [first, 5, 6, 100, 90]]
+    message = (
+        f"boxes must have the box first and behind it a score from 0 to 1, got ({first:g}, 60, 30, 110, 120): give the "
+        "four numbers of the box alone"
+    )
+    for boxes in (rows, np.array(rows)):
+        with pytest.raises(ValueError, match=exactly(message)):
+            read_boxes(boxes, (192, 192))
+        with pytest.raises(ValueError, match=exactly(message)):
+            posepost.box_to_crop(boxes, (192, 256))
+    tracks = [[60, 30, 110, 120, 7], [5, 6, 100, 90, 1]]
+    assert read_boxes(tracks, (192, 192)).rows.tolist() == [0, 1]

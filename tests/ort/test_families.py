@@ -176,3 +176,11 @@ def test_a_third_vector_is_not_dropped() -> None:
     named = ort.read_topdown(outputs_only(SIMCC_3D, (256, 256)), heads={"simcc_x": "simcc_x", "simcc_y": "simcc_y"})
     assert named.evidence.against == ("simcc_z is left over",)
     assert "against          simcc_z is left over" in ort.describe(named)
+
+
+def test_scores_beside_the_vectors_made_no_pose_head_of_simcc() -> None:
+    shapes: Shapes = {"simcc_x": (17, 384), "simcc_y": (17, 512), "keypoints_score": (17,)}
+    assert ort.recognize(outputs_only(shapes)).heads == {"simcc_x": "simcc_x", "simcc_y": "simcc_y"}
+    points: Shapes = {"keypoints": (34,)}
+    with pytest.raises(ValueError, match=r"this looks like a network that regresses coordinates"):
+        ort.recognize(outputs_only(points))

@@ -12,7 +12,7 @@ pytest.importorskip("onnx", reason='needs onnx: pip install "posepost[ort]"')
 pytest.importorskip("onnxruntime", reason='needs onnxruntime: pip install "posepost[ort]"')
 pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from posepost import ort
@@ -81,7 +81,7 @@ def test_what_is_printed_is_what_is_fed(dtype: str, channels: int, layout: str) 
     model = seen_network(shape, KINDS[dtype], layout=layout)
     cases: list[dict[str, Any]] = [{}]
     if dtype.startswith("float"):
-        cases += [{"mean": 127.5, "std": 128}, {"mean": 0, "std": 255}, {"mean": 0, "std": 1}, {"std": -127.25}]
+        cases += [{"mean": 127.5, "std": 128}, {"mean": 0, "std": 255}, {"mean": 0, "std": 1}, {"std": 127.25}]
         cases += [{"mean": MEAN, "std": STD}, {"mean": (1, 2.5, 3.0000002)}] if channels == 3 else []
     else:
         cases += [{"mean": 128, "std": 2}, {"mean": 100.5, "std": 1.7}] if dtype in ("int32", "int64") else []
@@ -235,7 +235,7 @@ def test_raw_pixels_and_plain_scales_are_no_mistake(mean: Any, std: Any) -> None
         ({"std": (1, None, 3)}, "std must be one finite number or three, got (1, None, 3)"),
         ({"std": 1e400}, "std must be one finite number or three, got inf"),
         ({"mean": 10**400}, f"mean must be one finite number or three, got {10**400}"),
-        ({"std": (1, 0, 1)}, "std must not be zero, got (1, 0, 1)"),
+        ({"std": (1, 0, 1)}, "std must be above 0, got (1, 0, 1)"),
     ],
 )
 def test_what_is_no_mean_or_std(options: dict[str, Any], message: str) -> None:
@@ -444,3 +444,33 @@ def test_names_of_keypoints_do_not_hang_on_the_input() -> None:
 def test_what_is_no_size(size: Any, message: str) -> None:
     with pytest.raises(TypeError, match=exactly(message)):
         ort.TopDownSession(network(size=(None, None))).crop(PIXELS, WHOLE, size=size)
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ((("Sub", 127.5), ("Div", 127.5)), "Sub and Div, which makes -1.02 to -0.979"),
+        ((("Mul", 1 / 255), ("Sub", 0.5)), "Mul and Sub, which makes -0.508 to -0.49"),
+        ((("Mul", 2.0), ("Sub", 1.0)), "Mul and Sub, which makes -5.24 to 4.28"),  # quic/ai-hub-models: of 0..1
+    ],
+)
+def test_pixels_were_normalized_once_by_us_and_once_by_the_graph(steps: Any, said: str) -> None:
+    model = seen_network(["N", 3, 64, 48])
+    current, nodes = "x", list(model.graph.node)
+    for number, (operator, value) in enumerate(steps):
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(value), f"own{number}"))
+        made = helper.make_node(operator, [current, f"own{number}"], [f"own{number}.done"])
+        nodes.insert(number, made)
+        current = f"own{number}.done"
+    nodes[len(steps)].input[0] = current
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    session = ort.TopDownSession(model)
+    message = (
+        f"model: mean= and std= must be given, because the graph itself begins with {said} of the default, (123.675, "
+        "116.28, 103.53) and (58.395, 57.12, 57.375): mean=0 and std=1 are for pixels from 0 to 255, mean=0 and "
+        "std=255 for 0 to 1"
+    )
+    with pytest.raises(ValueError, match=exactly(message)):
+        session.crop(PIXELS, WHOLE)
+    assert ort.TopDownSession(model, mean=0, std=1).crop(PIXELS, WHOLE)[0].max() > 1

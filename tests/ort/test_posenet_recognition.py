@@ -244,7 +244,7 @@ def test_metadata_gives_mean_std_names_and_size() -> None:
         ("input_size", "192", "model: posepost.input_size must be width,height, got '192'"),
         ("keypoints", "a,b", "model: posepost.keypoints must name 17 keypoints, got 2"),
         ("mean", "grey", "model: posepost.mean must be one finite number or three, got 'grey'"),
-        ("std", "1,0,1", "model: posepost.std must not be zero, got [1.0, 0.0, 1.0]"),
+        ("std", "1,0,1", "model: posepost.std must be above 0, got [1.0, 0.0, 1.0]"),
     ],
 )
 def test_wrong_metadata(key: str, value: str, message: str) -> None:
@@ -259,7 +259,7 @@ def test_wrong_metadata(key: str, value: str, message: str) -> None:
         ({"activation": "relu"}, 'activation must be "auto", "sigmoid" or None, got \'relu\''),
         ({"mean": (1, 2)}, "mean must be one finite number or three, got (1, 2)"),
         ({"mean": float("nan")}, "mean must be one finite number or three, got nan"),
-        ({"std": 0}, "std must not be zero, got 0"),
+        ({"std": 0}, "std must be above 0, got 0"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:

@@ -123,3 +123,55 @@ def test_an_absent_joint_is_nan_and_null(tmp_path: Path) -> None:
     assert dead.any()
     assert np.isnan(people.keypoints[dead]).all()
     assert np.isfinite(people.keypoints[~dead]).all()
+
+
+def test_a_stride_that_the_maps_deny_gave_points_elsewhere(figures: ort.PoseSession) -> None:
+    for stride in (7, 9, 16):
+        session = ort.PoseSession(ASSETS / "figures.onnx", output_stride=stride)
+        message = (
+            f"output_stride must be the input pixels of a cell, of which an input of 192x192 has 24x24, got {stride}"
+        )
+        with pytest.raises(ValueError, match=exactly(message)):
+            session(ASSETS / "scene.png")
+    right = ort.PoseSession(ASSETS / "figures.onnx", output_stride=8)(ASSETS / "scene.png")
+    assert np.array_equal(right.keypoints, figures(ASSETS / "scene.png").keypoints)
+    metadata = {"posepost.output_stride": "16"}
+    stated = ort.PoseSession(build(metadata=metadata))
+    with pytest.raises(ValueError, match=r"^model: posepost\.output_stride must be .* 49x33 has 7x5, got 16$"):
+        stated(np.zeros((33, 49, 3), np.uint8))
+
+
+def test_a_size_by_a_slip_took_all_memory(figures: ort.PoseSession) -> None:
+    with pytest.raises(ValueError, match=exactly("size must have at most 67108864 pixels, got 99999x99999")):
+        figures(ASSETS / "scene.png", size=(99999, 99999))
+    with pytest.raises(ValueError, match=exactly("size must have at most 67108864 pixels, got 99999x99999")):
+        ort.TopDownSession(network(size=(None, None))).crop(ASSETS / "scene.png", size=(99999, 99999))
+
+
+@pytest.mark.parametrize("score", [25, -1, float("nan")])
+def test_a_least_score_in_percent_found_nobody(figures: ort.PoseSession, score: float) -> None:
+    with pytest.raises(ValueError, match=exactly(f"score must be from 0 to 1, got {score}")):
+        figures(ASSETS / "crowd.png", score=score)
+
+
+def test_four_heads_without_names_made_one_person_of_a_crowd() -> None:
+    """Displacements are there, and which is which decides between right poses and wrong ones."""
+    data = build({"a": 17, "b": 34, "c": 32, "d": 32})
+    picture = np.zeros((33, 49, 3), np.uint8)
+    message = (
+        'people must be "one", or heads= must name displacement_fwd and displacement_bwd: c and d of model are these, '
+        "but nothing tells which is which"
+    )
+    with pytest.raises(ValueError, match=exactly(message)):
+        ort.PoseSession(data)(picture)
+    assert len(ort.PoseSession(data)(picture, people="one")) == 1
+    named = {"displacement_fwd": "c", "displacement_bwd": "d"}
+    assert len(ort.PoseSession(data, heads=named)(picture, score=0)) > 1
+
+
+def test_heads_that_are_no_dict_are_said_in_our_words() -> None:
+    for heads in (["heatmaps"], "heatmaps"):
+        message = f"heads must be a dict from heads to outputs, got {type(heads).__name__}"
+        for read in (ort.PoseSession, ort.TopDownSession, ort.recognize):
+            with pytest.raises(TypeError, match=exactly(message)):
+                read(build(), heads=heads)  # type: ignore[operator]

@@ -93,6 +93,15 @@ def test_a_size_that_the_stride_does_not_divide_has_no_cells(layout: str) -> Non
         session.run(images)
     assert str(caught.value) == (
         f"size must be whole cells of the network, whose stride seems to be 4: give size=({4 * columns}, {4 * rows}), "
-        "or decode_heatmap what forward() gives and say scaling=, got (98, 130), of which it makes maps "
-        f"{columns} wide and {rows} high"
+        f"got 98x130, of which it makes maps {columns} wide and {rows} high"
+    )
+
+
+def test_a_size_that_a_model_does_not_take_is_not_advised() -> None:
+    session = ort.TopDownSession(network(size=(65, 49)))
+    with pytest.raises(ValueError, match=r"^size must be whole cells") as caught:
+        session(photograph([]), [[0, 0, 9, 9]])
+    assert str(caught.value) == (
+        "size must be whole cells of the network, whose stride seems to be 4: in Python, decode_heatmap decodes what "
+        "forward() gives by scaling=, got 49x65, of which it makes maps 13 wide and 17 high"
     )

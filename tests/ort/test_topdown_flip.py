@@ -10,7 +10,7 @@ pytest.importorskip("onnxruntime", reason='needs onnxruntime: pip install "posep
 pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 
 
-from posepost import ort
+from posepost import Flip, ort
 
 from ..dots import BOXES, found, photograph, photograph_pixels
 from ..onnx_models import COCO, SIDES, exactly, network
@@ -81,3 +81,20 @@ def test_mirrored_maps_are_shifted_where_cells_count_from_their_corner(preset: s
     )
     assert default == same
     assert not np.array_equal(default.scores, other.scores)
+
+
+def test_partners_in_a_circle_were_averaged_with_others() -> None:
+    message = "flip_pairs must be mutual, got 1 for 0 and 2 for 1"
+    with pytest.raises(ValueError, match=exactly(message)):
+        ort.TopDownSession(network(), flip_pairs=(1, 2, 0))
+    maps = np.zeros((1, 3, 8, 6), np.float32)
+    with pytest.raises(ValueError, match=exactly(message.replace("flip_pairs", "pairs"))):
+        Flip(maps, (1, 2, 0))
+
+
+def test_a_flip_of_no_is_not_yes() -> None:
+    session = ort.TopDownSession(network(), flip_pairs=(0, 2, 1))
+    with pytest.raises(TypeError, match=exactly("flip must be a bool, got str")):
+        session(photograph([]), [[0, 0, 9, 9]], flip="no")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=exactly("flip_shift must be a bool, got int")):
+        ort.TopDownSession(network(), flip_shift=1)  # type: ignore[arg-type]

@@ -227,7 +227,7 @@ def test_what_the_graph_and_the_metadata_tell() -> None:
         (outputs_only({"a": (17, 64, 48)}), {"layout": "CHW"}, 'layout must be "NCHW", "NHWC" or None, got \'CHW\''),
         (outputs_only({"a": (17, 64, 48)}), {"activation": "relu"},
          'activation must be "auto", "sigmoid" or None, got \'relu\''),
-        (outputs_only({"a": (17, 64, 48)}), {"std": 0}, "std must not be zero, got 0"),
+        (outputs_only({"a": (17, 64, 48)}), {"std": 0}, "std must be above 0, got 0"),
         (outputs_only({"a": (17, 64, 48)}, dtype="float64"), {},
          "model: the output a must be float32, float16, bfloat16, uint8 or int8, got float64"),
         (outputs_only({"a": (17, 64, 48)}, dtype="uint8"), {}, "model: cannot read the scale of the uint8 output a"),
