@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from posepost import _view
+from posepost import _check, _view
 from posepost.schemes import Scheme
 from posepost.types import DeviceMemory, Result, Shape, made
 
@@ -246,13 +246,8 @@ class Session:
             return tuple(array[start : start + rows] for array in whole)
 
         if transform is not None:
-            try:
-                transform = xp.asarray(transform, np.float32)
-            except (TypeError, ValueError):
-                rule = f"transform must be numbers of shape (2, 3) or ({N}, 2, 3)"
-                raise TypeError(f"{rule}, got {transform!r}") from None
-            if transform.shape not in ((2, 3), (N, 2, 3)):
-                raise ValueError(f"transform must have shape (2, 3) or ({N}, 2, 3), got {transform.shape}")
+            seen = _check.transform(transform, None if self.device == "cpu" else self._device_id, N, "images")
+            transform = xp.asarray(seen if isinstance(seen, np.ndarray) else transform)
         for start in range(0, N, rows):
             matrices = transform
             if matrices is not None and matrices.ndim == 3:
