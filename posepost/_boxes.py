@@ -122,12 +122,9 @@ def _numbers(rows: Array | list[list[Any]]) -> tuple[Array, Array]:
     if isinstance(rows, np.ndarray):
         wide = rows.astype(np.float64)
         return wide[:, :4], wide[:, 4] if wide.shape[1] > 4 else np.full(len(wide), np.nan)
-    numbers, scores = np.full((len(rows), 4), np.nan), np.full(len(rows), np.nan)
-    for number, row in enumerate(rows):
-        if _is_row(row):
-            numbers[number] = row[:4]
-            scores[number] = row[4] if len(row) > 4 else np.nan
-    return numbers, scores
+    read = [row if _is_row(row) else [np.nan] * 4 for row in rows]
+    numbers = np.array([row[:4] for row in read], np.float64).reshape(-1, 4)
+    return numbers, np.array([row[4] if len(row) > 4 else np.nan for row in read], np.float64)
 
 
 def _corners(numbers: Array, box_format: str) -> Array:

@@ -134,11 +134,12 @@ def _radians(rotations: Any, count: int) -> Array:
     array = _finite(rotations, "rotations", f"() or ({count},)")
     if array.shape not in ((), (count,)):
         raise ValueError(f"rotations must be a number or have shape ({count},), got {array.shape}")
-    return np.broadcast_to(np.radians(array), count)
+    angles: Array = np.radians(array)
+    return angles
 
 
 def _finite(value: Any, name: str, shape: str) -> Array:
-    array: Array = _check.numbers(value, name, f"numbers of shape {shape}").astype(np.float64)
+    array: Array = _check.numbers(value, name, f"numbers of shape {shape}").astype(np.float64, copy=False)
     if not (np.abs(array) <= _check.LARGEST).all():
         raise ValueError(f"{name} must be finite, got {_check.said(value)}")
     return array
