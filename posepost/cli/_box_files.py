@@ -37,7 +37,8 @@ def read_box_file(name: str, images: Sequence[str], box_format: str | None = Non
     """
     where = f"--boxes {name}"
     try:
-        document = json.loads(Path(name).read_text(encoding="utf-8-sig"))
+        with open(name, encoding="utf-8-sig") as file:
+            document = json.load(file)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} must be a JSON file, got {message(error)}") from None
     if _are_objects(document, "image_id", "bbox"):

@@ -154,4 +154,6 @@ def heads(text: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(head and output for head, _, output in pairs):
         raise argparse.ArgumentTypeError(f"must be HEAD=OUTPUT,..., got {text!r}")
+    if len({head for head, _, _ in pairs}) < len(pairs):
+        raise argparse.ArgumentTypeError(f"must name each head once, got {text!r}")
     return {head: output for head, _, output in pairs}

@@ -258,7 +258,10 @@ def people_to_find(model: PoseModel, skeleton: Sequence[tuple[int, int]] | None 
             f'people must be "one", or heads= must name displacement_fwd and displacement_bwd: {first} and {second} of '
             f"{model.name} are these, but nothing tells which is which"
         )
-    return "one" if multi_person_problem(model, skeleton) else "all"
+    problem = multi_person_problem(model, skeleton)
+    if problem and {*HEADS} <= {*model.heads}:
+        raise ValueError(f'{problem}; people="one" finds one')
+    return "one" if problem else "all"
 
 
 def multi_person_problem(model: PoseModel, skeleton: Sequence[tuple[int, int]] | None = None) -> str | None:

@@ -215,6 +215,7 @@ class PoseSession(Session):
         problem = multi_person_problem(self.model, self.skeleton)
         if problem:
             raise ValueError(problem)
+        _check.count(max_poses, "max_poses")
 
         def decode(some: Any, matrices: Any, room: Any) -> Poses:
             maps = self._infer(some, HEADS)

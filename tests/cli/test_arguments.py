@@ -66,6 +66,10 @@ from .commands import complaints
             "posepost inspect: argument --heads: must be HEAD=OUTPUT,..., got 'heatmaps'",
         ),
         (
+            ["inspect", "MODEL", "--heads", "heatmaps=a,heatmaps=b"],
+            "posepost inspect: argument --heads: must name each head once, got 'heatmaps=a,heatmaps=b'",
+        ),
+        (
             ["inspect", "MODEL", "--heads", "heatmaps=x"],
             "posepost: --heads heatmaps must be one of the outputs heatmaps, offsets, got 'x'",
         ),

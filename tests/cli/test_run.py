@@ -109,16 +109,19 @@ def test_one_person_and_none(four: str, photo: str, tmp_path: Path, capsys: pyte
         assert np.array_equal(np.asarray(written), np.asarray(read_image(photo)))
 
 
-def test_displacement_heads_of_another_skeleton_are_left_alone(
+def test_displacement_heads_of_another_skeleton_are_asked_about(
     photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "five.onnx"
     path.write_bytes(build({"heatmaps": 5, "offsets": 10, "fwd": 8, "bwd": 8}, size=(None, None)))
-    assert cli.main(["run", str(path), photo, "--size", "49x33", "-o", str(tmp_path)]) == 0
+    one = ["run", str(path), photo, "--size", "49x33", "-o", str(tmp_path)]
+    assert cli.main([*one, "--people", "one"]) == 0
     assert len(json.loads((tmp_path / "photo.json").read_text())["poses"][0]["keypoints"]) == 5
-    assert cli.main(["run", str(path), photo, "--people", "all", "-o", str(tmp_path)]) == 2
     remedy = "several people need PoseNet's 17 keypoints, got 5; --skeleton joins others"
+    assert cli.main([*one, "--people", "all"]) == 2
     assert complaints(capsys) == [f"posepost: {path}: {remedy}"]
+    assert cli.main(one) == 2
+    assert complaints(capsys) == [f"posepost: {path}: {remedy}; --people one finds one"]
     command = ["run", str(path), photo, "--size", "49x33", "-o", str(tmp_path), "--score", "0"]
     assert cli.main([*command, "--skeleton", "4-0,4-1,4-2,4-3"]) == 0
     poses = json.loads((tmp_path / "photo.json").read_text())["poses"]

@@ -157,6 +157,7 @@ def test_flip_with_the_names_of_coco(folder: Path) -> None:
          "posepost: --box is for one image, got 2; --boxes names a file for many"),
         (["--box", "0,0,9,9", "--boxes", "boxes.json"],
          "posepost: --box and --boxes must not be given together, got both"),
+        (["--boxes", ""], "posepost: '': No such file or directory"),
         (["--boxes", "absent.json"], "posepost: absent.json: No such file or directory"),
         (["--boxes", "photo.png"], "posepost: --boxes photo.png must be a JSON file, got "),
         (["--boxes", "text.json"],

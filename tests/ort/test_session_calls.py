@@ -19,7 +19,7 @@ from posepost import cli, ort
 from posepost._image import read_image
 
 from ..dots import BOXES, PAIR, dots_in, photograph
-from ..onnx_models import build, exactly, network
+from ..onnx_models import FOUR, build, exactly, network, pixels
 
 ASSETS = Path(posepost.__file__).parent / "assets"
 NO_BOXES = "no boxes given: the whole picture is taken as one person; boxes= says where people are"
@@ -175,3 +175,21 @@ def test_heads_that_are_no_dict_are_said_in_our_words() -> None:
         for read in (ort.PoseSession, ort.TopDownSession, ort.recognize):
             with pytest.raises(TypeError, match=exactly(message)):
                 read(build(), heads=heads)  # type: ignore[operator]
+
+
+def test_displacements_of_another_skeleton_made_one_person_of_a_crowd() -> None:
+    data = build({"heatmaps": 5, "offsets": 10, "displacement_fwd": 8, "displacement_bwd": 8})
+    picture = np.zeros((33, 49, 3), np.uint8)
+    message = (
+        'model: several people need PoseNet\'s 17 keypoints, got 5; skeleton= joins others; people="one" finds one'
+    )
+    with pytest.raises(ValueError, match=exactly(message)):
+        ort.PoseSession(data)(picture)
+    assert len(ort.PoseSession(data)(picture, people="one")) == 1
+    assert len(ort.PoseSession(data, skeleton=[(0, 1), (1, 2), (2, 3), (3, 4)])(picture, score=0)) > 1
+
+
+def test_max_poses_that_is_no_number_is_said_in_our_words() -> None:
+    session = ort.PoseSession(build(FOUR, batch=3))
+    with pytest.raises(TypeError, match=exactly("max_poses must be an int, got str")):
+        session.run_multi(pixels(session), max_poses="many")  # type: ignore[arg-type]
