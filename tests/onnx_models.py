@@ -94,11 +94,11 @@ def build(
         dims = [batch or "N", channels, *maps] if layout == "NCHW" else [batch or "N", *maps, channels]
         if hide_maps:
             dims = [f"{name}{axis}" for axis in "abcd"]
-        kind = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}[dtype]
+        kind = KINDS[dtype]
         outputs.append(helper.make_tensor_value_info(name, kind, dims if declare_maps else None))
     sides = [side or label for side, label in zip(size, ("H", "W"))]
     dims = [batch or "N", 3, *sides] if input_layout == "NCHW" else [batch or "N", *sides, 3]
-    kind = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}[input_dtype]
+    kind = KINDS[input_dtype]
     picture = helper.make_tensor_value_info("picture", kind, dims)
     graph = helper.make_graph(nodes, "test", [picture], outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

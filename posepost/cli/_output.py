@@ -86,11 +86,11 @@ def in_options(text: str) -> str:
             value = re.sub(r"^\((\d+), (\d+)\)$", r"\1x\2", value)
         return f"{option(match[1])} {'none' if value == 'None' else value.strip(QUOTE)}".rstrip()
 
-    text = text.replace('input_channels="BGR"', "--bgr")
-    text = re.sub(rf"""(?<![^\s(])({ARGUMENTS})=(\{{[^{{}}]*\}}|"[^"]*"|\([^()]*\)|[\w.]*)""", given, text)
-    text = re.sub(r"(?<![^\s])(heads|inputs)\['([^']+)'\]", lambda match: f"{option(match[1])} {match[2]}", text)
     text = re.sub(r"(^|: )mean and std must ", r"\1--mean and --std must ", text)
-    return re.sub(rf"(^|: )({ARGUMENTS})(?= must )", lambda match: match[1] + option(match[2]), text)
+    about = rf'(^|(?<!"): )({ARGUMENTS})(?= must )'  # not behind keypoints="FILE": which has flip_pairs of its own
+    text = re.sub(about, lambda match: match[1] + option(match[2]), text)
+    text = re.sub(rf"""(?<![^\s(])({ARGUMENTS})=(\{{[^{{}}]*\}}|"[^"]*"|\([^()]*\)|[\w.]*)""", given, text)
+    return re.sub(r"(?<![^\s])(heads|inputs)\['([^']+)'\]", lambda match: f"{option(match[1])} {match[2]}", text)
 
 
 def complain(text: str) -> None:

@@ -16,7 +16,7 @@ from `keypoint_names` and from ultralytics' `kpt_names`.
 
 from ._describe import describe
 from ._families import MOST_PER_CELL
-from ._graph import LAYOUTS, Graph, Tensor, find_activation, read_graph, signature, stride_of
+from ._graph import Graph, read_graph, signature
 from ._heads import TOPDOWN_SIZE, Recognized, recognize
 from ._models import (
     DEFAULT_MEAN,
@@ -34,9 +34,12 @@ from ._models import (
     read_model,
     read_topdown,
 )
+from ._nodes import find_activation
 from ._posenet_heads import HEADS, Evidence
 from ._session import NVIDIA_PROVIDERS, choose_device, cupy_problem, provider_list
+from ._shapes import stride_of
 from ._source import load_proto
+from ._tensors import LAYOUTS, Tensor
 from ._topdown_heads import TOPDOWN_HEADS
 from .people import BoxWarning, People, Person
 from .posenet import PoseSession

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ._graph import dims
 from ._models import PoseModel, TopDownModel
 from ._posenet_heads import HEADS
+from ._tensors import dims
 
 
 def describe(model: PoseModel | TopDownModel) -> str:
@@ -36,7 +36,7 @@ def describe(model: PoseModel | TopDownModel) -> str:
 
 def _given(model: PoseModel | TopDownModel, name: str) -> str:
     """The value that an input besides the image gets."""
-    return f" = {model.besides[name].tolist()}" if name in model.besides else ""
+    return f" = {model.extra_inputs[name].tolist()}" if name in model.extra_inputs else ""
 
 
 def _found(model: PoseModel | TopDownModel) -> list[tuple[str, str]]:

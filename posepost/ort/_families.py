@@ -10,12 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ._graph import LAYOUTS, channel_axis, dims, width_height
+from ._tensors import LAYOUTS, Shapes, channel_axis, said, width_height
 
 MOST_PER_CELL = 32  # input pixels from one cell of a heatmap to the next
-
-Shapes = Mapping[str, "tuple[int | None, ...]"]
-"""The outputs of a graph, by name."""
 
 
 class Family(NamedTuple):
@@ -96,11 +93,6 @@ def as_map(shape: tuple[int | None, ...], size: tuple[int, int]) -> Map | None:
         if channels is not None and (sides == (None, None) or ratios(size, sides)):
             return Map(channels, sides)
     return None
-
-
-def said(shapes: Shapes, *names: str) -> str:
-    """Outputs with their shapes, for people to read."""
-    return " and ".join(f"{name} {dims(shapes[name])}" for name in names)
 
 
 def _named(names: Mapping[str, object], pattern: str) -> list[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ._families import Family, Shapes, family, refusal
-from ._graph import Graph, dims, find_input, image_shape, read_graph, shapes_at, width_height
-from ._metadata import preferred_size
+from ._families import Family, family, refusal
+from ._graph import Graph, read_graph
 from ._posenet_heads import HEADS, Evidence, doubt, find_heads, posenet_pairs, weigh
+from ._shapes import shapes_at, usual_size
 from ._source import ModelLike
+from ._tensors import Shapes, dims
 from ._topdown_heads import TOPDOWN_HEADS, find_topdown
 
 TOPDOWN_SIZE = (192, 256)
@@ -24,7 +25,7 @@ class Recognized(NamedTuple):
     layout: str | None
     evidence: Evidence
     dtype: str  # of the first head
-    shapes: dict[str, tuple[int | None, ...]]  # of all outputs, for an input of `size`
+    shapes: Shapes  # of all outputs, for an input of `size`
     size: tuple[int, int]  # width, height
 
 
@@ -57,7 +58,8 @@ def recognize_graph(
     else:
         known = [*HEADS, *TOPDOWN_HEADS["simcc"]] if kind is None else [*HEADS]
     check_given(graph, given, known)
-    shapes, size = shapes_at_usual_size(graph)
+    size = usual_size(graph, TOPDOWN_SIZE)
+    shapes = shapes_at(graph, size)
     seen = family(shapes, graph.metadata, size)
     if graph.problems and seen is None and not given:
         raise RuntimeError(graph.problems[0])
@@ -105,13 +107,3 @@ def check_given(graph: Graph, given: Mapping[str, str], heads: Sequence[str]) ->
         if shape and len(shape) != rank:
             form = "(N, K, bins)" if rank == 3 else "(N, K, H, W) or (N, H, W, K)"
             raise ValueError(f"heads[{head!r}] must name an output of shape {form}, got {output} {dims(shape)}")
-
-
-def shapes_at_usual_size(graph: Graph) -> tuple[dict[str, tuple[int | None, ...]], tuple[int, int]]:
-    """Shapes of all outputs at the size that the model is best run at, and that size (width, height)."""
-    input_name, input_layout = find_input(graph)
-    declared = graph.inputs[input_name].shape
-    sides = width_height(declared, input_layout)
-    preferred = preferred_size(graph.name, graph.metadata, TOPDOWN_SIZE)
-    width, height = sides[0] or preferred[0], sides[1] or preferred[1]
-    return shapes_at(graph, input_name, image_shape(graph, (width, height))), (width, height)

@@ -15,25 +15,17 @@ from posepost._rules.heatmap import PRESETS as HEATMAP_PRESETS
 from posepost._rules.simcc import PRESETS as SIMCC_PRESETS
 from posepost.schemes import SCHEMES, Scheme, SchemeLike
 
+from ._extra_inputs import extra_inputs
 from ._families import ratios
-from ._graph import (
-    LAYOUTS,
-    Graph,
-    Tensor,
-    channel_axis,
-    dims,
-    find_activation,
-    find_input,
-    find_quantization,
-    find_stride,
-    read_graph,
-    width_height,
-)
+from ._graph import Graph, find_image, read_graph
 from ._heads import Recognized, recognize_graph
-from ._input import Feed, besides, read_feed
-from ._metadata import find_keypoints, preferred_size, stated_stride
+from ._input import Feed, read_feed
+from ._metadata import find_keypoints, stated_stride
+from ._nodes import find_activation, find_quantization
 from ._posenet_heads import HEADS, Evidence
+from ._shapes import find_stride, usual_size
 from ._source import ModelLike
+from ._tensors import LAYOUTS, Tensor, channel_axis, either, listing, width_height
 from ._topdown_heads import TOPDOWN_HEADS
 
 DEFAULT_SIZE = (481, 353)
@@ -63,10 +55,11 @@ class Model:
     activation_by: str
     quantization: dict[str, tuple[float, int]]
     feed: Feed  # how pixels become its input
-    besides: dict[str, npt.NDArray[Any]]  # values of inputs besides the image, as far as they were given
+    extra_inputs: dict[str, npt.NDArray[Any]]  # values of inputs besides the image, as far as they were given
     scheme: Scheme | None  # what the keypoints are; None: not known
     keypoints: tuple[str, ...]  # names; "keypoint 0", ... where they are not known, none where K is not
     keypoints_by: str
+    keypoint_count: int | None  # None: known when it runs
     input_size: tuple[int | None, int | None]  # width, height of the input; None where the model takes any
     usual_size: tuple[int, int]  # to run at when the caller names no size
 
@@ -106,7 +99,6 @@ class TopDownModel(Model):
     ratio: float | None  # heatmaps: input pixels a cell; SimCC: bins an input pixel; None: known when it runs
     preset: str
     preset_by: str
-    keypoint_count: int | None  # None: known when it runs
 
 
 def read_model(
@@ -128,21 +120,18 @@ def read_model(
     """
     _check_choices(layout, activation)
     graph = read_graph(model)
-    input_name, input_layout = find_input(graph)
     seen = recognize_graph(graph, heads, layout, None, "posenet")
     found, found_layout = seen.heads, seen.layout
     if activation == "auto":
         activation, activation_by = find_activation(graph.producers, set(graph.constants), found["heatmaps"])
     else:
         activation_by = "given"
-    size = width_height(graph.inputs[input_name].shape, input_layout)
-    preferred = preferred_size(graph.name, graph.metadata, DEFAULT_SIZE)
-    usual = (size[0] or preferred[0], size[1] or preferred[1])
+    usual = usual_size(graph, DEFAULT_SIZE)
     stride_by = "given"
     if output_stride is None:
         output_stride, stride_by = stated_stride(graph.name, graph.metadata), "metadata"
     if output_stride is None:
-        output_stride, stride_by = find_stride(graph, input_name, input_layout, usual, found["heatmaps"], found_layout)
+        output_stride, stride_by = find_stride(graph, usual, found["heatmaps"], found_layout)
     resnet = any("resnet" in output.lower() for output in graph.outputs)
     usual_mean, usual_std = (RESNET_MEAN, RESNET_STD) if resnet else (DEFAULT_MEAN, DEFAULT_STD)
     heatmaps = seen.shapes[found["heatmaps"]]
@@ -158,7 +147,7 @@ def read_model(
         output_stride_by=stride_by,
         usual_size=usual,
         feed=read_feed(graph, (mean, usual_mean), (std, usual_std), input_channels),
-        besides=besides(graph, inputs),
+        extra_inputs=extra_inputs(graph, inputs),
         **_read(graph, found, keypoints, count, True),
     )
 
@@ -217,29 +206,29 @@ def read_topdown(
         preset_by="default" if preset is None else "given",
         activation=activation,
         activation_by=activation_by,
-        keypoint_count=count,
         usual_size=usual,
         feed=read_feed(graph, (mean, IMAGENET_MEAN), (std, IMAGENET_STD), input_channels),
-        besides=besides(graph, inputs),
+        extra_inputs=extra_inputs(graph, inputs),
         **_read(graph, found.heads, keypoints, count, False),
     )
 
 
 def _read(graph: Graph, heads: Mapping[str, str], keypoints: Any, count: int | None, posenet: bool) -> dict[str, Any]:
     """The fields that are read alike of all models."""
-    input_name, input_layout = find_input(graph)
+    image = find_image(graph)
     naming = find_keypoints(graph.name, keypoints, graph.metadata, count, posenet)
     return {
         "name": graph.name,
-        "input_name": input_name,
+        "input_name": image.name,
         "inputs": graph.inputs,
         "outputs": graph.outputs,
-        "input_layout": input_layout,
+        "input_layout": image.layout,
         "quantization": find_quantization(graph, heads, required=HEADS[:2]),
         "scheme": naming.scheme,
         "keypoints": naming.names,
         "keypoints_by": naming.by,
-        "input_size": width_height(graph.inputs[input_name].shape, input_layout),
+        "keypoint_count": count,
+        "input_size": width_height(graph.inputs[image.name].shape, image.layout),
     }
 
 
@@ -279,10 +268,10 @@ def multi_person_problem(model: PoseModel, skeleton: Sequence[tuple[int, int]] |
     """Why a model's outputs cannot be decoded into multi-person poses with that skeleton; None where they can."""
     missing = [head for head in HEADS if head not in model.heads]
     if missing:
-        listing = ", ".join(f"{name} {dims(tensor.shape)}" for name, tensor in model.outputs.items())
+        shapes = {name: tensor.shape for name, tensor in model.outputs.items()}
         return (
             f"{model.name}: no {' and '.join(missing)} among the outputs, which several people need "
-            f"(heads= names them): {listing}"
+            f"(heads= names them): {listing(shapes)}"
         )
     usual = SCHEMES["coco"]
     if skeleton is None and model.keypoints and len(model.keypoints) != len(usual.keypoints):
@@ -334,10 +323,10 @@ def _check_choices(layout: str | None, activation: str | None) -> None:
 
 
 def _check_dtypes(graph: Graph, found: Recognized) -> None:
-    dtypes = [graph.outputs[output].dtype for output in found.heads.values()]
-    for output, dtype in zip(found.heads.values(), dtypes):
+    dtypes = {output: graph.outputs[output].dtype for output in found.heads.values()}
+    for output, dtype in dtypes.items():
         if dtype not in _kernels.ELEMENTS:
-            *most, last = _kernels.ELEMENTS
-            raise ValueError(f"{graph.name}: the output {output} must be {', '.join(most)} or {last}, got {dtype}")
-    if len(set(dtypes)) > 1:
-        raise ValueError(f"{graph.name}: {' and '.join(found.heads)} must have one dtype, got {' and '.join(dtypes)}")
+            raise ValueError(f"{graph.name}: the output {output} must be {either(_kernels.ELEMENTS)}, got {dtype}")
+    if len({*dtypes.values()}) > 1:
+        got = " and ".join(dtypes.values())
+        raise ValueError(f"{graph.name}: {' and '.join(found.heads)} must have one dtype, got {got}")

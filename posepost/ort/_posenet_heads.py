@@ -6,13 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ._families import Shapes, said
-from ._graph import LAYOUTS, channel_axis
+from ._tensors import LAYOUTS, Shapes, channel_axis, listing, said
 
 HEADS = ("heatmaps", "offsets", "displacement_fwd", "displacement_bwd")
 DIRECTIONS = {"displacement_fwd": "fwd|forward", "displacement_bwd": "bwd|backward"}
 NAMES = {"heatmaps": "heat|(^|[^a-z])hm([^a-z]|$)", "offsets": "offset|(^|[^a-z])off([^a-z]|$)"}
-BESIDE = "part|long|segment|(^|[^a-z])mid([^a-z]|$)"
+OTHER_HEADS = "part|long|segment|(^|[^a-z])mid([^a-z]|$)"
 """In names of other outputs of BodyPix and of Coral's PoseNet, whose middle offsets are both displacements in one."""
 
 Pair = tuple[str, str, str]
@@ -101,7 +100,7 @@ def weigh(shapes: Shapes, metadata: Mapping[str, str], pair: Pair) -> Evidence:
     stated = "posepost.output_stride" in metadata
     if stated:
         favor.append("the metadata names an output stride")
-    beside = [output for output in shapes if re.search(BESIDE, output, re.IGNORECASE)]
+    beside = [output for output in shapes if re.search(OTHER_HEADS, output, re.IGNORECASE)]
     left = [
         output
         for output, shape in shapes.items()
@@ -141,10 +140,6 @@ def fits(heatmaps: Sequence[int | None], offsets: Sequence[int | None], layout: 
     return channels is not None and offsets[axis] == 2 * channels and same_grid
 
 
-def listing(shapes: Shapes) -> str:
-    return ", ".join(said(shapes, output) for output in shapes)
-
-
 def _fitting(shapes: Shapes, given: Mapping[str, str], layout: str | None) -> list[Pair]:
     return [
         (heatmaps, offsets, candidate)
@@ -182,7 +177,7 @@ def _is_named(head: str, output: str) -> bool:
 
 def _speaks_against(head: str, output: str) -> bool:
     other = "offset" if head == "heatmaps" else "heat"
-    return re.search(f"{BESIDE}|disp|{other}", output, re.IGNORECASE) is not None
+    return re.search(f"{OTHER_HEADS}|disp|{other}", output, re.IGNORECASE) is not None
 
 
 def _open(shape: tuple[int | None, ...]) -> bool:

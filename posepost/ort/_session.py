@@ -14,16 +14,18 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from posepost import _view
+from posepost import _check, _view
 from posepost.schemes import Scheme
 from posepost.types import DeviceMemory, Result, Shape, made
 
 from ._describe import describe
-from ._graph import Graph, channel_axis, dims, one_line, open_session
-from ._input import check_besides, in_batch
+from ._extra_inputs import check_extra_inputs, in_batch
+from ._graph import Graph
 from ._metadata import numbered, unnamed_scheme
 from ._models import PoseModel, TopDownModel
+from ._runtime import open_session
 from ._source import Source, need
+from ._tensors import channel_axis, dims, one_line
 
 NVIDIA_PROVIDERS: dict[str, dict[str, str]] = {
     "CUDAExecutionProvider": {"cudnn_conv_algo_search": "HEURISTIC"},
@@ -60,7 +62,7 @@ class Session:
     def _start(self, graph: Graph, providers: Sequence[Any] | None, device_id: int) -> None:
         self._source = graph.source
         self._lock = threading.Lock()
-        check_besides(self.model.name, self.model.inputs, self.model.input_name, self.model.besides)
+        check_extra_inputs(self.model.name, self.model.inputs, self.model.input_name, self.model.extra_inputs)
         onnxruntime = need("onnxruntime")
         available = onnxruntime.get_available_providers()
         self.device, self.device_reason = choose_device(providers, available, cupy_problem)
@@ -171,7 +173,7 @@ class Session:
         names = [self.model.heads[head] for head in heads]
         others = {
             name: in_batch(value, self.model.inputs[name].shape, array.shape[0])
-            for name, value in self.model.besides.items()
+            for name, value in self.model.extra_inputs.items()
         }
         if self.device == "cpu":
             with self._failing():
@@ -244,20 +246,15 @@ class Session:
             return tuple(array[start : start + rows] for array in whole)
 
         if transform is not None:
-            try:
-                transform = xp.asarray(transform, np.float32)
-            except (TypeError, ValueError):
-                rule = f"transform must be numbers of shape (2, 3) or ({N}, 2, 3)"
-                raise TypeError(f"{rule}, got {transform!r}") from None
-            if transform.shape not in ((2, 3), (N, 2, 3)):
-                raise ValueError(f"transform must have shape (2, 3) or ({N}, 2, 3), got {transform.shape}")
+            seen = _check.transform(transform, None if self.device == "cpu" else self._device_id, N, "images")
+            transform = xp.asarray(seen if isinstance(seen, np.ndarray) else transform)
         for start in range(0, N, rows):
             matrices = transform
             if matrices is not None and matrices.ndim == 3:
                 matrices = _filled_up(xp, matrices[start : start + rows], rows)
             decode(_filled_up(xp, images[start : start + rows], rows), matrices, functools.partial(room, start))
         if not N:
-            room(0, self._keypoint_count() or 0)
+            room(0, self.model.keypoint_count or len(self.model.keypoints))
         arrays = [array[:N] for array in whole]
         if self.device == "cpu":
             return result(*arrays)
@@ -265,9 +262,10 @@ class Session:
         memory = DeviceMemory(self._device_id, self.stream.ptr, shapes, "cupy", places, None, self.stream)
         return made(result, arrays, memory)
 
-    def _keypoint_count(self) -> int | None:
-        """How many keypoints there are, where it is known before the model runs."""
-        raise NotImplementedError
+
+def keypoints_rows(count: int) -> tuple[Shape, ...]:
+    """The shapes of one row of Keypoints."""
+    return (count, 2), (count,)
 
 
 def _again(kind: Any, source: Source, options: dict[str, Any]) -> Any:

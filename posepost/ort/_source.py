@@ -68,7 +68,9 @@ def load_proto(model: ModelLike) -> Any:
         proto.ParseFromString(data)
     except protobuf_error("DecodeError") as error:
         raise ValueError(f"{source.name}: not an ONNX model, or one that is cut short") from error
-    if not proto.graph.output:
+    texts = [value.name for value in (*proto.graph.input, *proto.graph.output)]
+    texts += [text for entry in proto.metadata_props for text in (entry.key, entry.value)]
+    if not proto.graph.output or not all(isinstance(text, str) for text in texts):  # what is no UTF-8 comes as bytes
         raise ValueError(f"{source.name}: not an ONNX model, or one that is cut short")
     _check_external_data(source, proto)
     return proto

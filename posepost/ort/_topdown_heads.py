@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ._families import Shapes, ratios, said
-from ._graph import LAYOUTS, channel_axis, width_height
-from ._posenet_heads import Evidence, listing
+from ._families import ratios
+from ._posenet_heads import Evidence
+from ._tensors import LAYOUTS, Shapes, channel_axis, listing, said, width_height
 
 TOPDOWN_HEADS = {"heatmap": ("heatmaps",), "simcc": ("simcc_x", "simcc_y")}
 
@@ -20,7 +20,7 @@ TWO_IN_ONE = {
 }
 """Channels of one output that is two heads behind each other in known networks."""
 
-ELSE = "masks?|seg|segmentation|logits?|depth|disparity|alpha|matte|normals?|density|embeddings?|features?|feats?"
+NOT_POSE = "masks?|seg|segmentation|logits?|depth|disparity|alpha|matte|normals?|density|embeddings?|features?|feats?"
 """In names of what segments, measures or describes."""
 
 WITH_BACKGROUND = {19: "18 of a body", 22: "21 of a hand", 71: "70 of a face"}
@@ -95,7 +95,7 @@ def _not_keypoints(
         if depths > 31 and channels % depths == 0:
             return f"{channels // depths} keypoints with {depths} depths each (3-D), which are not supported yet"
         return "features"
-    if re.search(rf"(^|[^a-z])({ELSE})([^a-z]|$)", output, re.IGNORECASE):
+    if re.search(rf"(^|[^a-z])({NOT_POSE})([^a-z]|$)", output, re.IGNORECASE):
         return "something else of each pixel, as the name says"
     if channels == 3 and sides == size:
         return "a picture"

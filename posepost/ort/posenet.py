@@ -13,11 +13,13 @@ from posepost._image import as_image, letterbox
 from posepost.schemes import SchemeLike
 from posepost.types import Shape
 
-from ._graph import LAYOUTS, channel_axis, dims, read_graph, stride_of, width_height
+from ._graph import read_graph
 from ._models import PoseModel, input_size, multi_person_problem, people_to_find, read_model
 from ._posenet_heads import HEADS, fits
-from ._session import Session, shape_of
+from ._session import Session, keypoints_rows, shape_of
+from ._shapes import stride_of
 from ._source import ModelLike
+from ._tensors import LAYOUTS, channel_axis, dims, width_height
 from .people import LEAST_SCORE, People, above
 
 
@@ -185,13 +187,10 @@ class PoseSession(Session):
             maps = self._infer(some, HEADS[:2])
             return decode_posenet(*maps, **self._facts(some, maps), transform=matrices, out=self._room(room, maps))
 
-        def row_shapes(count: int) -> tuple[Shape, ...]:
-            return (count, 2), (count,)
-
         self._check(images, any_batch=True)
         with self._in_order(), self._queue():
             rows = self.model.batch or max(len(images), 1)
-            return self._in_runs(self._here(images), transform, out, Keypoints, row_shapes, decode, rows)
+            return self._in_runs(self._here(images), transform, out, Keypoints, keypoints_rows, decode, rows)
 
     def run_multi(
         self,
@@ -246,11 +245,6 @@ class PoseSession(Session):
             return out
         heatmaps, offsets = shape_of(maps[0]), shape_of(maps[1])
         return out(heatmaps[channel_axis(self._layout_of(heatmaps, offsets))])
-
-    def _keypoint_count(self) -> int | None:
-        heatmaps = self.model.outputs[self.model.heads["heatmaps"]].shape
-        count = heatmaps[channel_axis(self.model.layout)] if self.model.layout and len(heatmaps) == 4 else None
-        return count or len(self.model.keypoints)
 
     def _layout_of(self, heatmaps: Sequence[int], offsets: Sequence[int]) -> str:
         return self.model.layout or next((name for name in LAYOUTS if fits(heatmaps, offsets, name)), LAYOUTS[0])

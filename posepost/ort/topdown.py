@@ -25,13 +25,13 @@ from posepost._boxes import read_boxes
 from posepost._image import as_image, warp
 from posepost._rules import cells
 from posepost.schemes import SchemeLike
-from posepost.types import Shape
 
-from ._graph import channel_axis, read_graph, width_height
+from ._graph import read_graph
 from ._metadata import may_be
 from ._models import PRESETS, TopDownModel, input_size, keypoints_in, read_topdown
-from ._session import Session, shape_of
+from ._session import Session, keypoints_rows, shape_of
 from ._source import ModelLike
+from ._tensors import channel_axis, width_height
 from .people import BoxWarning, People
 
 MOST_CROPS = 64  # that a model of a free batch gets in one run
@@ -55,10 +55,7 @@ class TopDownSession(Session):
         (pixel - mean) / std, as `describe` prints it. Default: the metadata, else ImageNet's (123.675, 116.28, 103.53)
         and (58.395, 57.12, 57.375) of R, G and B, or 117.038 and 57.53 of gray. For integers as for `PoseSession`. Only
         `crop` uses them.
-    input_channels: "RGB" or "BGR", what the network expects. Default: the metadata, else "RGB". Pictures become gray as
-        Pillow's "L" makes them where the input has one channel.
-    inputs: values of inputs besides the image, by name, such as {"dataset_index": 0}: numbers that broadcast to the
-        declared shape, alike for all images.
+    input_channels, inputs: as for `PoseSession`.
     keypoints: what the keypoints are, as `posepost.keypoint_scheme` takes it: "coco", "halpe26", a file, names.
         Default: the metadata, else not known: their number does not tell.
     flip_pairs: the keypoint that stands for each one in the mirrored image, for `run(flip=True)`. Default: those of the
@@ -258,10 +255,7 @@ class TopDownSession(Session):
             return self._decode(some, matrices, flip, room)
 
         with self._in_order(), self._queue():
-            return self._in_runs(self._here(images), transform, out, Keypoints, _row_shapes, decode, rows)
-
-    def _keypoint_count(self) -> int | None:
-        return self.model.keypoint_count or len(self.model.keypoints)
+            return self._in_runs(self._here(images), transform, out, Keypoints, keypoints_rows, decode, rows)
 
     def _decode(self, images: Any, transform: Any, flip: bool, out: Any) -> Keypoints:
         """Keypoints of as many crops as the model takes at once. out: also a function that makes room for K of them."""
@@ -325,7 +319,3 @@ class TopDownSession(Session):
 
 def _warn(text: str) -> None:
     warnings.warn(text, BoxWarning, stacklevel=3)
-
-
-def _row_shapes(count: int) -> tuple[Shape, ...]:
-    return (count, 2), (count,)

@@ -15,7 +15,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from posepost import Keypoints, Poses, decode_posenet_multi, ort
-from posepost.ort._graph import find_image, read_graph, shapes_at
+from posepost.ort._graph import find_image, read_graph
+from posepost.ort._shapes import shapes_at
 
 from ..onnx_models import COCO, FOUR, build, exactly, graph, network, outputs_only, pixels, seen_network, spread_out
 
@@ -59,6 +60,23 @@ def test_sizes_written_as_minus_one_or_zero_are_free(free: Any, on_disk: bool, t
     assert session.letterbox(PHOTOGRAPH)[0].shape == (1, 3, 353, 481)
 
 
+@pytest.mark.parametrize("free", [0, -1])
+def test_every_inference_copied_all_the_weights(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    heads, lengths = {"heatmaps": 400, "offsets": 800}, []
+    model = build(heads, size=(None, None), batch=None)
+    proto = with_sizes(model, {"picture": [free, 3, free, free], "heatmaps": None, "offsets": None})
+    real = onnx.shape_inference.infer_shapes
+    monkeypatch.setattr(
+        onnx.shape_inference,
+        "infer_shapes",
+        lambda proto, **options: lengths.append(proto.ByteSize()) or real(proto, **options),
+    )
+    session, plain = ort.PoseSession(proto), ort.PoseSession(model)
+    assert len(proto.SerializeToString()) > 3 * 4 * (400 + 800) > 3 * max(lengths)
+    images = pixels(session, batch=2)
+    assert session.run(images) == plain.run(images)  # which has the weights
+
+
 @pytest.mark.parametrize("declared", [None, ["b", "K", "rows", "columns"], [-1, -1, -1, -1]], ids=str)
 @pytest.mark.parametrize("hide", [False, True])
 def test_a_number_of_keypoints_that_the_graph_hides_is_known_by_a_run_on_zeros(declared: Any, hide: bool) -> None:
@@ -70,7 +88,7 @@ def test_a_number_of_keypoints_that_the_graph_hides_is_known_by_a_run_on_zeros(d
 @pytest.mark.parametrize("hide", [False, True])
 def test_declared_sizes_that_contradict_the_run_lose(hide: bool) -> None:
     proto = with_sizes(network(channels=COCO, hide=hide), {"heatmaps": ["N", 21, 64, 48]})
-    assert shapes_at(read_graph(proto), "picture", (2, 3, 64, 48)) == {"heatmaps": (2, 17, 16, 12)}
+    assert shapes_at(read_graph(proto), (48, 64)) == {"heatmaps": (1, 17, 16, 12)}
     assert ort.read_topdown(proto).keypoint_count == 17
 
 
@@ -88,7 +106,7 @@ def test_shapes_are_found_once_and_only_where_something_is_open(monkeypatch: pyt
     assert len(loaded) == 3
     hidden = read_graph(network(hide=True))
     for _ in range(2):
-        assert shapes_at(hidden, "picture", (1, 3, 64, 48)) == {"heatmaps": (1, 3, 16, 12)}
+        assert shapes_at(hidden, (48, 64)) == {"heatmaps": (1, 3, 16, 12)}
     assert len(loaded) == 4
 
 
@@ -103,7 +121,7 @@ def test_inputs_besides_the_image_are_zero_in_the_run_that_tells_shapes() -> Non
     )
     model.graph.node.insert(len(model.graph.node) - 1, helper.make_node("Abs", ["s"], ["sizes"]))
     model.graph.output[0].type.tensor_type.ClearField("shape")
-    assert shapes_at(read_graph(model), "x", (2, 3, 64, 48)) == {"hm": (2, 5, 16, 12)}
+    assert shapes_at(read_graph(model), (48, 64)) == {"hm": (1, 5, 16, 12)}
 
 
 def test_a_model_that_cannot_be_run_for_its_shapes_says_so_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:

@@ -74,7 +74,7 @@ def test_a_copy_has_every_option_of_its_session(again: Any) -> None:
     found = session.model
     assert (found.preset, found.heads_by, found.activation) == ("mmpose_dark", "named by the caller", "sigmoid")
     assert str(found.feed) == "(pixel - (1, 2, 3)) / 4, BGR (given)"
-    assert (found.besides["index"], session.flip_pairs(5)) == (2, (0, 2, 1, 3, 4))
+    assert (found.extra_inputs["index"], session.flip_pairs(5)) == (2, (0, 2, 1, 3, 4))
     assert session.device_reason == "providers= names no CUDA provider"
     posenet = again(ort.PoseSession(build(FOUR), output_stride=8, skeleton=((0, 1),), mean=7))
     assert (posenet.model.output_stride_by, posenet.skeleton, posenet.model.mean[0]) == ("given", ((0, 1),), 7)

@@ -204,3 +204,24 @@ def test_deeplabcuts_location_refinement_is_not_left_out() -> None:
     assert np.abs(session.run(images).keypoints[0] - right).max() < 1e-4
     plain = ort.TopDownSession(data, preset="deeplabcut", heads={"heatmaps": "heatmap"}).run(images).keypoints[0]
     assert np.array_equal(plain, np.stack([cells % 6, cells // 6], axis=-1) * 8 + 4)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        [["1", "0", "0"], ["0", "1", "0"]],
+        np.ma.masked_array(np.ones((2, 3), np.float32), True),
+        [[10**400, 0, 0], [0, 1, 0]],
+        [[1e39, 0, 0], [0, 1, 0]],
+        np.ones((2, 3), bool),
+    ],
+    ids=["strings", "masked", "10**400", "beyond float32", "bool"],
+)
+def test_several_runs_took_a_transform_that_one_run_refuses(transform: Any) -> None:
+    said = []
+    for batch in (3, 2):
+        session = ort.TopDownSession(network(batch=batch))
+        with pytest.raises((TypeError, ValueError), match=r"^transform must be ") as caught:
+            session.run(np.zeros((3, 3, 64, 48), np.float32), transform=transform)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
