@@ -45,11 +45,16 @@ def _on_device(device: int | None, wanted: int | None, name: str, reference_name
         )
 
 
+def either(words: Iterable[str]) -> str:
+    """a, b or c."""
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
+
+
 def elements(form: Spec, name: str, ranks: tuple[int, int]) -> None:
     """Rank, dtype and strides of a map or vector."""
     if form.dtype not in _kernels.ELEMENTS:
-        *most, last = _kernels.ELEMENTS
-        raise TypeError(f"{name} must be {', '.join(most)} or {last}, got {form.dtype}")
+        raise TypeError(f"{name} must be {either(_kernels.ELEMENTS)}, got {form.dtype}")
     if len(form.shape) not in ranks:
         raise ValueError(f"{name} must have {ranks[0]} or {ranks[1]} dimensions, got shape {form.shape}")
     if any(stride < 0 for stride in form.strides):
@@ -92,8 +97,8 @@ def activation(value: str | None) -> None:
 
 def choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
     if not _is_one(value, choices):
-        *most, last = (f'"{one}"' for one in choices)
-        raise ValueError(f"{name} must be {', '.join(most)} or {last}, got {said(value)}")
+        named = either(f'"{one}"' for one in choices)
+        raise ValueError(f"{name} must be {named}, got {said(value)}")
 
 
 def positive(value: Any, name: str) -> float:

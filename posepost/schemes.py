@@ -115,8 +115,7 @@ def schemes_of(count: int) -> list[str]:
 
 def listing(names: Sequence[str] | None = None) -> str:
     """Names of schemes in a sentence; default: of all."""
-    *most, last = SCHEMES if names is None else names
-    return f"{', '.join(most)} or {last}" if most else last
+    return _check.either(SCHEMES if names is None else names)
 
 
 def flip_pairs_of(names: Sequence[str]) -> tuple[int, ...] | None:

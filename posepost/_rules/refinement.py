@@ -250,9 +250,8 @@ def refinement(value: Any, kinds: tuple[str, ...]) -> Refinement:
     """`refine` of a call as a value of one of `kinds`."""
     if isinstance(value, Refinement):
         if value.kind not in kinds:
-            classes = [REFINEMENTS[kind].__name__ for kind in kinds if kind != "none"]
-            *most, last = classes
-            raise ValueError(f"refine must be {', '.join(most)} or {last}, got {value!r}")
+            classes = _check.either(REFINEMENTS[kind].__name__ for kind in kinds if kind != "none")
+            raise ValueError(f"refine must be {classes}, got {value!r}")
         return value
     _check.choice(value, "refine", kinds)
     return REFINEMENTS[value]()

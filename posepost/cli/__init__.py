@@ -17,7 +17,7 @@ from posepost.ort.people import LEAST_SCORE
 
 from . import bench, demo, doctor, inspect, run, warmup
 from ._options import above_zero, add_model, box, indices, score, size, skeleton
-from ._output import EXPECTED, complain, message
+from ._output import EXPECTED, complain, in_options, message
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has said why
         return int(stop.code or 0)
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: complain(str(message))  # type: ignore[assignment,unused-ignore]
+        warnings.showwarning = lambda message, *_, **__: complain(in_options(str(message)))  # type: ignore[assignment,unused-ignore]
         try:
             status: int = arguments.command(arguments)
             sys.stdout.flush()

@@ -56,6 +56,7 @@ from posepost.ort import (
     Graph,
     People,
     PoseSession,
+    PresetWarning,
     TopDownSession,
     input_size,
     multi_person_problem,
@@ -125,9 +126,11 @@ def _whole_images(arguments: argparse.Namespace, graph: Graph) -> tuple[PoseSess
 def _crops(arguments: argparse.Namespace, graph: Graph) -> tuple[TopDownSession, Find]:
     """A model with heatmaps or SimCC, which sees a crop of each box."""
     boxes = _boxes(arguments)
-    session = TopDownSession(
-        graph, **model_options(arguments), preset=arguments.preset, flip_pairs=arguments.flip_pairs
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PresetWarning)  # said on stdout
+        session = TopDownSession(
+            graph, **model_options(arguments), preset=arguments.preset, flip_pairs=arguments.flip_pairs
+        )
     input_size(session.model, arguments.size)
     flip = arguments.flip or arguments.flip_pairs is not None
     if flip and session.model.keypoint_count is not None:

@@ -41,7 +41,7 @@ from ._shapes import stride_of
 from ._source import load_proto
 from ._tensors import LAYOUTS, Tensor
 from ._topdown_heads import TOPDOWN_HEADS
-from .people import BoxWarning, People, Person
+from .people import BoxWarning, People, Person, PresetWarning
 from .posenet import PoseSession
 from .topdown import MOST_CROPS, TopDownSession
 
@@ -67,6 +67,7 @@ __all__ = [
     "Person",
     "PoseModel",
     "PoseSession",
+    "PresetWarning",
     "Recognized",
     "Tensor",
     "TopDownModel",

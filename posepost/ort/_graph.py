@@ -6,8 +6,10 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
+from posepost import _check
+
 from ._source import ModelLike, Source, load_proto, need, source_of
-from ._tensors import LAYOUTS, Shapes, Tensor, channel_axis, dims, either, first_known, inferred, listing, tensor_of
+from ._tensors import LAYOUTS, Shapes, Tensor, channel_axis, dims, first_known, inferred, listing, tensor_of
 
 IMAGE_DTYPES = ("float32", "float16", "float64", "uint8", "int8", "int32", "int64")
 MOST_KEPT = 4096  # bytes of a constant: sizes, axes, scales
@@ -124,7 +126,7 @@ def find_image(graph: Graph) -> Image:
     (image,) = images
     dtype = inputs[image.name].dtype
     if dtype not in IMAGE_DTYPES:
-        raise ValueError(f"{name}: the input must have dtype {either(IMAGE_DTYPES)}, got {dtype}")
+        raise ValueError(f"{name}: the input must have dtype {_check.either(IMAGE_DTYPES)}, got {dtype}")
     return image
 
 

@@ -25,7 +25,7 @@ from ._nodes import find_activation, find_quantization
 from ._posenet_heads import HEADS, Evidence
 from ._shapes import find_stride, usual_size
 from ._source import ModelLike
-from ._tensors import LAYOUTS, Tensor, channel_axis, either, listing, width_height
+from ._tensors import LAYOUTS, Tensor, channel_axis, listing, width_height
 from ._topdown_heads import TOPDOWN_HEADS
 
 DEFAULT_SIZE = (481, 353)
@@ -326,7 +326,9 @@ def _check_dtypes(graph: Graph, found: Recognized) -> None:
     dtypes = {output: graph.outputs[output].dtype for output in found.heads.values()}
     for output, dtype in dtypes.items():
         if dtype not in _kernels.ELEMENTS:
-            raise ValueError(f"{graph.name}: the output {output} must be {either(_kernels.ELEMENTS)}, got {dtype}")
+            raise ValueError(
+                f"{graph.name}: the output {output} must be {_check.either(_kernels.ELEMENTS)}, got {dtype}"
+            )
     if len({*dtypes.values()}) > 1:
         got = " and ".join(dtypes.values())
         raise ValueError(f"{graph.name}: {' and '.join(found.heads)} must have one dtype, got {got}")

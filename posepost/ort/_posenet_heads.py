@@ -125,9 +125,15 @@ def doubt(name: str, shapes: Shapes, metadata: Mapping[str, str], pair: Pair) ->
     return (
         f"{name}: {said(shapes, heatmaps, offsets)} may be PoseNet's heatmaps and offsets "
         f"({'; '.join(evidence.favor)}), but {'; '.join(against)}: if they are, give "
-        f'heads={{"heatmaps": "{heatmaps}", "offsets": "{offsets}"}}; for heatmaps alone give '
-        f'heads={{"heatmaps": "{heatmaps}"}} and preset='
+        f"{as_argument({'heatmaps': heatmaps, 'offsets': offsets})}; for heatmaps alone give "
+        f"{as_argument({'heatmaps': heatmaps})} and preset="
     )
+
+
+def as_argument(heads: Mapping[str, str]) -> str:
+    """Heads as the argument that names them."""
+    named = ", ".join(f'"{head}": "{output}"' for head, output in heads.items())
+    return f"heads={{{named}}}"
 
 
 def fits(heatmaps: Sequence[int | None], offsets: Sequence[int | None], layout: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ._source import need, protobuf_error
@@ -79,12 +79,6 @@ def said(shapes: Shapes, *names: str) -> str:
 
 def listing(shapes: Shapes) -> str:
     return ", ".join(said(shapes, name) for name in shapes)
-
-
-def either(words: Iterable[str]) -> str:
-    """a, b or c."""
-    *most, last = words
-    return f"{', '.join(most)} or {last}" if most else last
 
 
 def channel_axis(layout: str | None) -> int:

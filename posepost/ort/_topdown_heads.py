@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from ._families import ratios
-from ._posenet_heads import Evidence
+from ._posenet_heads import Evidence, as_argument
 from ._tensors import LAYOUTS, Shapes, channel_axis, listing, said, width_height
 
 TOPDOWN_HEADS = {"heatmap": ("heatmaps",), "simcc": ("simcc_x", "simcc_y")}
@@ -51,8 +51,9 @@ def find_topdown(
         )
     if len({output for output, _ in heatmaps}) + len(vectors) > 1:
         alike = not vectors and len({(shapes[output], re.sub(r"\d+", "", output)) for output, _ in heatmaps}) == 1
+        example = dict(zip(TOPDOWN_HEADS["simcc"], vectors[0])) if vectors else {"heatmaps": heatmaps[-1][0]}
         raise ValueError(
-            f"{name}: several outputs may be the heads, name them with heads=, heatmaps or simcc_x and simcc_y"
+            f"{name}: several outputs may be the heads, name them, such as {as_argument(example)}"
             f"{' (of the stages of one network, the last)' if alike else ''}: {listing(shapes)}"
         )
     if len(heatmaps) > 1:
@@ -67,7 +68,7 @@ def find_topdown(
             alone = "one heatmap" if channels == 1 else f"{channels} heatmaps"
             raise ValueError(
                 f"{name}: {said(shapes, output)} may be {alone}, or {other}; give preset= or "
-                f'heads={{"heatmaps": "{output}"}} for {alone}'
+                f"{as_argument({'heatmaps': output})} for {alone}"
             )
         found, favor = {**given, "heatmaps": output}, _ratio_in_words(shapes, output, found_layout, size)
     else:
@@ -76,10 +77,9 @@ def find_topdown(
         favor = f"{' and '.join(pair)} have as many bins a pixel in width and height"
     left = _left_over(shapes, found)
     if left and not given:
-        example = ", ".join(f'"{head}": "{output}"' for head, output in found.items())
         raise ValueError(
             f"{name}: {said(shapes, *found.values())} may be the head ({favor}), but {said(shapes, *left)} would be "
-            f"left over: give heads={{{example}}} to decode without"
+            f"left over: give {as_argument(found)} to decode without"
         )
     evidence = ("named by the caller",) if given else (favor,)
     return found, by, found_layout, Evidence(evidence, tuple(f"{output} is left over" for output in left))

@@ -27,6 +27,10 @@ class BoxWarning(UserWarning):
     """A box was left out, or none was given."""
 
 
+class PresetWarning(UserWarning):
+    """No preset was given, and the graph does not tell whose rules decode."""
+
+
 class Person(NamedTuple):
     """One of `People`."""
 
@@ -36,7 +40,7 @@ class Person(NamedTuple):
     box: Array | None  # (4,)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class People:
     """Those found in one picture, N of them with K keypoints each: NumPy arrays, nothing left to wait for.
 
@@ -66,6 +70,10 @@ class People:
     boxes: Array | None = None
     box_scores: Array | None = None
     left_out: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        N, K = self.keypoint_scores.shape
+        return f"<People: {N}, of {K} keypoints, in a picture of {self.picture.width}x{self.picture.height} pixels>"
 
     def __len__(self) -> int:
         return len(self.scores)

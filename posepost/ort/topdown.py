@@ -32,7 +32,7 @@ from ._models import PRESETS, TopDownModel, input_size, keypoints_in, read_topdo
 from ._session import Session, keypoints_rows, shape_of
 from ._source import ModelLike
 from ._tensors import channel_axis, width_height
-from .people import BoxWarning, People
+from .people import BoxWarning, People, PresetWarning
 
 MOST_CROPS = 64  # that a model of a free batch gets in one run
 DEEPLABCUT_SCALE = 7.2801  # locref_stdev, of its default configuration
@@ -44,8 +44,8 @@ class TopDownSession(Session):
     model: as for `PoseSession`, with either heatmaps (N, K, H / s, W / s) or (N, H / s, W / s, K), or SimCC's
         (N, K, r * W) and (N, K, r * H).
     preset: whose rules decode: a preset of `decode_heatmap` or `decode_simcc`. The graph does not tell. Default:
-        "mmpose_msra" for heatmaps, "rtmpose" for SimCC. Heatmaps of 3K channels are "mmpose_udp_combined" only when
-        that is said here.
+        "mmpose_msra" for heatmaps, "rtmpose" for SimCC, with a PresetWarning. Heatmaps of 3K channels are
+        "mmpose_udp_combined" only when that is said here.
     heads: names of outputs, by head ("heatmaps", or "simcc_x" and "simcc_y"), where shapes and names leave a doubt.
         With the preset "deeplabcut" also "offsets", its location refinement (found by its name).
     layout: "NCHW" or "NHWC" of the heatmaps; found from the sizes when not given.
@@ -101,6 +101,13 @@ class TopDownSession(Session):
             inputs=inputs,
             keypoints=keypoints,
         )
+        if preset is None:
+            warnings.warn(
+                f"{self.model.name}: no preset given: decoded by the rules of {self.model.preset}, which the graph "
+                "does not tell; preset= says whose",
+                PresetWarning,
+                stacklevel=2,
+            )
         rules = PRESETS[self.model.kind][self.model.preset]
         self._given_pairs = None if flip_pairs is None else _check.flip_pairs(flip_pairs)
         if flip_pairs is not None and self.model.keypoint_count is not None:

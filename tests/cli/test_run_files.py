@@ -118,8 +118,8 @@ def test_bad_models(
     assert said(build()[:-100]) == [f"posepost: {path}: {TRUNCATED}"]
     assert said(Path(photo).read_bytes()) == [f"posepost: {path}: {TRUNCATED}"]
     assert said(build({"boxes": 4, "classes": 3})) == [
-        f"posepost: {path}: several outputs may be the heads, name them with --heads, heatmaps or simcc_x and "
-        "simcc_y: boxes (1, 4, 5, 7), classes (1, 3, 5, 7)"
+        f"posepost: {path}: several outputs may be the heads, name them, such as --heads heatmaps=classes: "
+        "boxes (1, 4, 5, 7), classes (1, 3, 5, 7)"
     ]
     path.unlink()
     assert cli.main([command, str(path), *rest]) == 2

@@ -299,8 +299,8 @@ def test_of_several_stages_the_last_is_asked_for() -> None:
     data = outputs_only(shapes, (384, 288))
     listing = ", ".join(f"{name} (any, 17, 48, 36)" for name in shapes)
     message = (
-        "model: several outputs may be the heads, name them with heads=, heatmaps or simcc_x and simcc_y (of the "
-        f"stages of one network, the last): {listing}"
+        'model: several outputs may be the heads, name them, such as heads={"heatmaps": "405"} (of the stages of one '
+        f"network, the last): {listing}"
     )
     with pytest.raises(ValueError, match=exactly(message)):
         ort.recognize(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -193,3 +194,19 @@ def test_max_poses_that_is_no_number_is_said_in_our_words() -> None:
     session = ort.PoseSession(build(FOUR, batch=3))
     with pytest.raises(TypeError, match=exactly("max_poses must be an int, got str")):
         session.run_multi(pixels(session), max_poses="many")  # type: ignore[arg-type]
+
+
+def test_a_default_preset_is_said_aloud() -> None:
+    message = (
+        "model: no preset given: decoded by the rules of mmpose_msra, which the graph does not tell; preset= says whose"
+    )
+    with pytest.warns(ort.PresetWarning, match=exactly(message)):
+        ort.TopDownSession(network())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ort.TopDownSession(network(), preset="mmpose_msra")
+
+
+def test_people_are_shown_in_a_line(figures: ort.PoseSession) -> None:
+    people = figures(ASSETS / "crowd.png", people="one")
+    assert repr(people) == "<People: 1, of 17 keypoints, in a picture of 192x192 pixels>"

@@ -78,7 +78,7 @@ NONE = (
     "(PoseNet), heatmaps alone that are smaller by a whole number, or two (N, K, bins) with as many bins a pixel in "
     "width and height (SimCC): "
 )
-SEVERAL = "model: several outputs may be the heads, name them with heads=, heatmaps or simcc_x and simcc_y: "
+SEVERAL = "model: several outputs may be the heads, name them, such as "
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,10 @@ SEVERAL = "model: several outputs may be the heads, name them with heads=, heatm
         ({"a": (17, 384), "b": (17, 500)}, NONE + "a (1, 17, 384), b (1, 17, 500)"),
         ({"a": (17, 384), "b": (18, 512)}, NONE + "a (1, 17, 384), b (1, 18, 512)"),
         ({"a": (17, 24), "b": (17, 32)}, NONE + "a (1, 17, 24), b (1, 17, 32)"),
-        ({"a": (17, 64, 48), "b": (17, 64, 48)}, SEVERAL + "a (1, 17, 64, 48), b (1, 17, 64, 48)"),
+        ({"a": (17, 64, 48), "b": (17, 64, 48)},
+         SEVERAL + 'heads={"heatmaps": "b"}: a (1, 17, 64, 48), b (1, 17, 64, 48)'),
         ({"a": (17, 64, 48), "b": (17, 384), "c": (17, 512)},
-         SEVERAL + "a (1, 17, 64, 48), b (1, 17, 384), c (1, 17, 512)"),
+         SEVERAL + 'heads={"simcc_x": "b", "simcc_y": "c"}: a (1, 17, 64, 48), b (1, 17, 384), c (1, 17, 512)'),
     ],
 )  # fmt: skip
 def test_outputs_that_are_no_head_or_may_be_several(shapes: dict[str, tuple[Any, ...]], message: str) -> None:
