@@ -33,7 +33,8 @@ def find_heads(
     """The heads of a model that the caller takes for a PoseNet, how they were found, their layout, and the evidence.
 
     Sizes come first, names decide between what they leave; outputs that the caller names are taken as they are. Raises
-    ValueError where nothing fits, where several do, and where something speaks against what does.
+    ValueError where nothing fits, where several do, where something speaks against what does, and where sizes alone
+    speak for it.
     """
     both = [given[head] for head in HEADS[:2] if head in given]
     named = Evidence(("named by the caller",))
@@ -59,7 +60,8 @@ def find_heads(
         choices = " or ".join(said(shapes, heatmaps, offsets) for heatmaps, offsets, _ in pairs)
         raise ValueError(f"{name}: several outputs may be the heads, name them with heads=: {choices}")
     evidence = named if len(both) == 2 else weigh(shapes, metadata, pairs[0])
-    if evidence.against:
+    by_name = "offsets" in given or all(_is_named(head, output) for head, output in zip(HEADS[:2], pairs[0]))
+    if evidence.against or not (evidence.sure or by_name):
         raise ValueError(doubt(name, shapes, metadata, pairs[0]))
     heatmaps, offsets, found_layout = pairs[0]
     found = {**given, "heatmaps": heatmaps, "offsets": offsets}

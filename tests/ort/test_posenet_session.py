@@ -152,7 +152,8 @@ def test_wrong_images(images: Any, kind: type[Exception], message: str) -> None:
 
 
 def test_a_model_that_fails_while_running(capfd: pytest.CaptureFixture[str]) -> None:
-    session = ort.PoseSession(failing_model(), activation=None, output_stride=8)
+    heads = {"heatmaps": "h", "offsets": "o"}
+    session = ort.PoseSession(failing_model(), heads=heads, activation=None, output_stride=8)
     with pytest.raises(RuntimeError, match=r"^model: the model failed while running: .*Reshape") as caught:
         session.run(np.zeros((1, 3, 33, 49), np.float32))
     assert "\n" not in str(caught.value)
@@ -164,5 +165,5 @@ def test_a_model_that_onnxruntime_cannot_load(capfd: pytest.CaptureFixture[str])
     outputs = [helper.make_tensor_value_info(o, TensorProto.FLOAT, [1, c, 1, 1]) for o, c in (("h", 1), ("o", 2))]
     nodes = [helper.make_node("NoSuchOperator", ["picture"], ["h", "o"])]
     with pytest.raises(RuntimeError, match=r"^model: onnxruntime cannot load the model: .*NoSuchOperator"):
-        ort.PoseSession(graph([picture], nodes, outputs), activation=None)
+        ort.PoseSession(graph([picture], nodes, outputs), heads={"heatmaps": "h", "offsets": "o"}, activation=None)
     assert capfd.readouterr() == ("", "")
