@@ -54,8 +54,8 @@ def ran_on(session: PoseSession | TopDownSession) -> str:
 
 
 ARGUMENTS = (
-    "activation|box_format|flip_pairs|heads|input_channels|inputs|keypoints|layout|mean|output_stride|padding|people|preset|score|size|"
-    "skeleton|std"
+    "activation|box_format|flip_pairs|heads|input_channels|inputs|keypoints|layout|mean|output_stride|padding|people|"
+    "preset|score|size|skeleton|std"
 )
 """Arguments of sessions that options of the command give."""
 OTHER_NAMES = {"output_stride": "stride", "inputs": "input", "input_channels": "bgr"}
