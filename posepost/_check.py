@@ -45,6 +45,11 @@ def _on_device(device: int | None, wanted: int | None, name: str, reference_name
         )
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says; its class where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def either(words: Iterable[str]) -> str:
     """a, b or c."""
     *most, last = words

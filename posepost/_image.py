@@ -89,11 +89,6 @@ def as_image(image: Any, *, channels: str = "RGB") -> PILImage.Image:
     return _upright(image, getattr(image, "filename", ""))
 
 
-def read_image(path: str | os.PathLike[str]) -> PILImage.Image:
-    """`as_image` of a file."""
-    return as_image(os.fspath(path))
-
-
 def _from_file(name: str) -> PILImage.Image:
     image_module = pillow()
     from PIL import UnidentifiedImageError
@@ -113,8 +108,7 @@ def _from_file(name: str) -> PILImage.Image:
 
 
 def _unreadable(name: str, error: Exception) -> ValueError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return ValueError(f"{name or 'image'}: cannot be read as an image ({reason})")
+    return ValueError(f"{name or 'image'}: cannot be read as an image ({_check.one_line(error)})")
 
 
 def _upright(image: PILImage.Image, name: str) -> PILImage.Image:

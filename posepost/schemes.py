@@ -113,9 +113,9 @@ def schemes_of(count: int) -> list[str]:
     return [name for name, scheme in SCHEMES.items() if len(scheme.keypoints) == count]
 
 
-def listing(names: Sequence[str] | None = None) -> str:
-    """Names of schemes in a sentence; default: of all."""
-    return _check.either(SCHEMES if names is None else names)
+def listing() -> str:
+    """Names of all schemes in a sentence."""
+    return _check.either(SCHEMES)
 
 
 def flip_pairs_of(names: Sequence[str]) -> tuple[int, ...] | None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from posepost._check import one_line
 from posepost.ort import PoseSession, TopDownSession
 
 QUOTE = '"'
@@ -65,7 +66,7 @@ def message(error: BaseException) -> str:
     """An error on one line, in the words of the command, with the file that it is about."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.filename or repr('')}: {error.strerror}"
-    return in_options(" ".join(str(error).split())) or type(error).__name__
+    return in_options(one_line(error))
 
 
 def in_options(text: str) -> str:

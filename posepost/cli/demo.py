@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from posepost._image import read_image
+from posepost._image import as_image
 from posepost.draw import heatmap_picture, overlay
 from posepost.ort import HEADS, PoseSession
 from posepost.ort.people import LEAST_SCORE, SHOWN, above
@@ -73,7 +73,7 @@ def _demo_several(session: PoseSession, folder: Path) -> None:
 
 def _scene(session: PoseSession, name: str) -> tuple[PILImage.Image, Any, Any]:
     """A bundled picture, the network's input and the transform back; says so."""
-    image = read_image(ASSETS / name)
+    image = as_image(ASSETS / name)
     images, transform = session.letterbox(image)
     height, width = images.shape[1:3] if session.model.input_layout == "NHWC" else images.shape[2:]
     print(f"figures.onnx on {name} ({image.width}x{image.height}, network input {width}x{height})")

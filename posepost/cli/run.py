@@ -222,13 +222,14 @@ def people_as_json(people: People) -> list[dict[str, Any]]:
     def number(value: Any) -> float | None:
         return float(str(value)) if math.isfinite(value) else None  # the shortest decimal that is this float32
 
+    names = people.names
     return [
         {
             "score": number(person.score),
             **box,
             "keypoints": [
                 {"name": name, "x": number(x), "y": number(y), "score": number(score)}
-                for name, (x, y), score in zip(people.names, person.keypoints, person.keypoint_scores)
+                for name, (x, y), score in zip(names, person.keypoints, person.keypoint_scores)
             ],
         }
         for person, box in zip(people, _boxes_as_json(people))

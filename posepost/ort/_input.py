@@ -40,27 +40,32 @@ class Feed(NamedTuple):
         elif self.channels == "BGR":
             pixels = pixels[:, :, ::-1]
         dtype = np.dtype(self.dtype)
-        values: npt.NDArray[np.float32] = (pixels - self.mean) / self.std
+        values = self._normalized(pixels)
         if dtype.kind == "f":
             real: npt.NDArray[Any] = values.astype(dtype)
             return real
         if self.scale is not None:
-            values = values / np.float32(self.scale[0]) + np.float32(self.scale[1])
+            values = self._quantized(values)
         low, high = _limits(dtype)
         whole: npt.NDArray[Any] = np.clip(np.rint(values), low, high).astype(dtype)
         return whole
 
     def ends(self) -> npt.NDArray[np.float32]:
         """(2, channels): what pixels of 0 and 255 become, before they are cut to the range of an integer."""
-        scale, zero = self.scale or (1.0, 0)
-        values = (np.array([[0], [255]], np.float32) - self.mean) / self.std / np.float32(scale) + np.float32(zero)
-        whole: npt.NDArray[np.float32] = np.rint(values)
+        whole: npt.NDArray[np.float32] = np.rint(self._quantized(self.ends_of_reals()))
         return whole
 
     def ends_of_reals(self) -> npt.NDArray[np.float32]:
         """(2, channels): what pixels of 0 and 255 become as real numbers."""
-        values: npt.NDArray[np.float32] = (np.array([[0], [255]], np.float32) - self.mean) / self.std
+        return self._normalized(np.array([[0], [255]], np.float32))
+
+    def _normalized(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        values: npt.NDArray[np.float32] = (pixels - self.mean) / self.std
         return values
+
+    def _quantized(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        scale, zero = self.scale or (1.0, 0)
+        return values / np.float32(scale) + np.float32(zero)
 
     def fills_8_bits(self) -> bool:
         """Whether quantized pixels have the levels of 8 bits to themselves, otherwise than pixels themselves have."""

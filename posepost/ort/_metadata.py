@@ -6,6 +6,7 @@ import ast
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from posepost import _check
 from posepost.schemes import SCHEMES, Scheme, keypoint_scheme, listing, named_scheme, scheme_of, schemes_of
 
 
@@ -74,7 +75,7 @@ def may_be(count: int) -> str:
     fitting = schemes_of(count)
     if not fitting:
         return f"no scheme has {count} keypoints"
-    return f"{count} keypoints may be those of {listing([*fitting, 'others'])}"
+    return f"{count} keypoints may be those of {_check.either([*fitting, 'others'])}"
 
 
 def _stated_keypoints(name: str, text: str, count: int | None) -> Scheme:

@@ -25,7 +25,7 @@ from ._nodes import find_activation, find_quantization
 from ._posenet_heads import HEADS, Evidence
 from ._shapes import find_stride, usual_size
 from ._source import ModelLike
-from ._tensors import LAYOUTS, Tensor, channel_axis, listing, width_height
+from ._tensors import Tensor, channel_axis, listing, width_height
 from ._topdown_heads import TOPDOWN_HEADS
 
 DEFAULT_SIZE = (481, 353)
@@ -316,8 +316,7 @@ def _heatmap_keypoints(
 
 
 def _check_choices(layout: str | None, activation: str | None) -> None:
-    if layout not in (None, *LAYOUTS):
-        raise ValueError(f'layout must be "NCHW", "NHWC" or None, got {layout!r}')
+    _check.layout(layout)
     if activation not in ("auto", "sigmoid", None):
         raise ValueError(f'activation must be "auto", "sigmoid" or None, got {activation!r}')
 

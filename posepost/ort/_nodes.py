@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from posepost import _check
+
 from ._graph import Graph
 from ._source import is_external, location_of, need
-from ._tensors import one_line
 
 # What a heatmap may pass on its way to the output without becoming, or ceasing to be, a score.
 _TRANSPARENT = {
@@ -139,7 +140,7 @@ def _array(graph: Graph, value: str) -> npt.NDArray[np.float64]:
         found: npt.NDArray[np.float64] = array.astype(np.float64).reshape(-1)
     except (onnx.checker.ValidationError, ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
         where = f" from the external data file {location_of(tensor)}" if is_external(tensor) else ""
-        raise ValueError(f"{graph.name}: cannot read {value}{where}: {one_line(error)}") from error
+        raise ValueError(f"{graph.name}: cannot read {value}{where}: {_check.one_line(error)}") from error
     return found
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from posepost import _check
+
 from ._graph import Graph
 from ._source import load_proto, need
-from ._tensors import dims, free_sizes, one_line
+from ._tensors import dims, free_sizes
 
 
 def open_session(graph: Graph, options: Any, providers: Sequence[Any]) -> Any:
@@ -26,7 +28,7 @@ def open_session(graph: Graph, options: Any, providers: Sequence[Any]) -> Any:
     try:
         return onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
-        raise RuntimeError(f"{graph.name}: onnxruntime cannot load the model: {one_line(error)}") from error
+        raise RuntimeError(f"{graph.name}: onnxruntime cannot load the model: {_check.one_line(error)}") from error
 
 
 def run_on_zeros(graph: Graph, input_name: str, input_shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
@@ -48,7 +50,7 @@ def run_on_zeros(graph: Graph, input_name: str, input_shape: Sequence[int]) -> d
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
         raise RuntimeError(
             f"{graph.name}: onnxruntime cannot run the model on zeros of {dims(input_shape)}, which would tell the "
-            f"sizes of its outputs: {one_line(error)}"
+            f"sizes of its outputs: {_check.one_line(error)}"
         ) from error
     return {name: tuple(getattr(result, "shape", ())) for name, result in zip(graph.outputs, results)}
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from posepost import _check, _view
+from posepost import _check, _cuda, _view
 from posepost.schemes import Scheme
 from posepost.types import DeviceMemory, Result, Shape, made
 
@@ -25,7 +25,7 @@ from ._metadata import numbered, unnamed_scheme
 from ._models import PoseModel, TopDownModel
 from ._runtime import open_session
 from ._source import Source, need
-from ._tensors import channel_axis, dims, one_line
+from ._tensors import channel_axis, dims
 
 NVIDIA_PROVIDERS: dict[str, dict[str, str]] = {
     "CUDAExecutionProvider": {"cudnn_conv_algo_search": "HEURISTIC"},
@@ -117,7 +117,9 @@ class Session:
         try:
             yield
         except Exception as error:  # as in _start
-            raise RuntimeError(f"{self.model.name}: the model failed while running: {one_line(error)}") from error
+            raise RuntimeError(
+                f"{self.model.name}: the model failed while running: {_check.one_line(error)}"
+            ) from error
 
     def _check(self, images: Any, any_batch: bool = False) -> None:
         if self.device == "cpu" and not isinstance(images, np.ndarray):
@@ -168,6 +170,12 @@ class Session:
             raise ValueError("images must be C-contiguous on the device; make a contiguous copy")
         return array
 
+    def _forward(self, images: Any, heads: Sequence[str]) -> tuple[Any, ...]:
+        """Heads of the model for as many images as it takes at once."""
+        self._check(images)
+        with self._in_order(), self._queue():
+            return self._infer(self._here(images), heads)
+
     def _infer(self, array: Any, heads: Sequence[str]) -> tuple[Any, ...]:
         """Heads of the model for what `_here` gave, inside `_queue`."""
         names = [self.model.heads[head] for head in heads]
@@ -205,10 +213,10 @@ class Session:
         images: Any,
         transform: Any,
         out: Any,
+        rows: int,
         result: type[AnyResult],
         row_shapes: Callable[[int], Sequence[Shape]],
         decode: Callable[[Any, Any, Any], AnyResult],
-        rows: int,
     ) -> AnyResult:
         """A result for any number of images, of which the model takes `rows` at once, inside `_queue`.
 
@@ -222,13 +230,13 @@ class Session:
             raise ValueError(
                 f"out must be None where the model takes {rows} {what} a run, got {images.shape[0]} {what}"
             )
-        return self._piecewise(images, rows, transform, result, row_shapes, decode)
+        return self._piecewise(images, transform, rows, result, row_shapes, decode)
 
     def _piecewise(
         self,
         images: Any,
-        rows: int,
         transform: Any,
+        rows: int,
         result: type[AnyResult],
         row_shapes: Callable[[int], Sequence[Shape]],
         decode: Callable[[Any, Any, Any], AnyResult],
@@ -314,11 +322,11 @@ def cupy_problem() -> str | None:
     try:
         cupy = importlib.import_module("cupy")
     except ImportError:
-        return 'CuPy is not installed: pip install "posepost[cuda13]" or "posepost[cuda12]"'
+        return f"CuPy is not installed: {_cuda.INSTALL_CUPY}"
     try:
         return None if cupy.cuda.runtime.getDeviceCount() else "CuPy sees no CUDA device"
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        return f"CuPy sees no CUDA device ({one_line(error)})"
+        return f"CuPy sees no CUDA device ({_check.one_line(error)})"
 
 
 def _provider_name(entry: Any) -> str:

@@ -87,7 +87,3 @@ def channel_axis(layout: str | None) -> int:
 
 def width_height(shape: Sequence[Any], layout: str) -> tuple[Any, Any]:
     return (shape[2], shape[1]) if layout == "NHWC" else (shape[3], shape[2])
-
-
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

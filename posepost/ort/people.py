@@ -12,6 +12,8 @@ from posepost import Poses
 from posepost.draw import overlay
 from posepost.schemes import Scheme
 
+from ._metadata import numbered
+
 if TYPE_CHECKING:
     from PIL import Image as PILImage
 
@@ -49,8 +51,7 @@ class People:
     keypoint_scores : (N, K) float32
     scores : (N,) float64
         Of each person: of several, as `decode_posenet_multi` has it; else the mean of the keypoints' scores.
-    names : K names of keypoints.
-    scheme : what joins them, or None where that is not known.
+    scheme : what the keypoints are, or None where that is not known.
     picture : PIL image, RGB, upright.
     boxes : (N, 4) float64
         x0, y0, x1, y1 of the boxes that were looked into; None for models that see the whole picture.
@@ -64,7 +65,6 @@ class People:
     keypoints: Array
     keypoint_scores: Array
     scores: Array
-    names: tuple[str, ...]
     scheme: Scheme | None
     picture: PILImage.Image
     boxes: Array | None = None
@@ -74,6 +74,11 @@ class People:
     def __repr__(self) -> str:
         N, K = self.keypoint_scores.shape
         return f"<People: {N}, of {K} keypoints, in a picture of {self.picture.width}x{self.picture.height} pixels>"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the K keypoints; "keypoint 0", ... where they are not known."""
+        return numbered(self.keypoint_scores.shape[1]) if self.scheme is None else self.scheme.keypoints
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -125,8 +125,7 @@ class PoseSession(Session):
             people = people_to_find(self.model, self.skeleton)
         _check.choice(people, "people", ("one", "all"))
         least = (LEAST_SCORE if people == "all" else 0.0) if score is None else score
-        if not 0 <= _check.number(least, "score") <= 1:
-            raise ValueError(f"score must be from 0 to 1, got {score}")
+        _check.threshold(least, "score", True)
         picture = as_image(image, channels=channels)
         images, transform = self.letterbox(picture, size)
         if people == "all":
@@ -135,8 +134,7 @@ class PoseSession(Session):
             points, scores = self.run(images, transform=transform).numpy(absent=np.nan)
             means = scores.mean(axis=1, dtype=np.float64)
             found = points[means >= least], scores[means >= least], means[means >= least]
-        count = found[0].shape[1]
-        return People(*found, self.keypoint_names(count), self.keypoint_scheme(count), picture)
+        return People(*found, self.keypoint_scheme(found[0].shape[1]), picture)
 
     def letterbox(
         self, image: Any, size: tuple[int, int] | None = None, *, channels: str = "RGB"
@@ -166,9 +164,7 @@ class PoseSession(Session):
         for head in heads:
             if head not in self.model.heads:
                 raise ValueError(f"heads must be among the model's {', '.join(self.model.heads)}, got {head!r}")
-        self._check(images)
-        with self._in_order(), self._queue():
-            return self._infer(self._here(images), heads)
+        return self._forward(images, heads)
 
     def run(self, images: Any, *, transform: Any = None, out: Any = None) -> Keypoints:
         """Run the model and decode one person per image.
@@ -190,7 +186,7 @@ class PoseSession(Session):
         self._check(images, any_batch=True)
         with self._in_order(), self._queue():
             rows = self.model.batch or max(len(images), 1)
-            return self._in_runs(self._here(images), transform, out, Keypoints, keypoints_rows, decode, rows)
+            return self._in_runs(self._here(images), transform, out, rows, Keypoints, keypoints_rows, decode)
 
     def run_multi(
         self,
@@ -237,7 +233,7 @@ class PoseSession(Session):
         self._check(images, any_batch=True)
         with self._in_order(), self._queue():
             rows = self.model.batch or max(len(images), 1)
-            return self._in_runs(self._here(images), transform, out, Poses, row_shapes, decode, rows)
+            return self._in_runs(self._here(images), transform, out, rows, Poses, row_shapes, decode)
 
     def _room(self, out: Any, maps: Sequence[Any]) -> Any:
         """`out`, or what it makes for as many keypoints as the heatmaps have."""

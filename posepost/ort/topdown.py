@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,9 @@ from ._session import Session, keypoints_rows, shape_of
 from ._source import ModelLike
 from ._tensors import channel_axis, width_height
 from .people import BoxWarning, People, PresetWarning
+
+if TYPE_CHECKING:
+    from PIL import Image as PILImage
 
 MOST_CROPS = 64  # that a model of a free batch gets in one run
 DEEPLABCUT_SCALE = 7.2801  # locref_stdev, of its default configuration
@@ -151,16 +154,14 @@ class TopDownSession(Session):
         there = read_boxes(boxes, picture.size, box_format=box_format)
         for problem in there.problems:
             _warn(f"{problem}, left out")
-        images, transforms = self.crop(picture, there.corners, padding=padding, size=size)
+        images, transforms = self._cut(picture, there.corners, padding, input_size(self.model, size))
         result = self.run(images, transform=transforms, flip=flip)
         points, scores = result.numpy(absent=np.nan) if self._scored else result.numpy()
-        count = points.shape[1]
         return People(
             points,
             scores,
             scores.mean(axis=1, dtype=np.float64),
-            self.keypoint_names(count),
-            self.keypoint_scheme(count),
+            self.keypoint_scheme(points.shape[1]),
             picture,
             there.corners,
             there.scores,
@@ -195,12 +196,19 @@ class TopDownSession(Session):
         beside the picture, in parts of it in place of pixels, or that look like xywh and are not said to be: one bad
         box is an error here, so that rows and people agree.
         """
-        width, height = input_size(self.model, size)
+        chosen = input_size(self.model, size)
         picture = as_image(image, channels=channels)
         found = read_boxes((0, 0, *picture.size) if boxes is None else boxes, picture.size, box_format=box_format)
         if found.problems:
             raise ValueError(found.problems[0])
-        centers, scales = box_to_crop(found.corners, (width, height), padding=padding)
+        return self._cut(picture, found.corners, padding, chosen)
+
+    def _cut(
+        self, picture: PILImage.Image, corners: npt.NDArray[Any], padding: float, size: tuple[int, int]
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+        """`crop` of an upright RGB picture and of boxes that can be used."""
+        width, height = size
+        centers, scales = box_to_crop(corners, (width, height), padding=padding)
         cuts = crop_to_image(centers, scales, (width, height), udp=self._udp)
         C = len(self.model.mean)
         shape = (C, height, width) if self.model.input_layout == "NCHW" else (height, width, C)
@@ -234,9 +242,7 @@ class TopDownSession(Session):
         images: as for `run`, and as many as the model takes at once. On "cuda" nothing waits; the result is ordered as
         that of `run` is.
         """
-        self._check(images)
-        with self._in_order(), self._queue():
-            return self._infer(self._here(images), tuple(self.model.heads))
+        return self._forward(images, tuple(self.model.heads))
 
     def run(self, images: Any, *, transform: Any = None, flip: bool = False, out: Any = None) -> Keypoints:
         """Run the model and decode one person per crop.
@@ -262,7 +268,7 @@ class TopDownSession(Session):
             return self._decode(some, matrices, flip, room)
 
         with self._in_order(), self._queue():
-            return self._in_runs(self._here(images), transform, out, Keypoints, keypoints_rows, decode, rows)
+            return self._in_runs(self._here(images), transform, out, rows, Keypoints, keypoints_rows, decode)
 
     def _decode(self, images: Any, transform: Any, flip: bool, out: Any) -> Keypoints:
         """Keypoints of as many crops as the model takes at once. out: also a function that makes room for K of them."""

@@ -16,7 +16,7 @@ pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 from PIL import Image
 
 from posepost import cli, ort
-from posepost._image import read_image
+from posepost._image import as_image
 from posepost.cli.demo import ASSETS
 from posepost.draw import PEOPLE, overlay
 from posepost.ort.people import LEAST_SCORE, above
@@ -28,7 +28,7 @@ def test_demo_prints_the_keypoints_and_their_bytes(tmp_path: Path, capsys: pytes
     assert cli.main(["demo", "-o", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     session = ort.PoseSession(ASSETS / "figures.onnx")
-    images, transform = session.letterbox(read_image(ASSETS / "scene.png"))
+    images, transform = session.letterbox(as_image(ASSETS / "scene.png"))
     result = session.run(images, transform=transform).numpy()
     for name, (x, y), score in zip(session.model.keypoints, result.keypoints[0], result.scores[0]):
         assert re.search(rf"^{name} +{x:.1f} +{y:.1f} +{score:.3f}$", out, re.MULTILINE)
@@ -53,7 +53,7 @@ def test_demo_finds_all_people_in_the_crowd(tmp_path: Path, capsys: pytest.Captu
     assert (lines[start - 1], lines[start + 1]) == ("", "")
 
     session = ort.PoseSession(ASSETS / "figures.onnx")
-    image = read_image(ASSETS / "crowd.png")
+    image = as_image(ASSETS / "crowd.png")
     images, transform = session.letterbox(image)
     poses = session.run_multi(images, transform=transform).numpy()
     found, keypoint_scores, people = above(poses, LEAST_SCORE)

@@ -13,7 +13,7 @@ pytest.importorskip("onnxruntime", reason='needs onnxruntime: pip install "posep
 pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 
 from posepost import cli
-from posepost._image import letterbox, read_image
+from posepost._image import as_image, letterbox
 
 from ..real_models import (
     PHOTOGRAPHS,
@@ -36,7 +36,7 @@ def test_run_on_every_photograph_gives_the_golden_poses(
     for photograph, name in PHOTOGRAPHS.items():
         document = json.loads((tmp_path / f"{Path(name).stem}.json").read_text())
         expected = golden(f"real_posenet075_s16_353x481_{photograph}")
-        _, transform = letterbox(read_image(shared / "images" / name), (481, 353))
+        _, transform = letterbox(as_image(shared / "images" / name), (481, 353))
         joints = [(joint["x"], joint["y"], joint["score"]) for joint in document["poses"][0]["keypoints"]]
         found = np.array(joints)
         mapped = expected[:, :2] * np.diag(transform[:, :2]) + transform[:, 2]
@@ -55,7 +55,7 @@ def test_run_on_the_group_gives_the_golden_poses_of_all_people(model: str, share
             expected = entry["poses"]
     arguments = ["run", str(shared / "models" / model), str(shared / "images" / name), "-o", str(tmp_path)]
     assert cli.main([*arguments, "--mean", "128", "--std", "128"]) == 0
-    _, transform = letterbox(read_image(shared / "images" / name), (481, 353))
+    _, transform = letterbox(as_image(shared / "images" / name), (481, 353))
     poses = json.loads((tmp_path / f"{Path(name).stem}.json").read_text())["poses"]
     assert len(poses) == len(expected) == 5
     for found, golden_pose in zip(poses, expected):

@@ -14,8 +14,8 @@ pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 
 from PIL import Image
 
-from posepost import cli, ort
-from posepost._image import read_image
+from posepost import Scheme, cli, ort
+from posepost._image import as_image
 from posepost.cli.run import people_as_json
 from posepost.draw import overlay
 from posepost.ort.people import LEAST_SCORE, People
@@ -30,7 +30,7 @@ def test_run_writes_keypoints_in_image_pixels_and_an_overlay(model: str, photo: 
     assert sorted(path.name for path in out.iterdir()) == ["photo.json", "photo.overlay.png"]
     document = json.loads((out / "photo.json").read_text())
     session = ort.PoseSession(model)
-    images, transform = session.letterbox(read_image(photo), (49, 33))
+    images, transform = session.letterbox(as_image(photo), (49, 33))
     expected = session.run(images, transform=transform)
     (pose,) = document.pop("poses")
     assert document == {
@@ -56,7 +56,7 @@ def test_run_on_a_model_with_displacement_heads_writes_all_people(
     four: str, photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     session = ort.PoseSession(four)
-    picture_itself = read_image(photo)
+    picture_itself = as_image(photo)
     images, transform = session.letterbox(picture_itself)
     all_people = session.run_multi(images, transform=transform).numpy()
     scores = all_people.scores[0, : all_people.count[0]]
@@ -99,14 +99,14 @@ def test_people_one_is_what_a_model_without_displacement_heads_gives(four: str, 
 
 def test_one_person_and_none(four: str, photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     session = ort.PoseSession(four)
-    images, _ = session.letterbox(read_image(photo))
+    images, _ = session.letterbox(as_image(photo))
     best = session.run_multi(images).numpy().scores.max()
     for least, words, count in ((best, "1 person", 1), (1, "0 people", 0)):
         assert cli.main(["run", four, photo, "--score", repr(float(least)), "-o", str(tmp_path)]) == 0
         assert f"{photo}: {words}, wrote" in capsys.readouterr().out
         assert len(json.loads((tmp_path / "photo.json").read_text())["poses"]) == count
     with Image.open(tmp_path / "photo.overlay.png") as written:
-        assert np.array_equal(np.asarray(written), np.asarray(read_image(photo)))
+        assert np.array_equal(np.asarray(written), np.asarray(as_image(photo)))
 
 
 def test_displacement_heads_of_another_skeleton_are_asked_about(
@@ -160,7 +160,7 @@ def test_a_size_that_the_model_does_not_take(photo: str, tmp_path: Path, capsys:
 def test_numbers_that_are_not_finite_are_null(model: str) -> None:
     points = np.array([[[np.nan, 1.5], [np.inf, 0.1]]], np.float32)
     scores, picture = np.array([[np.nan, 0.25]], np.float32), Image.new("RGB", (4, 3))
-    poses = people_as_json(People(points, scores, np.array([np.nan], np.float32), ("a", "b"), None, picture))
+    poses = people_as_json(People(points, scores, np.array([np.nan], np.float32), Scheme("", ("a", "b")), picture))
     assert json.loads(json.dumps(poses, allow_nan=False)) == [
         {
             "score": None,

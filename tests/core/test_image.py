@@ -17,7 +17,7 @@ pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 
 from PIL import Image, ImageOps
 
-from posepost._image import as_image, letterbox, read_image, warp
+from posepost._image import as_image, letterbox, warp
 
 RAMP = np.array([[0, 1, 2], [100, 254, 255]], np.uint8)
 COLORS = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], axis=-1)
@@ -151,7 +151,7 @@ def test_files_are_read_in_any_mode(tmp_path: Path) -> None:
     for mode in ("L", "LA", "P", "RGBA", "1"):
         path = tmp_path / f"{mode}.png"
         Image.new(mode, (5, 4)).save(path)
-        assert read_image(path).mode == "RGB"
+        assert as_image(path).mode == "RGB"
 
 
 UPRIGHT = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 14

@@ -17,7 +17,7 @@ pytest.importorskip("onnx", reason='needs onnx: pip install "posepost[ort]"')
 pytest.importorskip("onnxruntime", reason='needs onnxruntime: pip install "posepost[ort]"')
 pytest.importorskip("PIL", reason='needs Pillow: pip install "posepost[ort]"')
 
-from posepost._image import letterbox, read_image
+from posepost._image import as_image, letterbox
 
 from ..real_models import BODYPIX, LOGITS, PIXELS, POSENET, POSENET_NCHW, SCORES, golden, names, parts, session, tensors
 
@@ -30,7 +30,7 @@ def nhwc(maps: np.ndarray[Any, Any], layout: str | None) -> np.ndarray[Any, Any]
 def test_letterbox_makes_the_stored_inputs_byte_for_byte(case: str, shared: Path) -> None:
     stored = tensors(case)
     _, size, photograph = parts(case)
-    pixels, _ = letterbox(read_image(shared / "images" / photograph), size[::-1])
+    pixels, _ = letterbox(as_image(shared / "images" / photograph), size[::-1])
     assert np.array_equal(pixels, stored["input_u8"])
 
 
@@ -43,7 +43,7 @@ def test_posenet_from_photograph_to_tfjs_pose(case: str, model: str, shared: Pat
     layout = "NHWC" if model == POSENET else "NCHW"
     assert (net.model.layout, net.model.input_layout) == (layout, layout)
     assert (net.model.output_stride, net.model.activation) == (stride, "sigmoid")
-    images, transform = net.letterbox(read_image(shared / "images" / photograph), size[::-1])
+    images, transform = net.letterbox(as_image(shared / "images" / photograph), size[::-1])
     heatmaps, offsets = net.forward(images)
     assert np.abs(nhwc(heatmaps, layout) - stored["heatmaps"]).max() <= LOGITS
     assert np.abs(nhwc(offsets, layout) - stored["offsets"]).max() <= PIXELS
@@ -64,7 +64,7 @@ def test_bodypix_from_photograph_to_tfjs_pose(case: str, shared: Path) -> None:
     net = session(BODYPIX[stride])
     assert net.model.heads["offsets"] == "short_offsets"
     assert net.model.output_stride == stride
-    pixels, _ = letterbox(read_image(shared / "images" / photograph), size[::-1])
+    pixels, _ = letterbox(as_image(shared / "images" / photograph), size[::-1])
     images = (pixels.astype(np.float32) / np.float32(127.5) - 1)[None]  # as the stored tensors were made, to the bit
     heatmaps, offsets = net.forward(images)
     assert np.abs(heatmaps[0] - stored["heatmaps"]).max() <= LOGITS
@@ -72,7 +72,7 @@ def test_bodypix_from_photograph_to_tfjs_pose(case: str, shared: Path) -> None:
 
     expected = golden(case)
     made, _ = net.letterbox(
-        read_image(shared / "images" / photograph), size[::-1]
+        as_image(shared / "images" / photograph), size[::-1]
     )  # (pixel - 127.5) / 127.5: other last bits
     for result in (net.run(images), net.run(made)):
         assert np.abs(result.keypoints[0] - expected[:, :2]).max() <= PIXELS

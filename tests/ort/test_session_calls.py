@@ -17,7 +17,7 @@ from PIL import Image
 
 import posepost
 from posepost import cli, ort
-from posepost._image import read_image
+from posepost._image import as_image
 
 from ..dots import BOXES, PAIR, dots_in, photograph
 from ..onnx_models import FOUR, build, exactly, network, pixels
@@ -50,7 +50,7 @@ def test_a_call_finds_everybody_that_the_command_finds(figures: ort.PoseSession,
 
 
 def test_a_picture_on_its_side_is_found_upright_in_python_too(figures: ort.PoseSession, tmp_path: Path) -> None:
-    upright = read_image(ASSETS / "scene.png")
+    upright = as_image(ASSETS / "scene.png")
     exif = Image.Exif()
     exif[274] = 6
     phone = tmp_path / "phone.png"
