@@ -22,32 +22,32 @@ def maps(*shape: int) -> np.ndarray:
 
 
 POSE = maps(1, 17, 64, 48)
+SWAPPED = (
+    "input_size must be (w, h): (256, 192) has cells of 5.33 x 3 pixels on maps 48 wide and 64 high; swapped they are "
+    "square, got (256, 192)"
+)
 IN_CELLS = "without it points are in cells, and transform= scales each axis by itself"
 
 REFUSED: dict[str, tuple[np.ndarray, dict[str, Any], str]] = {
     "height first": (
         POSE,
         {"input_size": (256, 192)},
-        "input_size must be (w, h): (256, 192) has cells of 5.33 x 3 pixels on maps 48 wide and 64 high; swapped they "
-        "are square, got (256, 192)",
+        SWAPPED,
     ),
     "height first, udp": (
         POSE,
         {"input_size": (256, 192), "preset": "vitpose_hf"},
-        "input_size must be (w, h): (256, 192) has cells of 5.33 x 3 pixels on maps 48 wide and 64 high; swapped they "
-        "are square, got (256, 192)",
+        SWAPPED,
     ),
     "height first, although scaling is said": (
         POSE,
         {"input_size": (256, 192), "scaling": "msra"},
-        "input_size must be (w, h): (256, 192) has cells of 5.33 x 3 pixels on maps 48 wide and 64 high; swapped they "
-        "are square, got (256, 192)",
+        SWAPPED,
     ),
     "height first of a volume": (
         maps(1, 17, 32, 64, 48),
         {"input_size": (256, 192, 64), "layout": "NCDHW"},
-        "input_size must be (w, h): (256, 192) has cells of 5.33 x 3 pixels on maps 48 wide and 64 high; swapped they "
-        "are square, got (256, 192)",
+        SWAPPED,
     ),
     "channels last": (
         POSE.transpose(0, 2, 3, 1),
